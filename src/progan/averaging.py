@@ -1,0 +1,70 @@
+"""The running average of the generator's weights, which makes the better pictures (Karras et al. 2018, section 4.1)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+
+class Average(nn.Module):
+    """Keep an exponential average of a generator.
+
+    After a step that began at n real images with batch B: average = lerp(average, generator, 1 - d), where d is decay,
+    or decay ** (B / batch) where a batch is given; with warm-up d = min(d, n / (n + B)), a plain running mean at first.
+
+    Args:
+        generator: what is averaged; copied.
+        decay: in [0, 1).
+        batch: the batch size for which decay is meant; None = decay per step, whatever the batch.
+        warm_up: begin as a plain mean.
+
+    Raises:
+        ValueError: if decay is outside [0, 1) or batch is below 1.
+
+    Example:
+        >>> generator = nn.Linear(1, 1)
+        >>> average = Average(generator, 0.995, warm_up=True)
+        >>> average.weight_of_new(images_seen=24, batch_size=8)  # the fourth step: a mean of four
+        0.25
+    """
+
+    def __init__(self, generator: nn.Module, decay: float, *, batch: int | None = None, warm_up: bool = False) -> None:
+        super().__init__()
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be in [0, 1), got {decay!r}")
+        if batch is not None and batch < 1:
+            raise ValueError(f"batch must be at least 1, or None, got {batch!r}")
+        self.module = copy.deepcopy(generator).requires_grad_(False)
+        self.decay = decay
+        self.batch = batch
+        self.warm_up = warm_up
+
+    def weight_of_new(self, images_seen: int, batch_size: int) -> float:
+        """Return 1 - d for the step that began at ``images_seen`` with this batch."""
+        decay = self.decay if self.batch is None else self.decay ** (batch_size / self.batch)
+        if self.warm_up:
+            decay = min(decay, images_seen / (images_seen + batch_size))
+        return 1 - decay
+
+    @torch.no_grad()
+    def update(self, generator: nn.Module, images_seen: int, batch_size: int) -> None:
+        """Take one step of the generator into the average.
+
+        Args:
+            generator: of the structure that was copied.
+            images_seen: real images shown when the step began.
+            batch_size: of the step, over all ranks.
+        """
+        weight = self.weight_of_new(images_seen, batch_size)
+        torch._foreach_lerp_(list(self.module.parameters()), list(generator.parameters()), weight)
+        for mine, new in zip(self.module.buffers(), generator.buffers(), strict=True):
+            mine.copy_(new)
+
+    @override
+    def forward(self, z: Tensor, level: int | None = None, alpha: float | Tensor | None = None) -> Tensor:
+        """Return the averaged generator's images."""
+        images: Tensor = self.module(z, level, alpha)
+        return images

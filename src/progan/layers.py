@@ -1,0 +1,341 @@
+"""The layers of a progressive GAN; each works alone.
+
+Equalised layers keep He's constant out of the stored weights and apply it at run time, so that Adam moves every weight
+by the same relative amount (Karras et al. 2018, section 4.1). PixelNorm (section 4.2) keeps magnitudes from escalating,
+MiniBatchStd (section 3) lets the critic see how much a batch varies, FadeIn (figure 2) brings a new level in smoothly.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import override
+
+Equalization = Literal["he", "he_twice", "none"]
+Padding = Literal["zeros", "reflect"]
+
+
+class Initial(NamedTuple):
+    """Say how a parameter starts: N(0, scale^2), U(-scale, scale), or 0 everywhere."""
+
+    distribution: Literal["normal", "uniform", "zeros"]
+    scale: float = 0.0
+
+
+class _Equalized(nn.Module):
+    """Share what the equalised layers have in common: parameters, their initial values, the run-time constant.
+
+    - ``he``: weights start from N(0, 1), biases from 0; weights are multiplied by gain / sqrt(fan_in) at run time.
+    - ``he_twice``: He's constant stands in the initial weights, N(0, gain^2 / fan_in), *and* gain / sqrt(in_features)
+      is applied at run time; biases start as torch's do. The program of the Mel Icon article does this.
+    - ``none``: a plain layer with torch's initial values.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+    constant: float
+    initial: dict[str, Initial]
+
+    def __init__(self, shape: tuple[int, ...], gain: float, equalization: Equalization, in_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.empty(shape[0]))
+        fan_in = math.prod(shape[1:])
+        torch_bound = 1 / math.sqrt(fan_in)
+        if equalization == "he":
+            self.constant = gain / math.sqrt(fan_in)
+            self.initial = {"weight": Initial("normal", 1.0), "bias": Initial("zeros")}
+        elif equalization == "he_twice":
+            self.constant = gain / math.sqrt(in_features)
+            self.initial = {
+                "weight": Initial("normal", gain / math.sqrt(fan_in)),
+                "bias": Initial("uniform", torch_bound),
+            }
+        elif equalization == "none":
+            self.constant = 1.0
+            self.initial = {"weight": Initial("uniform", torch_bound), "bias": Initial("uniform", torch_bound)}
+        else:
+            raise ValueError(f"equalization must be 'he', 'he_twice' or 'none', got {equalization!r}")
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw initial values anew from torch's global random state."""
+        with torch.no_grad():
+            for name, (distribution, scale) in self.initial.items():
+                parameter = getattr(self, name)
+                if distribution == "normal":
+                    parameter.normal_(0.0, scale)
+                elif distribution == "uniform":
+                    parameter.uniform_(-scale, scale)
+                else:
+                    parameter.zero_()
+
+
+class EqualizedConv2d(_Equalized):
+    """Convolve at stride 1, keeping the image size, with a learning rate equalised per layer.
+
+    y = conv(x, w * gain / sqrt(fan_in)) + b, w ~ N(0, 1) at the start (Karras et al. 2018, section 4.1).
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: an odd number of pixels.
+        gain: sqrt(2) before a LeakyReLU (He's constant), 1 before nothing.
+        equalization: ``he`` as in the paper, ``he_twice`` or ``none``, see the design page.
+        padding: what lies outside the image: ``zeros``, or its mirror image (``reflect``).
+
+    Example:
+        >>> EqualizedConv2d(3, 8, 3)(torch.zeros(2, 3, 16, 16)).shape
+        torch.Size([2, 8, 16, 16])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        gain: float = math.sqrt(2),
+        equalization: Equalization = "he",
+        padding: Padding = "zeros",
+    ) -> None:
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, so that the image keeps its size, got {kernel_size}")
+        if padding not in ("zeros", "reflect"):
+            raise ValueError(f"padding must be 'zeros' or 'reflect', got {padding!r}")
+        super().__init__((out_channels, in_channels, kernel_size, kernel_size), gain, equalization, in_channels)
+        self.margin = kernel_size // 2
+        self.padding: Padding = padding
+
+    @override
+    def extra_repr(self) -> str:
+        out_channels, in_channels, kernel_size, _ = self.weight.shape
+        return f"{in_channels}, {out_channels}, kernel_size={kernel_size}, padding={self.padding!r}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolved features: (B, in_channels, H, W) -> (B, out_channels, H, W)."""
+        weight = self.weight * self.constant if self.constant != 1.0 else self.weight
+        if self.padding == "zeros" or self.margin == 0:
+            return F.conv2d(x, weight, self.bias, padding=self.margin)
+        return F.conv2d(reflect(x, self.margin), weight, self.bias)
+
+
+class EqualizedLinear(_Equalized):
+    """Multiply by a matrix, with a learning rate equalised per layer.
+
+    Args:
+        in_features: length of the input.
+        out_features: length of the output.
+        gain: as for `EqualizedConv2d`.
+        equalization: as for `EqualizedConv2d`.
+        in_channels: where the input is a flattened image, its channels (``he_twice`` counts those); else in_features.
+
+    Example:
+        >>> EqualizedLinear(512, 1, gain=1.0)(torch.zeros(2, 512)).shape
+        torch.Size([2, 1])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        gain: float = math.sqrt(2),
+        equalization: Equalization = "he",
+        in_channels: int | None = None,
+    ) -> None:
+        super().__init__((out_features, in_features), gain, equalization, in_channels or in_features)
+
+    @override
+    def extra_repr(self) -> str:
+        out_features, in_features = self.weight.shape
+        return f"{in_features}, {out_features}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the product: (B, in_features) -> (B, out_features)."""
+        # The input is the smaller of the two factors that the constant could scale.
+        return F.linear(x * self.constant, self.weight, self.bias)
+
+
+class PixelNorm(nn.Module):
+    """Divide every pixel's feature vector by its root mean square.
+
+    y = x / sqrt(mean_c(x^2) + epsilon) (Karras et al. 2018, section 4.2). Half types are widened to float32 for the
+    mean.
+
+    Args:
+        epsilon: keeps a pixel that is 0 from being divided by 0.
+        epsilon_outside_root: y = x / (sqrt(mean_c(x^2)) + epsilon), as the program of the Mel Icon article has it.
+
+    Example:
+        >>> PixelNorm()(torch.full((1, 4, 1, 1), 5.0)).flatten()
+        tensor([1., 1., 1., 1.])
+    """
+
+    def __init__(self, epsilon: float = 1e-8, *, epsilon_outside_root: bool = False) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.epsilon_outside_root = epsilon_outside_root
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised features, of x's shape and dtype: (B, C, ...)."""
+        wide = _widened(x)
+        if self.epsilon_outside_root:
+            # vector_norm has gradient 0 at 0, where the root of a sum has NaN.
+            root_mean_square: Tensor = torch.linalg.vector_norm(wide, dim=1, keepdim=True) / math.sqrt(x.shape[1])
+            return (wide / (root_mean_square + self.epsilon)).to(x.dtype)
+        return (wide * torch.rsqrt(wide.square().mean(dim=1, keepdim=True) + self.epsilon)).to(x.dtype)
+
+
+class MiniBatchStd(nn.Module):
+    """Append one channel that tells how much the images of a group differ.
+
+    The standard deviation over the group at each channel and pixel, averaged over channels and pixels, one number per
+    group (Karras et al. 2018, section 3). Image i of a batch is in group i mod (B / group_size), as in the official
+    program; a batch smaller than a group is one group.
+
+    Args:
+        group_size: images per group; None = the whole batch.
+        unbiased: divide by group_size - 1 (the Mel Icon article's program), not group_size (the official one).
+
+    Raises:
+        ValueError: if a larger batch is no multiple of the group size, or the tensor does not hold whole batches.
+
+    Example:
+        >>> MiniBatchStd()(torch.zeros(8, 16, 4, 4)).shape
+        torch.Size([8, 17, 4, 4])
+    """
+
+    def __init__(self, group_size: int | None = 4, *, unbiased: bool = False) -> None:
+        super().__init__()
+        if group_size is not None and group_size < 1:
+            raise ValueError(f"group_size must be at least 1, or None for the whole batch, got {group_size}")
+        self.group_size = group_size
+        self.unbiased = unbiased
+
+    def forward(self, x: Tensor, batches: int = 1) -> Tensor:
+        """Return x with one channel more: (B, C, H, W) -> (B, C + 1, H, W).
+
+        Args:
+            x: features.
+            batches: how many batches of equal size lie one after another in x; statistics never cross between them.
+        """
+        if batches < 1 or x.shape[0] % batches:
+            raise ValueError(
+                f"{x.shape[0]} images are not {batches} batches of equal size; pass batches= as they lie in x"
+            )
+        batch = x.shape[0] // batches
+        group_size = fitting_group_size(batch, self.group_size)
+        groups = _widened(x).reshape(batches, group_size, batch // group_size, *x.shape[1:])
+        deviation = groups - groups.mean(dim=1, keepdim=True)
+        count = max(group_size - 1, 1) if self.unbiased else group_size
+        # Differs: the article's program has no epsilon; equal images would then give NaN gradients.
+        std = (deviation.square().sum(dim=1) / count + 1e-8).sqrt()
+        statistic = std.mean(dim=(2, 3, 4)).to(x.dtype)
+        spread = statistic[:, None, :].expand(-1, group_size, -1).reshape(-1, 1, 1, 1)
+        return torch.cat([x, spread.expand(-1, 1, *x.shape[2:])], dim=1)
+
+
+def fitting_group_size(batch: int, group_size: int | None) -> int:
+    """Return the images per MiniBatchStd group in a batch.
+
+    Raises:
+        ValueError: if a batch larger than a group is no multiple of it.
+    """
+    if group_size is None or batch <= group_size:
+        return batch
+    if batch % group_size:
+        raise ValueError(
+            f"a batch of {batch} images cannot be split into MiniBatchStd groups of {group_size}; "
+            f"use a batch of at most {group_size} or a multiple of it, or another group size (minibatch_std_group)"
+        )
+    return group_size
+
+
+class FadeIn(nn.Module):
+    """Blend the old path with the new one: (1 - alpha) * old + alpha * new (Karras et al. 2018, figure 2).
+
+    Exact at both ends: alpha 0 returns old and alpha 1 returns new, bit for bit.
+
+    Example:
+        >>> FadeIn()(torch.zeros(2), torch.ones(2), 0.25)
+        tensor([0.2500, 0.2500])
+    """
+
+    def forward(self, old: Tensor, new: Tensor, alpha: float | Tensor) -> Tensor:
+        """Return the blend, in the wider dtype of the two.
+
+        Args:
+            old: the path that was there, any shape.
+            new: the path through the newest level, of old's shape.
+            alpha: weight of new, in [0, 1]; a float, or a 0-d tensor, whose value is trusted.
+
+        Raises:
+            ValueError: if alpha is a float outside [0, 1].
+        """
+        check_alpha(alpha)
+        dtype = torch.promote_types(old.dtype, new.dtype)
+        weight = alpha.to(device=old.device, dtype=dtype) if isinstance(alpha, Tensor) else alpha
+        return torch.lerp(old.to(dtype), new.to(dtype), weight)
+
+
+def check_alpha(alpha: float | Tensor) -> None:
+    """Raise where alpha is a number outside [0, 1]; a tensor is trusted, its value would have to be fetched."""
+    if not isinstance(alpha, Tensor) and not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is the weight of the newest level, in [0, 1], got {alpha!r}; None means fully grown")
+
+
+def upsample(x: Tensor, factor: int = 2) -> Tensor:
+    """Repeat every pixel factor x factor times: (B, C, H, W) -> (B, C, H * factor, W * factor).
+
+    Example:
+        >>> upsample(torch.tensor([[[[1.0, 2.0]]]]))
+        tensor([[[[1., 1., 2., 2.],
+                  [1., 1., 2., 2.]]]])
+    """
+    return F.interpolate(x, scale_factor=float(factor), mode="nearest") if factor > 1 else x
+
+
+def downsample(x: Tensor, factor: int = 2) -> Tensor:
+    """Average every factor x factor pixels: (B, C, H, W) -> (B, C, H / factor, W / factor).
+
+    Example:
+        >>> downsample(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
+        tensor([[[[3.]]]])
+    """
+    return F.avg_pool2d(x, factor) if factor > 1 else x
+
+
+def blend_with_lower(images: Tensor, alpha: float | Tensor) -> Tensor:
+    """Blend images with themselves at half the resolution, as a fading network sees them.
+
+    The official program shows the critic real images in this form while a level fades in.
+
+    Args:
+        images: (B, C, H, W).
+        alpha: weight of the images as they are, in [0, 1].
+    """
+    blended: Tensor = FadeIn()(upsample(downsample(images)), images, alpha)
+    return blended
+
+
+def reflect(x: Tensor, margin: int) -> Tensor:
+    """Mirror an image beyond its edges: (B, C, H, W) -> (B, C, H + 2 margin, W + 2 margin).
+
+    The slices are joined by hand: the backward of torch's own reflection padding is not deterministic on CUDA.
+    """
+    for dim in (2, 3):
+        size = x.shape[dim]
+        before = [x.narrow(dim, index, 1) for index in range(margin, 0, -1)]
+        after = [x.narrow(dim, size - 1 - index, 1) for index in range(1, margin + 1)]
+        x = torch.cat([*before, x, *after], dim=dim)
+    return x
+
+
+def _widened(x: Tensor) -> Tensor:
+    """Return half types as float32, others as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,163 @@
+"""The losses of WGAN-GP (Gulrajani et al. 2017) as Karras et al. 2018, appendix A.1, use it.
+
+Every loss takes a callable ``critic: images -> scores``, so level, alpha and devices never appear here. The terms are
+reported before their weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+Critic = Callable[[Tensor], Tensor]
+
+
+class CriticLoss(NamedTuple):
+    """The critic's loss and its parts, before their weights: 0-d tensors on the device."""
+
+    total: Tensor
+    wasserstein: Tensor
+    penalty: Tensor
+    drift: Tensor
+
+
+def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, *, mix: Tensor, target: float = 1.0) -> Tensor:
+    """Penalise the critic where its gradient's norm is not the target.
+
+    mean over images of (||grad critic(x_hat)||_2 - target)^2 / target^2 with x_hat = mix * real + (1 - mix) * fake; one
+    norm per image (Gulrajani et al. 2017, equation 3; the target: Karras et al. 2018, appendix A.1).
+
+    Args:
+        critic: images to scores.
+        real: (B, C, H, W).
+        fake: (B, C, H, W); no gradient flows into it.
+        mix: weight of real, (B,), in [0, 1].
+        target: the norm asked for, positive.
+
+    Returns:
+        0-d, in at least float32; differentiable once more.
+
+    Raises:
+        ValueError: if the shapes do not fit or target is not positive.
+
+    Example:
+        >>> weight = torch.tensor([3.0, 4.0])
+        >>> linear = lambda images: (images.flatten(1) * weight).sum(1)
+        >>> images = torch.zeros(1, 1, 1, 2)
+        >>> gradient_penalty(linear, images, images, mix=torch.zeros(1))  # norm 5, (5 - 1)^2
+        tensor(16.)
+    """
+    if real.shape != fake.shape:
+        raise ValueError(f"real and fake must have one shape, got {tuple(real.shape)} and {tuple(fake.shape)}")
+    if mix.shape != (len(real),):
+        raise ValueError(f"mix must hold one number per image, shape ({len(real)},), got {tuple(mix.shape)}")
+    if not target > 0:
+        raise ValueError(f"target must be positive, got {target!r}")
+    weight = mix.to(real.dtype).reshape(-1, *[1] * (real.ndim - 1))
+    mixed = torch.lerp(fake.detach(), real.detach(), weight).requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)
+    gradient = gradient.flatten(1)
+    if gradient.dtype in (torch.float16, torch.bfloat16):
+        gradient = gradient.float()
+    # vector_norm has gradient 0 at 0, where the root of a sum of squares has NaN.
+    norm: Tensor = torch.linalg.vector_norm(gradient, dim=1)
+    return (norm - target).square().mean() / target**2
+
+
+def wgan_gp_loss(
+    critic: Critic,
+    real: Tensor,
+    fake: Tensor,
+    *,
+    mix: Tensor | None = None,
+    penalty_weight: float = 10.0,
+    drift_weight: float = 1e-3,
+    target: float = 1.0,
+) -> CriticLoss:
+    """Return the critic's loss.
+
+    E[critic(fake)] - E[critic(real)] + penalty_weight * penalty + drift_weight * E[critic(real)^2]
+    (Karras et al. 2018, appendix A.1).
+
+    Args:
+        critic: images to scores.
+        real: (B, C, H, W).
+        fake: (B, C, H, W); no gradient flows into it.
+        mix: weight of real in the penalty's mixture, (B,), in [0, 1]; None = drawn from torch's global random state.
+        penalty_weight: of `gradient_penalty`.
+        drift_weight: of the mean squared score of real images, which keeps scores near 0.
+        target: of `gradient_penalty`.
+    """
+    if mix is None:
+        mix = torch.rand(len(real), device=real.device)
+    real_scores, fake_scores = critic(real), critic(fake.detach())
+    wasserstein = fake_scores.mean() - real_scores.mean()
+    penalty = gradient_penalty(critic, real, fake, mix=mix, target=target)
+    drift = real_scores.square().mean()
+    total = wasserstein + penalty_weight * penalty + drift_weight * drift
+    return CriticLoss(total, wasserstein, penalty, drift)
+
+
+def wgan_generator_loss(fake_scores: Tensor) -> Tensor:
+    """Return the generator's loss, -E[critic(fake)]: (B,) -> 0-d.
+
+    Example:
+        >>> wgan_generator_loss(torch.tensor([1.0, 3.0]))
+        tensor(-2.)
+    """
+    return -fake_scores.mean()
+
+
+class Loss(Protocol):
+    """What a training step asks of a loss."""
+
+    def critic(self, critic: Critic, real: Tensor, fake: Tensor, *, mix: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the critic's total loss and its parts by name, before their weights; all 0-d."""
+        ...
+
+    def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the generator's loss, 0-d."""
+        ...
+
+
+@dataclass(frozen=True)
+class WganGp:
+    """Hold the settings of WGAN-GP, for `Training.loss`.
+
+    Args:
+        penalty_weight: of the gradient penalty.
+        drift_weight: of the mean squared score of real images.
+        target: the gradient norm asked for.
+    """
+
+    penalty_weight: float = 10.0
+    drift_weight: float = 1e-3
+    target: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check each number once, here."""
+        if self.penalty_weight < 0 or self.drift_weight < 0 or not self.target > 0:
+            raise ValueError(f"WganGp takes weights of at least 0 and a positive target, got {self}")
+
+    def critic(self, critic: Critic, real: Tensor, fake: Tensor, *, mix: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return `wgan_gp_loss`'s total, and its parts by name."""
+        loss = wgan_gp_loss(
+            critic,
+            real,
+            fake,
+            mix=mix,
+            penalty_weight=self.penalty_weight,
+            drift_weight=self.drift_weight,
+            target=self.target,
+        )
+        parts = loss._asdict()
+        return parts.pop("total"), parts
+
+    def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """Return `wgan_generator_loss`; the real images are not looked at."""
+        del real
+        return wgan_generator_loss(critic(fake))

@@ -1,0 +1,196 @@
+"""A whole recipe, once: the networks' architecture, the stages, and how a step trains. All of it is JSON-able."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeVar, get_args
+
+import torch
+
+from progan.augment import Contrast
+from progan.layers import fitting_group_size
+from progan.losses import Loss, WganGp
+from progan.networks import Architecture, ProgressiveDiscriminator, ProgressiveGenerator
+from progan.randomness import key
+from progan.schedule import Growth, Schedule, Stage
+
+Order = Literal["critic_first", "generator_first"]
+AdamReset = Literal["never", "level", "level_and_fade"]
+Precision = Literal["fp32", "tf32", "bf16"]
+
+# What a config.json may name; nothing is looked up by a name from a file anywhere else.
+LOSSES: dict[str, type[WganGp]] = {"WganGp": WganGp}
+AUGMENTATIONS: dict[str, type[Contrast]] = {"Contrast": Contrast}
+
+
+@dataclass(frozen=True)
+class Training:
+    """Hold how a step trains.
+
+    Args:
+        loss: of both networks.
+        order: which network is updated first; the average takes the generator in between.
+        adam_betas: of both optimizers.
+        adam_eps: of both optimizers.
+        adam_reset: forget Adam's moments ``never``, at a new ``level``, or at a new level and the end of its fade.
+        average_decay: of the generator's average.
+        average_batch: see `Average`.
+        average_warm_up: see `Average`.
+        blend_real: while a level fades in, real images are blended with their lower level with the same alpha.
+        augment: of the real images, or None.
+        precision: ``fp32``, ``tf32`` (CUDA only) or ``bf16`` (autocast).
+
+    Raises:
+        ValueError: if a setting is unknown or out of its range.
+        TypeError: if loss or augment is not one of progan's.
+    """
+
+    loss: Loss = WganGp()  # noqa: RUF009 (frozen, so shared safely)
+    order: Order = "critic_first"
+    adam_betas: tuple[float, float] = (0.0, 0.99)
+    adam_eps: float = 1e-8
+    adam_reset: AdamReset = "never"
+    average_decay: float = 0.999
+    average_batch: int | None = None
+    average_warm_up: bool = False
+    blend_real: bool = False
+    augment: Contrast | None = None
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        """Check each setting once, here."""
+        object.__setattr__(self, "adam_betas", tuple(self.adam_betas))
+        for name, allowed in (
+            ("order", get_args(Order)),
+            ("adam_reset", get_args(AdamReset)),
+            ("precision", get_args(Precision)),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"Training.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
+            raise ValueError(f"Training.adam_betas must be two numbers in [0, 1), got {self.adam_betas!r}")
+        if not self.adam_eps > 0:
+            raise ValueError(f"Training.adam_eps must be positive, got {self.adam_eps!r}")
+        if not 0 <= self.average_decay < 1:
+            raise ValueError(f"Training.average_decay must be in [0, 1), got {self.average_decay!r}")
+        for name, value, table in (("loss", self.loss, LOSSES), ("augment", self.augment, AUGMENTATIONS)):
+            if not (name == "augment" and value is None) and type(value) not in table.values():
+                raise TypeError(f"Training.{name} must be one of {', '.join(table)}, got {value!r}")
+
+    def resets(self, before: Growth, after: Growth) -> bool:
+        """Tell whether Adam starts anew between two steps."""
+        if self.adam_reset == "never":
+            return False
+        fade_ended = before.alpha is not None and after.alpha is None
+        return after.level != before.level or (self.adam_reset == "level_and_fade" and fade_ended)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Hold all that defines a training but its data and its seed.
+
+    Args:
+        architecture: of both networks.
+        stages: of the schedule.
+        training: how a step trains.
+
+    Raises:
+        ValueError: if the stages do not make a schedule, use a level that the networks lack, or a batch that does not
+            fit the MiniBatchStd groups.
+    """
+
+    architecture: Architecture
+    stages: tuple[Stage, ...]
+    training: Training = Training()
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit."""
+        object.__setattr__(self, "stages", tuple(self.stages))
+        check_fit(self.architecture, self.schedule)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The stages as a schedule."""
+        return Schedule(self.stages)
+
+    def build(self, *, seed: int = 0) -> tuple[ProgressiveGenerator, ProgressiveDiscriminator]:
+        """Build both networks with weights keyed by the seed; torch's random state is left as it is."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(key(seed, "weights", "construction") & (2**63 - 1))
+            networks = ProgressiveGenerator(self.architecture), ProgressiveDiscriminator(self.architecture)
+        for network in networks:
+            network.initialize(seed)
+        return networks
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict that `json.dump` takes."""
+        training = asdict(self.training)
+        for name in ("loss", "augment"):
+            value = getattr(self.training, name)
+            training[name] = None if value is None else {"name": type(value).__name__, **asdict(value)}
+        return {
+            "architecture": asdict(self.architecture),
+            "stages": [asdict(stage) for stage in self.stages],
+            "training": training,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Recipe:
+        """Rebuild a recipe from what `to_json` returned.
+
+        Raises:
+            ValueError: if a part is missing or unknown.
+        """
+        architecture = _build(Architecture, _mapping(data, "architecture"))
+        if not isinstance(data.get("stages"), Sequence):
+            raise ValueError("the recipe lacks its list of stages")
+        stages = tuple(_build(Stage, stage) for stage in data["stages"])
+        training = dict(_mapping(data, "training"))
+        for name, table in (("loss", LOSSES), ("augment", AUGMENTATIONS)):
+            if training.get(name) is not None:
+                settings = dict(_mapping(training, name))
+                if settings.get("name") not in table:
+                    raise ValueError(f"{name} {settings.get('name')!r} is unknown; known: {', '.join(table)}")
+                training[name] = _build(table[settings.pop("name")], settings)
+        return cls(architecture, stages, _build(Training, training))
+
+
+def check_fit(architecture: Architecture, schedule: Schedule) -> None:
+    """Raise where a schedule asks of the networks what they cannot do."""
+    for index, stage in enumerate(schedule.stages):
+        if stage.level > architecture.top_level:
+            raise ValueError(
+                f"stage {index} is at level {stage.level}, but the networks have levels 0 to {architecture.top_level}; "
+                f"pass channels= with {stage.level + 1} widths or drop the stage"
+            )
+        try:
+            fitting_group_size(stage.batch_size, architecture.minibatch_std_group)
+        except ValueError as error:
+            raise ValueError(f"stage {index}: {error}") from None
+
+
+Built = TypeVar("Built")
+
+
+def _build(kind: type[Built], data: Mapping[str, Any]) -> Built:
+    """Make a dataclass from JSON, naming what is unknown or missing."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{kind.__name__} must be a JSON object, got {data!r}")
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(data) - known):
+        raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}; was this written by a later version of progan?")
+    # JSON has lists where the dataclasses have tuples.
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"{kind.__name__}: {error}") from None
+
+
+def _mapping(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an entry that must be a JSON object."""
+    value = data.get(name)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"the recipe lacks its {name}")
+    return value

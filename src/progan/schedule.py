@@ -1,0 +1,212 @@
+"""When the networks grow: stages, and what holds at each count of real images shown.
+
+Everything that changes while training is a pure function of one counter, ``images_seen``: the real images shown to the
+critic so far. A schedule is a list of stages; ``Schedule.at(images_seen)`` says what governs the step that begins
+there.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from typing_extensions import override
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Describe one entry of a schedule: first the newest level fades in, then it is held.
+
+    Args:
+        level: index of the resolution, 0 for the base size (4x4), each next one twice as large.
+        fade_images: real images over which the newest level fades in.
+        hold_images: real images shown after the fade, at full weight.
+        batch_size: real images per step, over all ranks.
+        learning_rate: Adam's, for both networks.
+
+    Raises:
+        TypeError: if a count is no int.
+        ValueError: if a number is out of its range, or level 0 fades.
+    """
+
+    level: int
+    fade_images: int = 0
+    hold_images: int = 0
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Check each number once, here."""
+        for name, least in (("level", 0), ("fade_images", 0), ("hold_images", 0), ("batch_size", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"Stage.{name} must be an int, got {value!r}")
+            if value < least:
+                raise ValueError(f"Stage.{name} must be at least {least}, got {value}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"Stage.learning_rate must be positive and finite, got {self.learning_rate!r}")
+        if self.level == 0 and self.fade_images:
+            raise ValueError(
+                f"level 0 has no level below to fade from, got fade_images={self.fade_images}; use hold_images"
+            )
+
+    @property
+    def images(self) -> int:
+        """Count the real images of the whole stage."""
+        return self.fade_images + self.hold_images
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Hold what governs one step.
+
+    Attributes:
+        stage: index of the schedule's entry.
+        level: index of the resolution.
+        alpha: weight of the newest level, in [0, 1) while it fades in; None once it is fully grown.
+        learning_rate: Adam's, for both networks.
+        batch_size: real images per step, over all ranks.
+    """
+
+    stage: int
+    level: int
+    alpha: float | None
+    learning_rate: float
+    batch_size: int
+
+
+class Schedule:
+    """Tell the growth that holds at any count of real images.
+
+    A step belongs to the stage that it begins in and may run over its end by less than a batch; the starts of the
+    stages never move. In a stage that starts at s, alpha is (n - s) / fade_images while n < s + fade_images, then None.
+
+    Args:
+        stages: at least one; levels rise by one or stay, from any level on.
+
+    Raises:
+        ValueError: if levels skip or go down, a stage fades though it repeats the level before it, or a stage is
+            smaller than its own or the previous stage's batch.
+
+    Example:
+        >>> schedule = Schedule([Stage(0, hold_images=800), Stage(1, fade_images=800, hold_images=400)])
+        >>> schedule.at(0)
+        Growth(stage=0, level=0, alpha=None, learning_rate=0.001, batch_size=8)
+        >>> schedule.at(1000).alpha
+        0.25
+        >>> schedule.total_images
+        2000
+    """
+
+    stages: tuple[Stage, ...]
+    starts: tuple[int, ...]
+    total_images: int
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = tuple(stages)
+        if not self.stages:
+            raise ValueError("a schedule needs at least one stage, got none")
+        for index, stage in enumerate(self.stages):
+            _check_stage(index, stage, self.stages[index - 1] if index else None)
+        self.starts = tuple(accumulate((stage.images for stage in self.stages[:-1]), initial=0))
+        self.total_images = self.starts[-1] + self.stages[-1].images
+
+    @override
+    def __repr__(self) -> str:
+        return f"Schedule({list(self.stages)!r})"
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Schedule) and self.stages == other.stages
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self.stages)
+
+    def at(self, images_seen: int) -> Growth:
+        """Return the growth of the step that begins when ``images_seen`` real images have been shown.
+
+        Args:
+            images_seen: real images, 0 or more; from ``total_images`` on the last stage holds, fully grown.
+
+        Raises:
+            ValueError: if the count is negative.
+        """
+        if images_seen < 0:
+            raise ValueError(f"images_seen must be 0 or more, got {images_seen}")
+        index = bisect_right(self.starts, images_seen) - 1
+        stage = self.stages[index]
+        shown = images_seen - self.starts[index]
+        alpha = shown / stage.fade_images if shown < stage.fade_images else None
+        return Growth(index, stage.level, alpha, stage.learning_rate, stage.batch_size)
+
+    def end(self, stage: int) -> int:
+        """Return the count of real images at which a stage ends."""
+        return self.starts[stage] + self.stages[stage].images
+
+    def agrees(self, other: Schedule, images_seen: int) -> bool:
+        """Tell whether both schedules govern every step begun before ``images_seen`` alike."""
+
+        def begun(schedule: Schedule) -> list[tuple[int, int, int, int, float]]:
+            return [
+                (start, stage.level, stage.fade_images, stage.batch_size, stage.learning_rate)
+                for start, stage in zip(schedule.starts, schedule.stages, strict=True)
+                if start < images_seen
+            ]
+
+        return begun(self) == begun(other)
+
+    def table(self, base_size: tuple[int, int] = (4, 4), n_images: int | None = None) -> str:
+        """Return the stages as a text table.
+
+        Args:
+            base_size: (height, width) in pixels at level 0.
+            n_images: size of the data set; adds a column with the epochs of each stage over it.
+
+        Example:
+            >>> print(Schedule([Stage(0, hold_images=800), Stage(1, 800, 400)]).table(n_images=400))
+            stage  resolution  fade  hold  batch  learning rate  epochs
+                0         4x4     0   800      8          0.001     2.0
+                1         8x8   800   400      8          0.001     3.0
+            total: 2,000 images, 5.0 epochs over 400 images
+        """
+        header = ["stage", "resolution", "fade", "hold", "batch", "learning rate"]
+        rows = []
+        for index, stage in enumerate(self.stages):
+            height, width = (side << stage.level for side in base_size)
+            row = [f"{index}", f"{height}x{width}", f"{stage.fade_images:,}", f"{stage.hold_images:,}"]
+            rows.append([*row, f"{stage.batch_size}", f"{stage.learning_rate:g}"])
+        if n_images is not None:
+            header.append("epochs")
+            for row, stage in zip(rows, self.stages, strict=True):
+                row.append(f"{stage.images / n_images:.1f}")
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        lines = [
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]
+        ]
+        epochs = "" if n_images is None else f", {self.total_images / n_images:,.1f} epochs over {n_images:,} images"
+        return "\n".join([*lines, f"total: {self.total_images:,} images{epochs}"])
+
+
+def _check_stage(index: int, stage: Stage, before: Stage | None) -> None:
+    """Raise ValueError where a stage does not fit behind the one before it."""
+    if before is not None:
+        if stage.level not in (before.level, before.level + 1):
+            raise ValueError(
+                f"stage {index} is at level {stage.level} after level {before.level}; "
+                f"levels must stay or rise by one, so give it level {before.level} or {before.level + 1}"
+            )
+        if stage.level == before.level and stage.fade_images:
+            raise ValueError(
+                f"stage {index} repeats level {stage.level}, which is there already, but has "
+                f"fade_images={stage.fade_images}; use hold_images"
+            )
+    batch = max(stage.batch_size, before.batch_size if before is not None else 0)
+    if stage.images < batch:
+        raise ValueError(
+            f"stage {index} has {stage.images} images (fade + hold), less than a batch of {batch}, its own or the one "
+            f"before it, so it could be stepped over; give it at least {batch}"
+        )
