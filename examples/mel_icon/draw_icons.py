@@ -46,8 +46,8 @@ WHITE, INK, ROSE, LIP, NIGHT = colours("fffdfa 2c1c34 f06e78 be3e50 3a185c")
 SKINS = colours("ffe3d0 ffd6bd f9c9a6 eeb48a d9976b b97850 8f5a3c 6b412d")
 HAIRS = colours("2b2433 3d2a2a 5d3a2a 8a5230 b8743a e0a84e f6d98b d9d7e4 b8392f e4683a f08fa8 d85c96 8a63c4 4b62c0 "
                 "3fa7b8 5fae72")
-BACKDROPS = colours("f7e7ce fbd3c8 f6b8a8 f2786b d94f5c fbd15b f0a93c c7e3a8 7fc08a 2f8f7b bfe4ea 6fc3dc 3a83c4 2b4a86 "
-                    "c9c2ee 9a83d6 5b3f8c efb6d3 f4f1ea 2e2a44 40566b a9b7c4 1f5d5a 7a2f4d")
+BACKDROPS = colours("f7e7ce fbd3c8 f6b8a8 f2786b d94f5c fbd15b f0a93c c7e3a8 7fc08a 4fae98 bfe4ea 6fc3dc 3a83c4 2b4a86 "
+                    "c9c2ee 9a83d6 5b3f8c efb6d3 f4f1ea 2e2a44 40566b b5d0f0 1f5d5a 7a2f4d")
 CLOTHES = colours("f4f1ea e24f55 f2a33a f7d35e 58a773 2f7f86 4c8fd0 2f437e 7b57b0 e78db1 3a3546 8c6a52 a8d8cf c33d74")
 IRISES = colours("5a3422 8a5a2b 2f6fb0 2c9a9a 3f8f4f 7a4fb5 b5443c c98a1e 4a5568")
 
@@ -109,7 +109,7 @@ EYES: dict[str, tuple[int, float, float, float]] = {
 # The edges of glasses' lenses: round and square.
 LENSES: tuple[Anchors, ...] = (
     ((0, -.34), (.24, -.24), (.33, 0), (.24, .24), (0, .34), (-.24, .24), (-.33, 0), (-.24, -.24)),
-    ((-.34, -.26), (.34, -.26), (.3, .3), (-.3, .3)))
+    ((0, -.28), (.27, -.25), (.34, 0), (.27, .27), (0, .31), (-.27, .27), (-.34, 0), (-.27, -.25)))
 # How often, whether open (a closed curve) or a line, and the shape around the middle of the mouth.
 MOUTHS: dict[str, tuple[int, bool, Anchors]] = {
     "smile": (4, False, ((-.2, -.03), (0, .06), (.17, -.04))),
@@ -259,7 +259,7 @@ def shaded(colour: Colour) -> Colour:
 
 def gleaming(colour: Colour) -> Colour:
     """Return the colour where light gleams on it."""
-    red, green, blue = (min(255, round(part * 1.25 + 24)) for part in colour)
+    red, green, blue = (min(255, round(part * 1.14 + 22)) for part in colour)
     return red, green, blue
 
 
@@ -270,7 +270,7 @@ def edged(colour: Colour) -> Colour:
 
 @lru_cache(maxsize=1000)
 def spline(anchors: Anchors, closed: bool = True) -> Shape:
-    """Run a Catmull-Rom curve through the anchors, those with a third number being corners; return points (n, 2)."""
+    """Run a Catmull-Rom curve through the anchors; return its points (n, 2), kept for later calls, so not to change."""
     points = np.array([anchor[:2] for anchor in anchors])
     corner = np.array([[len(anchor) > 2] for anchor in anchors])
     before, after = np.roll(points, 1, axis=0), np.roll(points, -1, axis=0)
@@ -293,7 +293,8 @@ def oval(x: float, y: float, rx: float, ry: float, start: float = 0.0, stop: flo
 
 def moved(shape: Shape, x: float, y: float) -> Shape:
     """Return the shape (n, 2) moved to the right by x and down by y."""
-    return shape + np.array([x, y])
+    step: Shape = np.array([x, y])
+    return shape + step
 
 
 def pattern(name: str) -> list[Shape]:
@@ -375,14 +376,14 @@ class Portrait:
 
     def draw_body(self) -> None:
         """Draw the clothes, the neck out of them and the collar around it."""
-        body, skin, cloth, trim = self.body, *(self.colours[name] for name in ("skin", "cloth", "trim"))
+        body, skin, cloth = self.body, self.colours["skin"], self.colours["cloth"]
         torso = spline(TORSO)
         opening, collar = COLLARS[self.rng.choice(list(COLLARS))]
-        body.fill(torso, cloth)
-        body.fill_within([torso], pattern(self.rng.choice(PATTERNS)), trim)
+        body.fill(torso, cloth, edged(cloth))
+        body.fill_within([torso], pattern(self.rng.choice(PATTERNS)), self.colours["trim"])
         body.fill(spline(opening), skin, edged(cloth))
         nape_and_throat = body.fetch(self.head, np.array([(-0.6, 0.4), (0.1, 0.7)]))
-        neck = np.vstack([nape_and_throat, [(0.34, 0.1), (0, 0.26), (-0.34, 0.1)]])
+        neck = np.vstack([nape_and_throat, [(0.42, 0.0), (0.3, 0.18), (0, 0.26), (-0.34, 0.1)]])
         body.fill(neck, skin)
         body.fill_within([neck], [body.fetch(self.head, moved(self.face, -0.05, 0.22))], shaded(skin))
         self.add(body, collar)
@@ -400,7 +401,7 @@ class Portrait:
         if rng.random() < 0.15:
             for x, y in ((-0.5, 0.55), (-0.38, 0.62), (-0.26, 0.56), (0.56, 0.53), (0.66, 0.6), (0.76, 0.53)):
                 head.fill(oval(x, y, 0.026, 0.026), mix(skin, (130, 60, 30), 0.55))
-        self.bearded = self.back in ("none", "nape") and rng.random() < 0.25
+        self.bearded = self.back in ("none", "nape") and not self.ornament and rng.random() < 0.25
         if self.bearded:
             head.fill_within([self.face], [spline(BEARD)], hair)
         head.stroke(spline(((0.36, 0.36), (0.42, 0.45), (0.33, 0.48)), closed=False), 0.05, mix(skin, INK, 0.5), 0.6)
@@ -418,9 +419,10 @@ class Portrait:
             head.fill(shape, mix(self.colours["skin"], WHITE, 0.2))
         self.draw_eye(style, -0.22, 0.225 * scale, -1, iris, gaze)
         self.draw_eye(far_style, 0.54, 0.18 * scale, 1, far_iris, gaze)
-        wires = [*lenses, np.array([(0.1, 0.2), (0.2, 0.15), (0.29, 0.2)]), np.array([(-0.54, 0.18), (-0.95, 0.12)])]
+        rims = [np.vstack([shape, shape[:2]]) for shape in lenses]
+        wires = [*rims, np.array([(0.1, 0.2), (0.2, 0.15), (0.29, 0.2)]), np.array([(-0.54, 0.18), (-0.95, 0.12)])]
         colour = rng.choice([INK, *CLOTHES[1:10]])
-        for wire in wires if lenses else []:
+        for wire in wires if rims else []:
             head.stroke(wire, 0.06, colour, taper=0)
 
     def draw_eye(self, style: str, x: float, width: float, outer: int, iris: Colour, gaze: float) -> None:

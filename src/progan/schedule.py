@@ -147,6 +147,23 @@ class Schedule:
         """Return the count of real images at which a stage ends."""
         return self.starts[stage] + self.stages[stage].images
 
+    def reached(self, images_seen: int) -> tuple[int, float | None]:
+        """Return (level, alpha) up to which the steps so far have trained; what is worth showing.
+
+        It is `at`'s, but before the first step of a stage that of the stage before, fully grown.
+        """
+        growth = self.at(images_seen)
+        if growth.stage and images_seen <= self._first_step(growth.stage):
+            return self.stages[growth.stage - 1].level, None
+        return growth.level, growth.alpha
+
+    def _first_step(self, stage: int) -> int:
+        """Return the count at which a stage's first step begins: the steps before may run over its start."""
+        first = 0
+        for before, end in zip(self.stages[:stage], self.starts[1:], strict=False):
+            first += -(-(end - first) // before.batch_size) * before.batch_size
+        return first
+
     def agrees(self, other: Schedule, images_seen: int) -> bool:
         """Tell whether both schedules govern every step begun before ``images_seen`` alike."""
 

@@ -1,0 +1,201 @@
+"""Train the Mel Icon setup: on the embedded icons, or on a folder of one's own.
+
+    python examples/mel_icon/train.py --quick          a small one, minutes on a laptop
+    python examples/mel_icon/train.py                  the article's whole recipe on the embedded icons
+    python examples/mel_icon/train.py --data DIR       the same on the PNG and JPEG files of a folder
+
+The same command again goes on with its run, or says that it is finished.
+"""
+
+import argparse
+import dataclasses
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from draw_icons import draw_icons
+
+import progan
+from progan import ImageFolder, Recipe, Trainer, presets
+from progan.callbacks import duration
+
+# What --quick changes in the article's recipe.
+QUICK_CHANNELS = (64, 64, 48, 32)
+QUICK_BATCH = 16
+QUICK_LEARNING_RATE = 2e-3
+QUICK_STAGE_IMAGES = 9_600
+
+COMPARED = 256  # samples and icons that the two closing numbers are taken over
+COMPARED_SIZE = 32
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the example; returns the exit status."""
+    parser = argument_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return train(options)
+    except (ValueError, OSError, ImportError, progan.CheckpointError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of PNG or JPEG files (default: embedded icons)")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run is kept (default: runs/...)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default: %(default)s)")
+    parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="default: %(default)s")
+    parser.add_argument("--resolution", type=int, metavar="PX", help="4, 8, ... 256 (default: 256; 32 with --quick)")
+    parser.add_argument("--stage-images", type=int, metavar="N", help="real images per stage (default: the recipe's)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="real images per step (default: the recipe's)")
+    parser.add_argument("--quick", action="store_true", help="the recipe made small, to see icons form in minutes")
+    parser.add_argument("--contrast", action="store_true", help="the article's variant: random contrast, twice as long")
+    parser.add_argument("--overwrite", action="store_true", help="start anew where a run is kept already")
+    return parser
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train as the options say, and tell how it went."""
+    resolution = options.resolution or (32 if options.quick else 256)
+    recipe = make_recipe(options, resolution)
+    if options.data is None:
+        images = draw_icons(size=resolution)
+        data: torch.Tensor | ImageFolder = images
+    else:
+        data = ImageFolder(options.data, resolution)
+        images = data.images
+    trainer = Trainer.from_recipe(
+        recipe,
+        seed=options.seed,
+        run_dir=options.run_dir or default_run_dir(options),
+        device=options.device,
+        save_every=max(1, recipe.schedule.total_images // 48),
+        preview_every=max(1, recipe.schedule.total_images // 48),
+        overwrite=options.overwrite,
+    )
+    finished = trainer.images_seen >= recipe.schedule.total_images
+    if finished:
+        print(f"The run in {trainer.run_dir} is finished; --overwrite starts it anew.")
+    else:
+        show_plan(trainer, recipe, len(images), options)
+    try:
+        trainer.fit(data)
+    except KeyboardInterrupt:
+        print(f"\nStopped after {trainer.images_seen:,} real images, and saved. The same command goes on from there.")
+        return 130
+    except progan.DivergenceError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    if not finished:
+        print(f"Done: {trainer.run_dir}/progress.png shows how the icons formed, {trainer.run_dir}/samples the pictures.")
+    show_comparison(trainer, images, options.seed)
+    return 0
+
+
+def make_recipe(options: argparse.Namespace, resolution: int) -> Recipe:
+    """Return the article's recipe with what the options change."""
+    channels = None
+    if options.quick:
+        levels = max(1, (resolution // 4).bit_length())
+        channels = (QUICK_CHANNELS + QUICK_CHANNELS[-1:] * levels)[:levels]
+    recipe = presets.mel_icon(resolution, channels=channels, contrast=options.contrast)
+    changes: dict[str, int | float] = {}
+    batch_size = options.batch_size or (QUICK_BATCH if options.quick else None)
+    if batch_size is not None:
+        changes["batch_size"] = batch_size
+    full_stage = recipe.stages[0].images
+    stage_images = options.stage_images or (QUICK_STAGE_IMAGES * (2 if options.contrast else 1) if options.quick else None)
+    scale = 1.0 if stage_images is None else stage_images / full_stage
+    rate = QUICK_LEARNING_RATE / recipe.stages[0].learning_rate if options.quick else 1.0
+    stages = tuple(
+        dataclasses.replace(
+            stage,
+            fade_images=round(stage.fade_images * scale),
+            hold_images=round(stage.hold_images * scale),
+            batch_size=batch_size or stage.batch_size,
+            learning_rate=stage.learning_rate * rate,
+        )
+        for stage in recipe.stages
+    )
+    training = dataclasses.replace(recipe.training, precision=options.precision)
+    return dataclasses.replace(recipe, stages=stages, training=training)
+
+
+def default_run_dir(options: argparse.Namespace) -> Path:
+    """Return where a run is kept when --run-dir is not given."""
+    name = "mel_icon" if options.data is None else options.data.resolve().name
+    return Path("runs") / (f"{name}_quick" if options.quick else name)
+
+
+def show_plan(trainer: Trainer, recipe: Recipe, n_images: int, options: argparse.Namespace) -> None:
+    """Print what will be done, and how long it will take."""
+    print(recipe.schedule.table(recipe.architecture.base_size, n_images))
+    if options.quick:
+        article = presets.mel_icon()
+        print(
+            f"--quick differs from the article: up to {recipe.architecture.size(recipe.architecture.top_level)[0]} px, "
+            f"widths {recipe.architecture.channels} for {article.architecture.channels}, "
+            f"batch {recipe.stages[0].batch_size} for {article.stages[0].batch_size}, "
+            f"learning rate {recipe.stages[0].learning_rate:g} for {article.stages[0].learning_rate:g}, "
+            f"{recipe.schedule.total_images:,} images in all for {article.schedule.total_images:,}."
+        )
+    if trainer.images_seen:
+        print(f"Going on from {trainer.run_dir} after {trainer.images_seen:,} real images.")
+    plan = trainer.plan()
+    threads = f" with {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
+    print(
+        f"On {trainer.device}{threads}, in {recipe.training.precision}: about {duration(plan.total_s)}, by a few timed "
+        f"steps of each stage. Ctrl-C saves; the same command goes on."
+    )
+
+
+def show_comparison(trainer: Trainer, images: torch.Tensor, seed: int) -> None:
+    """Print two numbers that tell whether the samples vary as the icons do, and look like them on average."""
+    samples = trainer.grown().sample(COMPARED, seed=seed)
+    variety, mean_distance = compare(samples, icons_for_comparison(images))
+    print(
+        f"{COMPARED} samples against {min(COMPARED, len(images))} icons at {COMPARED_SIZE}x{COMPARED_SIZE}: their mean "
+        f"pairwise distance is {variety:.2f} of the icons' own (1 is ideal), their mean image is {mean_distance:.3f} "
+        f"away from the icons' (0 is ideal)."
+    )
+
+
+def icons_for_comparison(images: torch.Tensor) -> torch.Tensor:
+    """Return a seeded choice of the icons, in [0, 1]."""
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:COMPARED]
+    return images[chosen] / 255
+
+
+def compare(samples: torch.Tensor, icons: torch.Tensor) -> tuple[float, float]:
+    """Compare two sets of images, (N, C, H, W) in [0, 1], at 32x32.
+
+    Returns:
+        The mean pairwise RMS distance of the samples over that of the icons, and the RMS distance between the two mean
+        images.
+    """
+    samples, icons = at_compared_size(samples), at_compared_size(icons)
+    variety = mean_pairwise_rms(samples) / mean_pairwise_rms(icons)
+    mean_distance = (samples.mean(dim=0) - icons.mean(dim=0)).square().mean().sqrt()
+    return variety, mean_distance.item()
+
+
+def at_compared_size(images: torch.Tensor) -> torch.Tensor:
+    """Average or repeat pixels to 32x32."""
+    if images.shape[-1] < COMPARED_SIZE:
+        return progan.upsample(images, COMPARED_SIZE // images.shape[-1])
+    return progan.downsample(images, images.shape[-1] // COMPARED_SIZE)
+
+
+def mean_pairwise_rms(images: torch.Tensor) -> float:
+    """Return the mean RMS distance over all pairs of images."""
+    distances = torch.nn.functional.pdist(images.flatten(1).double())
+    return distances.mean().item() / images[0].numel() ** 0.5
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("default")
+    sys.exit(main())

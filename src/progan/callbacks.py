@@ -1,0 +1,320 @@
+"""All that watches a run: the metrics file, the previews, the progress. Watching changes no bit of the training."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from progan.averaging import Average
+from progan.files import append_line, write_file
+from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.planning import Plan
+from progan.randomness import latents
+from progan.render import enlarge, image_grid, read_png, to_uint8, write_png
+from progan.sampling import GrownGenerator
+from progan.schedule import Growth, Schedule
+from progan.step import StepMetrics
+
+
+class Run(Protocol):
+    """What a callback sees of a trainer: to be looked at, not changed."""
+
+    generator: ProgressiveGenerator
+    discriminator: ProgressiveDiscriminator
+    average: Average
+    schedule: Schedule
+    seed: int
+    run_dir: Path | None
+    plan_made: Plan | None
+
+    @property
+    def images_seen(self) -> int:
+        """Real images shown to the critic so far."""
+        ...
+
+    @property
+    def growth(self) -> Growth:
+        """The growth of the next step."""
+        ...
+
+    def grown(self) -> GrownGenerator:
+        """The averaged generator as far as it has grown, a copy."""
+        ...
+
+
+class Callback:
+    """Listen to a run; every method may be left out."""
+
+    def on_start(self, run: Run) -> None:
+        """Begin: fit has checked everything, the first step comes next."""
+
+    def on_step(self, run: Run, metrics: StepMetrics) -> None:
+        """Look at a step; ``run.images_seen`` is past it, ``metrics.growth`` is its own."""
+
+    def on_stage_end(self, run: Run, growth: Growth) -> None:
+        """Look at the end of a stage, after its last step; growth is that step's."""
+
+    def on_save(self, run: Run, path: Path) -> None:
+        """Look at a checkpoint, complete at this path."""
+
+    def on_end(self, run: Run) -> None:
+        """End, however fit ends: done, interrupted, or with an error."""
+
+
+def crosses(every: int, before: int, after: int) -> bool:
+    """Tell whether a step from one count to another reaches a multiple of ``every``.
+
+    Example:
+        >>> crosses(1000, 992, 1000), crosses(1000, 1000, 1008)
+        (True, False)
+    """
+    return before // every != after // every
+
+
+class MetricsLog(Callback):
+    """Write ``metrics.jsonl``: one JSON object per interval, that of the step which reaches it.
+
+    Seconds stand in keys ending in ``_s``; all other values are the same in two equal runs.
+
+    Args:
+        every: real images between two lines.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    @override
+    def on_start(self, run: Run) -> None:
+        self._begun = self._last = time.perf_counter()
+        self._last_seen = run.images_seen
+        path = self._path(run)
+        if path.exists():
+            lines = path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines if _images_seen(line) <= run.images_seen]
+            if kept != lines:  # a run went on past its last checkpoint, or died in the middle of a line
+                write_file(path, b"".join(kept))
+
+    @override
+    def on_step(self, run: Run, metrics: StepMetrics) -> None:
+        growth = metrics.growth
+        if not crosses(self.every, metrics.images_seen - growth.batch_size, metrics.images_seen):
+            return
+        names, values = list(metrics.losses), torch.stack([loss.double() for loss in metrics.losses.values()]).tolist()
+        now = time.perf_counter()
+        steps = max(1, (metrics.images_seen - self._last_seen) // growth.batch_size)
+        line = {
+            "images_seen": metrics.images_seen,
+            "stage": growth.stage,
+            "level": growth.level,
+            "alpha": growth.alpha,
+            "learning_rate": growth.learning_rate,
+            **dict(zip(names, values, strict=True)),
+            "step_s": round((now - self._last) / steps, 6),
+            "elapsed_s": round(now - self._begun, 3),
+        }
+        self._last, self._last_seen = now, metrics.images_seen
+        append_line(self._path(run), json.dumps(line))
+
+    @staticmethod
+    def _path(run: Run) -> Path:
+        assert run.run_dir is not None
+        return run.run_dir / "metrics.jsonl"
+
+
+def _images_seen(line: bytes) -> float:
+    """Return a metrics line's count; infinity where it was cut off."""
+    try:
+        return int(json.loads(line)["images_seen"]) if line.endswith(b"\n") else float("inf")
+    except (ValueError, TypeError, KeyError):
+        return float("inf")
+
+
+class Previews(Callback):
+    """Draw the same latents through the whole run.
+
+    ``samples/000060000.png`` is a grid as of that count; ``samples/level_3.png`` the newest row of a level; and
+    ``progress.png`` the progress strip, one row per resolution.
+
+    Args:
+        every: real images between two grids; the end of a stage is drawn too.
+        n: latents in a grid, a square number looks best.
+        row: latents in a row of the strip.
+    """
+
+    def __init__(self, every: int, n: int = 16, row: int = 8) -> None:
+        self.every = every
+        self.n = n
+        self.row = min(row, n)
+
+    @override
+    def on_step(self, run: Run, metrics: StepMetrics) -> None:
+        before = metrics.images_seen - metrics.growth.batch_size
+        stage_ends = run.growth.stage != metrics.growth.stage or metrics.images_seen >= run.schedule.total_images
+        if stage_ends or crosses(self.every, before, metrics.images_seen):
+            self._draw(run)
+
+    def _draw(self, run: Run) -> None:
+        assert run.run_dir is not None
+        folder = run.run_dir / "samples"
+        folder.mkdir(exist_ok=True)
+        grown = run.grown()
+        architecture = grown.generator.architecture
+        z = latents(range(self.n), architecture.latent_shape, run.seed, "preview")
+        height = architecture.size(max(stage.level for stage in run.schedule.stages))[0]
+        pictures = enlarge(to_uint8(torch.cat([grown.images(part) for part in torch.split(z, 8)])), height)
+        write_png(folder / f"{run.images_seen:09d}.png", image_grid(pictures, round(self.n**0.5)))
+        write_png(folder / f"level_{grown.level}.png", image_grid(pictures[: self.row], self.row))
+        rows = [folder / f"level_{level}.png" for level in range(grown.level + 1)]
+        strip = [row for row in map(_row, rows) if row is not None and row.shape == (_row_shape(pictures, self.row))]
+        write_png(run.run_dir / "progress.png", torch.cat(strip, dim=1))
+
+
+def _row_shape(pictures: Tensor, row: int) -> tuple[int, int, int]:
+    _, channels, height, width = pictures.shape
+    return channels, height, row * width
+
+
+def _row(path: Path) -> Tensor | None:
+    """Return a row drawn earlier; None where a person has removed or changed it."""
+    try:
+        return read_png(path)
+    except (OSError, ValueError):
+        return None
+
+
+class Progress(Callback):
+    """Show stage, resolution, alpha, images per second, and the time left for the stage and for the run.
+
+    A tqdm bar on a terminal, plain lines elsewhere or where tqdm is missing.
+
+    Args:
+        line_every_s: seconds between two plain lines.
+    """
+
+    def __init__(self, line_every_s: float = 30.0) -> None:
+        self.line_every_s = line_every_s
+        self._bar: Any = None
+
+    @override
+    def on_start(self, run: Run) -> None:
+        self._rate = Rate(run.schedule, run.plan_made)
+        self._next_line = time.perf_counter() + self.line_every_s
+        self._bar = _bar(run.schedule.total_images, run.images_seen)
+
+    @override
+    def on_step(self, run: Run, metrics: StepMetrics) -> None:
+        self._rate.update(metrics, time.perf_counter())
+        if self._bar is not None:
+            self._bar.set_description_str(self._where(run, metrics), refresh=False)
+            self._bar.set_postfix_str(self._left(metrics), refresh=False)
+            self._bar.update(metrics.images_seen - self._bar.n)
+        elif time.perf_counter() >= self._next_line:
+            self._next_line = time.perf_counter() + self.line_every_s
+            self._print(run, metrics)
+
+    @override
+    def on_stage_end(self, run: Run, growth: Growth) -> None:
+        if self._bar is None:
+            self._print(run, StepMetrics(run.images_seen, growth, {}))
+
+    @override
+    def on_end(self, run: Run) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _print(self, run: Run, metrics: StepMetrics) -> None:
+        share = f"{metrics.images_seen:,}/{run.schedule.total_images:,} images"
+        print(f"{self._where(run, metrics)}  {share}  {self._left(metrics)}", file=sys.stderr, flush=True)
+
+    @staticmethod
+    def _where(run: Run, metrics: StepMetrics) -> str:
+        growth = metrics.growth
+        height, width = run.generator.architecture.size(growth.level)
+        alpha = "grown" if growth.alpha is None else f"alpha {growth.alpha:.2f}"
+        return f"stage {growth.stage + 1}/{len(run.schedule.stages)}  {height}x{width}  {alpha}"
+
+    def _left(self, metrics: StepMetrics) -> str:
+        stage, whole = self._rate.left(metrics)
+        rate = f"{1 / self._rate.image_s:.1f} images/s" if self._rate.image_s else "? images/s"
+        return f"{rate}  left: stage {duration(stage)}, run {duration(whole)}"
+
+
+class Rate:
+    """Tell the time left, from the pace of the present stage and, for the stages to come, from the plan.
+
+    The plan's times are scaled by how the present stage really goes against it; without a plan the time of the whole
+    run is known in its last stage only.
+
+    Args:
+        schedule: of the run.
+        plan: seconds per stage, or None.
+    """
+
+    def __init__(self, schedule: Schedule, plan: Plan | None) -> None:
+        self.schedule = schedule
+        self.plan = plan
+        self.image_s = 0.0
+        self._stage = -1
+        self._began = (0.0, 0)
+
+    def update(self, metrics: StepMetrics, now: float) -> None:
+        """Take in a step that ended at a time, in seconds."""
+        if metrics.growth.stage != self._stage:
+            self._stage, self._began, self.image_s = metrics.growth.stage, (now, metrics.images_seen), 0.0
+        elif metrics.images_seen > self._began[1]:
+            self.image_s = (now - self._began[0]) / (metrics.images_seen - self._began[1])
+
+    def left(self, metrics: StepMetrics) -> tuple[float | None, float | None]:
+        """Return the seconds left for the stage and for the run; None where they cannot be told."""
+        stage = metrics.growth.stage
+        planned = self.plan.image_s[stage] if self.plan is not None else None
+        image_s = self.image_s or planned
+        if image_s is None:
+            return None, None
+        in_stage = max(0, self.schedule.end(stage) - metrics.images_seen) * image_s
+        to_come = range(stage + 1, len(self.schedule.stages))
+        if not to_come:
+            return in_stage, in_stage
+        if self.plan is None or planned is None:
+            return in_stage, None
+        pace = image_s / planned
+        return in_stage, in_stage + pace * sum(
+            self.schedule.stages[index].images * (self.plan.image_s[index] or 0.0) for index in to_come
+        )
+
+
+def duration(seconds: float | None) -> str:
+    """Write a duration for people.
+
+    Example:
+        >>> duration(42), duration(3 * 60 + 5), duration(7 * 3600 + 120), duration(None)
+        ('42 s', '3 min 05 s', '7 h 02 min', '?')
+    """
+    if seconds is None:
+        return "?"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _bar(total: int, initial: int) -> Any:
+    """Open a tqdm bar on a terminal; None elsewhere, or without tqdm."""
+    if not sys.stderr.isatty():
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} images, {postfix}"
+    return tqdm(total=total, initial=initial, bar_format=layout, dynamic_ncols=True)

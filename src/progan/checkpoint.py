@@ -1,0 +1,228 @@
+"""Checkpoints: a JSON manifest beside one file of raw tensors. Nothing in them is ever executed.
+
+``checkpoints/000480000/`` holds ``manifest.json`` and ``tensors.safetensors``, the latter in the safetensors layout: 8
+bytes of little-endian header length, a JSON header, the bytes. The folder is written beside its final name, synced, and
+renamed, so that it is whole or not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from progan.files import sync_folder, write_file
+
+MANIFEST, TENSORS, FOLDER = "manifest.json", "tensors.safetensors", "checkpoints"
+_FORMAT, _VERSION = "progan checkpoint", 1
+_HEADER_LIMIT = 100_000_000
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+class CheckpointError(Exception):
+    """Say why a checkpoint cannot be used: damaged, incomplete, or another run's."""
+
+
+def write_checkpoint(
+    run_dir: Path, images_seen: int, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> Path:
+    """Write a checkpoint of a run.
+
+    Args:
+        run_dir: the run's folder.
+        images_seen: real images, which name the checkpoint.
+        manifest: JSON-able; format, version and the tensors' checksum are added.
+        tensors: by name.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    final = run_dir / FOLDER / f"{images_seen:09d}"
+    beside = final.with_name(f".{final.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        digest = hashlib.sha256()
+        write_file(beside / TENSORS, _hashed(_pieces(tensors), digest))
+        contents = {"format": _FORMAT, "version": _VERSION, "images_seen": images_seen, **manifest}
+        contents["tensors_sha256"] = digest.hexdigest()
+        write_file(beside / MANIFEST, (json.dumps(contents, indent=1) + "\n").encode())
+        # The same count of the same run is the same state: what stood there is replaced, not lost.
+        shutil.rmtree(final, ignore_errors=True)
+        beside.replace(final)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    sync_folder(final.parent)
+    return final
+
+
+def checkpoints(run_dir: Path) -> list[Path]:
+    """List a run's checkpoints, oldest first."""
+    folders = (run_dir / FOLDER).glob("[0-9]*")
+    return sorted(
+        (path for path in folders if path.is_dir() and path.name.isdecimal()), key=lambda path: int(path.name)
+    )
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint that a path names: itself, or the newest sound one of a run.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    if (path / MANIFEST).is_file():
+        return path
+    found = checkpoints(path)
+    if not found:
+        raise CheckpointError(f"{path} is no checkpoint, and no run with one: it has no {FOLDER}/*/{MANIFEST}")
+    reasons = []
+    for candidate in reversed(found):
+        try:
+            verify(candidate)
+        except CheckpointError as error:
+            reasons.append(str(error))
+        else:
+            return candidate
+    raise CheckpointError(f"no checkpoint of {path} is sound: " + "; ".join(reasons))
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check a checkpoint against its checksum and return its manifest.
+
+    Raises:
+        CheckpointError: if it is damaged or incomplete.
+    """
+    manifest = read_manifest(folder)
+    try:
+        with (folder / TENSORS).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{folder}: {TENSORS} cannot be read: {error}") from error
+    if digest != manifest.get("tensors_sha256"):
+        raise CheckpointError(f"{folder}: {TENSORS} is damaged: its checksum is not the manifest's")
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a checkpoint's manifest.
+
+    Raises:
+        CheckpointError: if it cannot be read, or is of a kind that this version does not know.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: {MANIFEST} cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+        raise CheckpointError(f"{folder}: {MANIFEST} is not a {_FORMAT}'s")
+    if manifest.get("version") != _VERSION:
+        raise CheckpointError(
+            f"{folder}: version {manifest.get('version')!r} of the format, this progan reads {_VERSION}; update progan"
+        )
+    return manifest
+
+
+def read_tensors(folder: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Read the tensors whose names begin with a prefix, on the CPU, the prefix taken off.
+
+    Every offset is checked against the file's size before memory is taken.
+
+    Raises:
+        CheckpointError: if the file is damaged.
+    """
+    path = folder / TENSORS
+    try:
+        with path.open("rb") as file:
+            entries, start = _read_header(file, path)
+            return {
+                name.removeprefix(prefix): _read_tensor(file, start + begin, dtype, shape)
+                for name, (dtype, shape, begin) in entries.items()
+                if name.startswith(prefix)
+            }
+    except (OSError, EOFError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, tuple[torch.dtype, tuple[int, ...], int]], int]:
+    """Return (dtype, shape, offset) by name, and where the bytes begin, all of it checked."""
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= min(size - 8, _HEADER_LIMIT):
+        raise CheckpointError(f"{path} is damaged: a header of {length} bytes in a file of {size}")
+    try:
+        header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        entries = {name: _entry(entry) for name, entry in header.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: its header cannot be read ({error!r})") from None
+    expected = 0
+    for name, (dtype, shape, begin, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
+        if begin != expected or end - begin != math.prod(shape) * dtype.itemsize:
+            raise CheckpointError(f"{path} is damaged: tensor {name!r} does not lie where it should")
+        expected = end
+    if expected != size - 8 - length:
+        raise CheckpointError(f"{path} is damaged: {size} bytes, its header tells of {8 + length + expected}")
+    return {name: entry[:3] for name, entry in entries.items()}, 8 + length
+
+
+def _entry(entry: Mapping[str, Any]) -> tuple[torch.dtype, tuple[int, ...], int, int]:
+    shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
+    if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+        raise ValueError("sizes and offsets must be ints of at least 0")
+    return _DTYPES[entry["dtype"]], shape, begin, end
+
+
+def _read_tensor(file: BinaryIO, position: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    raw = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8)
+    file.seek(position)
+    if file.readinto(raw.numpy()) != len(raw):  # type: ignore[attr-defined]
+        raise EOFError("the file ends early")
+    return raw.view(dtype).reshape(shape)
+
+
+def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes]:
+    """Yield the file: header length, header, then each tensor's bytes."""
+    if sys.byteorder != "little":
+        raise CheckpointError("checkpoints are little-endian, and this machine is not")
+    header, position = {}, 0
+    for name, tensor in tensors.items():
+        end = position + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": _DTYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [position, end],
+        }
+        position = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little")
+    yield text
+    for tensor in tensors.values():
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        yield flat.view(torch.uint8).numpy().tobytes()
+
+
+def _hashed(pieces: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+    for piece in pieces:
+        digest.update(piece)
+        yield piece

@@ -1,0 +1,7 @@
+"""Images in: read a folder, take a data set in, match a level's size."""
+
+from progan.data.feed import Feed, open_feed
+from progan.data.folder import ImageFolder
+from progan.data.levels import match_level
+
+__all__ = ["Feed", "ImageFolder", "match_level", "open_feed"]

@@ -1,0 +1,236 @@
+"""From a data set to batches: which image is the k-th of a run, and where it comes from.
+
+Epochs are full permutations laid end to end, each keyed by (seed, epoch), so the k-th image of a run is a pure function
+of (seed, k), batches are always full, and at every moment the uses of any two images differ by at most one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+from typing_extensions import override
+
+from progan.data.folder import ImageFolder
+from progan.randomness import item_state, permutation
+
+
+class Order:
+    """Tell which image is the k-th of a run.
+
+    Example:
+        >>> order = Order(3, seed=0)
+        >>> sorted(order[k] for k in range(3)), sorted(order[k] for k in range(3, 6))
+        ([0, 1, 2], [0, 1, 2])
+    """
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n = n
+        self.seed = seed
+        self._epoch = -1
+        self._permutation: np.ndarray[tuple[int], np.dtype[np.int64]]
+
+    def __getitem__(self, position: int) -> int:
+        epoch, place = divmod(position, self.n)
+        if epoch != self._epoch:
+            self._epoch, self._permutation = epoch, permutation(self.n, self.seed, epoch)
+        return int(self._permutation[place])
+
+
+class Feed(ABC):
+    """Hand out a run's batches.
+
+    Attributes:
+        n_images: in the data set.
+        fingerprint: of the data set, for a resumed run to compare.
+    """
+
+    n_images: int
+    fingerprint: dict[str, Any]
+
+    @abstractmethod
+    def batches(self, begin: int, end: int, batch_size_at: Callable[[int], int]) -> Iterator[Tensor]:
+        """Yield one batch per step, from ``begin`` real images shown until at least ``end``.
+
+        Args:
+            begin: real images shown when the first step begins.
+            end: no step begins at or after this count.
+            batch_size_at: the batch of the step that begins at a count.
+
+        Yields:
+            (B, C, H, W), uint8 or floats in [0, 1].
+        """
+
+
+def open_feed(
+    data: Tensor | Dataset[Any], *, image_channels: int, base_size: tuple[int, int], level: int, seed: int, workers: int
+) -> Feed:
+    """Take a data set in, checked once, here.
+
+    Args:
+        data: (N, C, H, W), uint8 0..255 or floats in [0, 1]; or a map-style data set whose items are an image (C, H, W)
+            or a tuple that begins with one.
+        image_channels: the networks'.
+        base_size: the networks' (height, width) at level 0.
+        level: the highest that is trained; images may be larger by a power of two.
+        seed: of the run.
+        workers: processes that fetch items; 0 = this one.
+
+    Raises:
+        TypeError: if it is no such data set, or of another dtype.
+        ValueError: if it is empty, or its images have other channels, another size, or values outside [0, 1].
+    """
+    if isinstance(data, IterableDataset):
+        raise TypeError(
+            "an IterableDataset has no positions, so a run over it could not be resumed; "
+            "pass a tensor, a folder, or a data set with __len__ and __getitem__"
+        )
+    if isinstance(data, ImageFolder):
+        feed: Feed = _TensorFeed(data.images, seed, data.fingerprint)
+        first = data.images[:1]
+    elif isinstance(data, Tensor):
+        if data.ndim != 4:
+            raise ValueError(f"images must be one tensor (N, C, H, W), got {tuple(data.shape)}")
+        feed, first = _TensorFeed(data, seed), data
+    elif hasattr(data, "__len__") and hasattr(data, "__getitem__"):
+        feed = _DatasetFeed(data, seed, workers)
+        first = feed.first[None]
+    else:
+        raise TypeError(f"data must be a tensor or a map-style data set, got {type(data).__name__}")
+    _check_images(first, image_channels, base_size, level)
+    return feed
+
+
+def _check_images(images: Tensor, image_channels: int, base_size: tuple[int, int], level: int) -> None:
+    channels, height, width = images.shape[1:]
+    if channels != image_channels:
+        raise ValueError(
+            f"the networks take {image_channels} channels (1 grey, 3 RGB, 4 RGBA), the images have {channels}; "
+            f"convert them, or build the networks with image_channels={channels}"
+        )
+    factor = height // (base_size[0] << level)
+    if (
+        factor < 1
+        or factor.bit_count() != 1
+        or (height, width) != tuple((side << level) * factor for side in base_size)
+    ):
+        raise ValueError(
+            f"the schedule goes up to level {level}, {base_size[0] << level}x{base_size[1] << level}; images must be "
+            f"that or a power of two larger, got {height}x{width}; resize them, or use ImageFolder(path, size)"
+        )
+    if images.dtype == torch.uint8:
+        return
+    if not images.is_floating_point():
+        raise TypeError(f"images must be uint8 (0..255) or floats in [0, 1], got {images.dtype}")
+    low, high = images.min().item(), images.max().item()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"images of floats must be in [0, 1], got values from {low:g} to {high:g}; scale them")
+
+
+class _TensorFeed(Feed):
+    """Cut batches from a tensor."""
+
+    def __init__(self, images: Tensor, seed: int, fingerprint: str | None = None) -> None:
+        if len(images) == 0:
+            raise ValueError("the data set is empty; pass at least one image")
+        self.images = images
+        self.order = Order(len(images), seed)
+        self.n_images = len(images)
+        self.fingerprint = {
+            "kind": "images",
+            "shape": list(images.shape),
+            "content": fingerprint or _content(images),
+        }
+
+    @override
+    def batches(self, begin: int, end: int, batch_size_at: Callable[[int], int]) -> Iterator[Tensor]:
+        for positions in _positions(begin, end, batch_size_at):
+            yield self.images[[self.order[position] for position in positions]]
+
+
+class _DatasetFeed(Feed):
+    """Fetch items, each under its own random state."""
+
+    def __init__(self, dataset: Any, seed: int, workers: int) -> None:
+        self.n_images = len(dataset)
+        if self.n_images == 0:
+            raise ValueError("the data set is empty; pass at least one image")
+        self.items = _Items(dataset, self.n_images, seed)
+        self.workers = workers
+        self.first = self.items[0]
+        self.fingerprint = {
+            "kind": "dataset",
+            "shape": [self.n_images, *self.first.shape],
+            # A transform may be random; the first item of the run is drawn under its own state, so it is always the
+            # same. "content": _content(self.first),
+        }
+
+    @override
+    def batches(self, begin: int, end: int, batch_size_at: Callable[[int], int]) -> Iterator[Tensor]:
+        positions = _positions(begin, end, batch_size_at)
+        if self.workers == 0:
+            for batch in positions:
+                yield self._stacked([self.items[position] for position in batch])
+        else:
+            # A generator of its own: iter(DataLoader) would draw from the global random state.
+            loader = DataLoader(
+                self.items,
+                batch_sampler=positions,  # type: ignore[arg-type]
+                num_workers=self.workers,
+                collate_fn=self._stacked,
+                generator=torch.Generator(),
+            )
+            yield from loader
+
+    def _stacked(self, images: list[Tensor]) -> Tensor:
+        for image in images:
+            if image.shape != self.first.shape or image.dtype != self.first.dtype:
+                raise ValueError(
+                    f"all items must be alike: the first is {tuple(self.first.shape)} of {self.first.dtype}, "
+                    f"another {tuple(image.shape)} of {image.dtype}"
+                )
+        return torch.stack(images)
+
+
+class _Items(Dataset[Tensor]):
+    """The images of a run by position, in a worker process too."""
+
+    def __init__(self, dataset: Any, n: int, seed: int) -> None:
+        self.dataset = dataset
+        self.order = Order(n, seed)
+        self.seed = seed
+
+    @override
+    def __getitem__(self, position: int) -> Tensor:
+        index = self.order[position]
+        with item_state(self.seed, position):
+            item = self.dataset[index]
+        image = item[0] if isinstance(item, tuple | list) and item else item
+        if not isinstance(image, Tensor) or image.ndim != 3:
+            got = f"a tensor of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+            raise TypeError(
+                f"item {index} must be an image tensor (C, H, W), or a tuple that begins with one, got {got}; "
+                "convert it in the data set"
+            )
+        return image
+
+
+def _positions(begin: int, end: int, batch_size_at: Callable[[int], int]) -> Iterator[range]:
+    while begin < end:
+        batch_size = batch_size_at(begin)
+        yield range(begin, begin + batch_size)
+        begin += batch_size
+
+
+def _content(images: Tensor) -> str:
+    """Return a hash of the values."""
+    digest = hashlib.blake2b(str(images.dtype).encode(), digest_size=16)
+    for image in images:
+        digest.update(image.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

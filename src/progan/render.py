@@ -1,0 +1,124 @@
+"""Pictures: grids, and PNG files written with the standard library, so that previews need no extra."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from progan.files import write_file
+from progan.layers import upsample
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # grey, RGB, RGBA
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Round images in [0, 1] to uint8 on the CPU; values outside are clamped.
+
+    Example:
+        >>> to_uint8(torch.tensor([0.0, 0.5, 1.0]))
+        tensor([  0, 128, 255], dtype=torch.uint8)
+    """
+    return (images.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+
+
+def image_grid(images: Tensor, columns: int, *, gap: int = 0) -> Tensor:
+    """Lay images out in rows.
+
+    Args:
+        images: (N, C, H, W), uint8.
+        columns: images per row; the last row is filled up with white.
+        gap: white pixels between neighbours.
+
+    Returns:
+        (C, rows * (H + gap) - gap, columns * (W + gap) - gap), uint8.
+
+    Raises:
+        ValueError: if there are no images or no columns.
+
+    Example:
+        >>> image_grid(torch.zeros(5, 3, 4, 4, dtype=torch.uint8), 3).shape
+        torch.Size([3, 8, 12])
+    """
+    if images.ndim != 4 or len(images) == 0 or columns < 1:
+        raise ValueError(f"a grid needs images (N, C, H, W) and columns, got {tuple(images.shape)} and {columns}")
+    n, channels, height, width = images.shape
+    rows = -(-n // columns)
+    grid = images.new_full((channels, rows * (height + gap) - gap, columns * (width + gap) - gap), 255)
+    for index, image in enumerate(images):
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
+        grid[:, top : top + height, left : left + width] = image
+    return grid
+
+
+def enlarge(images: Tensor, height: int) -> Tensor:
+    """Repeat pixels until images are about this high: (N, C, H, W) uint8 -> (N, C, k H, k W)."""
+    return upsample(images, max(1, height // images.shape[2]))
+
+
+def write_png(path: str | PathLike[str], image: Tensor) -> None:
+    """Write one image as a PNG of 8 bits per channel.
+
+    Args:
+        path: the file; its folder must exist.
+        image: (C, H, W), uint8, with 1 (grey), 3 (RGB) or 4 (RGBA) channels.
+
+    Raises:
+        TypeError: if the image is not uint8.
+        ValueError: if its shape is none of these.
+    """
+    if image.dtype != torch.uint8:
+        raise TypeError(f"a PNG takes uint8, got {image.dtype}; use progan.to_uint8 on images in [0, 1]")
+    if image.ndim != 3 or image.shape[0] not in _COLOUR_TYPES or 0 in image.shape:
+        raise ValueError(f"a PNG takes an image (1, 3 or 4, height, width), got {tuple(image.shape)}")
+    channels, height, width = image.shape
+    pixels = image.permute(1, 2, 0).reshape(height, width * channels).cpu()
+    # Every row is preceded by its filter, 0 = none.
+    rows = torch.cat([torch.zeros(height, 1, dtype=torch.uint8), pixels], dim=1).numpy().tobytes()
+    header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+    chunks = [_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows, 6)), _chunk(b"IEND", b"")]
+    write_file(Path(path), [_SIGNATURE, *chunks])
+
+
+def read_png(path: str | PathLike[str]) -> Tensor:
+    """Read a PNG that `write_png` wrote: (C, H, W), uint8.
+
+    Raises:
+        ValueError: if it is another kind of file, or damaged.
+    """
+    try:
+        chunks = dict(_chunks(Path(path).read_bytes()))
+        width, height, depth, colour_type, *rest = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+        channels = {number: channels for channels, number in _COLOUR_TYPES.items()}[colour_type]
+        # A bounded decompression: a header of ours tells the exact size.
+        size = height * (1 + width * channels)
+        data = zlib.decompressobj().decompress(chunks[b"IDAT"], size + 1)
+        rows = torch.frombuffer(bytearray(data), dtype=torch.uint8).reshape(height, 1 + width * channels)
+        if depth != 8 or any(rest) or rows[:, 0].any():
+            raise ValueError("another kind of PNG")
+    except (KeyError, ValueError, RuntimeError, struct.error, zlib.error) as error:
+        raise ValueError(f"{path} is no PNG of progan's, or damaged: {error}") from None
+    return rows[:, 1:].reshape(height, width, channels).permute(2, 0, 1).contiguous()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    if not data.startswith(_SIGNATURE):
+        raise ValueError("no PNG signature")
+    position = len(_SIGNATURE)
+    while position < len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        kind, body = data[position + 4 : position + 8], data[position + 8 : position + 8 + length]
+        if _chunk(kind, body) != data[position : position + 12 + length]:
+            raise ValueError(f"chunk {kind!r} is damaged")
+        yield kind, body
+        position += 12 + length

@@ -1,0 +1,220 @@
+"""One training step of both networks. What it draws is handed in, what it knows of time too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from progan.averaging import Average
+from progan.checkpoint import CheckpointError
+from progan.layers import blend_with_lower
+from progan.losses import Critic
+from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.randomness import normal, uniform
+from progan.recipe import Training
+from progan.schedule import Growth
+
+ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
+
+
+class Draws(NamedTuple):
+    """Hold the random numbers of one step."""
+
+    z_critic: Tensor
+    z_generator: Tensor
+    mix: Tensor
+    augment: Tensor
+
+    @classmethod
+    def at(cls, images_seen: int, batch_size: int, latent_shape: tuple[int, ...], seed: int) -> Draws:
+        """Make the numbers of the step that begins at ``images_seen``: float32, on the CPU."""
+        shape = (batch_size, *latent_shape)
+        return cls(
+            normal(shape, seed, "z_critic", images_seen),
+            normal(shape, seed, "z_generator", images_seen),
+            uniform((batch_size,), seed, "mix", images_seen),
+            uniform((batch_size,), seed, "augment", images_seen),
+        )
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Draws:
+        """Move all to a device and a dtype."""
+        return Draws(*(draw.to(device, dtype, non_blocking=True) for draw in self))
+
+
+class StepMetrics(NamedTuple):
+    """Hold what a step tells.
+
+    Attributes:
+        images_seen: real images shown, this step's included.
+        growth: of the step.
+        losses: 0-d tensors on the device: generator_loss, critic_loss, and the critic's parts before their weights.
+    """
+
+    images_seen: int
+    growth: Growth
+    losses: dict[str, Tensor]
+
+
+class TrainingStep:
+    """Update both networks and the average once.
+
+    Args:
+        generator: on its device.
+        discriminator: on the same.
+        average: of the generator, or None.
+        training: loss, order, optimizers, precision.
+    """
+
+    def __init__(
+        self,
+        generator: ProgressiveGenerator,
+        discriminator: ProgressiveDiscriminator,
+        average: Average | None,
+        training: Training,
+    ) -> None:
+        self.generator = generator
+        self.discriminator = discriminator
+        self.average = average
+        self.training = training
+        self.adam_generator = adam(generator, training)
+        self.adam_discriminator = adam(discriminator, training)
+
+    def __call__(self, real: Tensor, draws: Draws, growth: Growth, images_seen: int) -> dict[str, Tensor]:
+        """Train on one batch.
+
+        The order: one network, the average, the other network; latents are drawn anew for each of the two.
+
+        Args:
+            real: (B, C, H, W), in image_range, of the level's size.
+            draws: the step's random numbers, on real's device and in its dtype.
+            growth: of the step.
+            images_seen: real images shown when it begins.
+
+        Returns:
+            The losses, 0-d, on the device.
+        """
+        real = self._as_shown(real, draws, growth)
+        updates = [
+            lambda: self._update_discriminator(real, draws, growth),
+            lambda: self._update_generator(real, draws, growth),
+        ]
+        if self.training.order == "generator_first":
+            updates.reverse()
+        losses = updates[0]()
+        if self.average is not None:
+            self.average.update(self.generator, images_seen, len(real))
+        return losses | updates[1]()
+
+    def reset_adam(self) -> None:
+        """Forget the moments of both optimizers."""
+        for optimizer, _ in self._optimizers().values():
+            optimizer.state.clear()
+
+    def adam_tensors(self) -> dict[str, Tensor]:
+        """Return both optimizers' state by parameter name: ``adam_generator/exp_avg/blocks.0...``."""
+        tensors = {}
+        for role, (optimizer, network) in self._optimizers().items():
+            for name, parameter in network.named_parameters():
+                for part, tensor in optimizer.state.get(parameter, {}).items():
+                    tensors[f"{role}/{part}/{name}"] = tensor
+        return tensors
+
+    def check_adam_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise CheckpointError where `load_adam_tensors` would find something missing, unknown or of another shape."""
+        known: dict[str, nn.Parameter] = {}
+        for role, (_, network) in self._optimizers().items():
+            for name, parameter in network.named_parameters():
+                parts = {f"{role}/{part}/{name}": parameter for part in ADAM_STATE}
+                if 0 < len(parts.keys() & tensors.keys()) < len(parts):
+                    raise CheckpointError(f"the state has {role} of {name} in part only")
+                known |= parts
+        for name, tensor in tensors.items():
+            if name not in known:
+                raise CheckpointError(f"the state has {name}, which is not known here")
+            shape = () if "/step/" in name else known[name].shape
+            dtype = torch.float32 if "/step/" in name else known[name].dtype
+            if tensor.shape != shape or tensor.dtype != dtype:
+                raise CheckpointError(
+                    f"{name} must be {tuple(shape)} of {dtype}, got {tuple(tensor.shape)} of {tensor.dtype}"
+                )
+
+    def load_adam_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over a state that `adam_tensors` returned; parameters that are not in it start anew."""
+        self.reset_adam()
+        for role, (optimizer, network) in self._optimizers().items():
+            for name, parameter in network.named_parameters():
+                if f"{role}/step/{name}" in tensors:
+                    state = {part: tensors[f"{role}/{part}/{name}"].clone().to(parameter.device) for part in ADAM_STATE}
+                    if not optimizer.defaults["fused"]:
+                        state["step"] = state["step"].cpu()
+                    optimizer.state[parameter] = state
+
+    def _optimizers(self) -> dict[str, tuple[torch.optim.Adam, nn.Module]]:
+        return {
+            "adam_generator": (self.adam_generator, self.generator),
+            "adam_discriminator": (self.adam_discriminator, self.discriminator),
+        }
+
+    def _as_shown(self, real: Tensor, draws: Draws, growth: Growth) -> Tensor:
+        """Return real images as the critic sees them: augmented, and blended while a level fades in."""
+        if self.training.augment is not None:
+            low, high = self.generator.architecture.image_range
+            real = self.training.augment((real - low) / (high - low), draws.augment) * (high - low) + low
+        if self.training.blend_real and growth.alpha is not None:
+            real = blend_with_lower(real, growth.alpha)
+        return real
+
+    def _update_discriminator(self, real: Tensor, draws: Draws, growth: Growth) -> dict[str, Tensor]:
+        with torch.no_grad():
+            fake = self._generate(draws.z_critic, growth)
+        total, parts = self.training.loss.critic(self._critic(growth), real, fake, mix=draws.mix)
+        _apply(self.adam_discriminator, total, self.discriminator.in_use(growth.level, growth.alpha).values(), growth)
+        return {"critic_loss": total.detach(), **{name: part.detach() for name, part in parts.items()}}
+
+    def _update_generator(self, real: Tensor, draws: Draws, growth: Growth) -> dict[str, Tensor]:
+        fake = self._generate(draws.z_generator, growth)
+        loss = self.training.loss.generator(self._critic(growth), real, fake)
+        _apply(self.adam_generator, loss, self.generator.in_use(growth.level, growth.alpha).values(), growth)
+        return {"generator_loss": loss.detach()}
+
+    def _generate(self, z: Tensor, growth: Growth) -> Tensor:
+        with self._autocast(z.device):
+            images: Tensor = self.generator(z, growth.level, growth.alpha)
+        return images.to(z.dtype)
+
+    def _critic(self, growth: Growth) -> Critic:
+        """Return the discriminator as a loss sees it: images to scores."""
+
+        def critic(images: Tensor) -> Tensor:
+            with self._autocast(images.device):
+                scores: Tensor = self.discriminator(images, growth.level, growth.alpha)
+            return scores
+
+        return critic
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        if self.training.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def adam(network: nn.Module, training: Training) -> torch.optim.Adam:
+    """Build the optimizer of a network: one fused kernel where the device has it."""
+    parameters = list(network.parameters())
+    fused = parameters[0].device.type in ("cpu", "cuda")
+    return torch.optim.Adam(parameters, betas=training.adam_betas, eps=training.adam_eps, fused=fused)
+
+
+def _apply(optimizer: torch.optim.Adam, loss: Tensor, in_use: Iterable[nn.Parameter], growth: Growth) -> None:
+    """Move the parameters in use; all others keep no gradient and stay where they are."""
+    parameters = list(in_use)
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    optimizer.param_groups[0]["lr"] = growth.learning_rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
