@@ -64,9 +64,10 @@ def constant(equalization, gain, fan_in, channels):
 
 
 @pytest.mark.parametrize("gain", [math.sqrt(2), 1.0])
-@pytest.mark.parametrize("padding", ["zeros", "reflect"])
+@pytest.mark.parametrize(
+    ("padding", "size"), [("zeros", 1), ("zeros", 3), ("zeros", 5), ("reflect", 1), ("reflect", 3)]
+)
 @pytest.mark.parametrize("equalization", ["he", "he_twice", "none"])
-@pytest.mark.parametrize("size", [1, 3, 5])
 def test_convolution(equalization, padding, gain, size):
     layer = fill(EqualizedConv2d(3, 2, size, gain=gain, equalization=equalization, padding=padding))
     x = seeded(2, 3, 4, 6)
@@ -87,7 +88,7 @@ def test_linear(equalization, in_channels):
 
 @pytest.mark.parametrize(
     ("equalization", "weight_std", "bias_std"),
-    # He et al.: gain / sqrt(fan_in). Torch's own: U(-b, b), b = 1 / sqrt(fan_in), whose standard deviation is b / sqrt(3).
+    # He et al.: gain / sqrt(fan_in). Torch's own: U(-b, b) with b = 1 / sqrt(fan_in), whose deviation is b / sqrt(3).
     [
         ("he", 1.0, 0.0),
         ("he_twice", math.sqrt(2 / 576), 1 / math.sqrt(3 * 576)),
@@ -119,14 +120,30 @@ def test_equalised_layers_refuse_what_they_cannot_do():
         EqualizedConv2d(3, 3, 4)
     with pytest.raises(ValueError, match="padding must be 'zeros' or 'reflect', got 'circular'"):
         EqualizedConv2d(3, 3, 3, padding="circular")
+    with pytest.raises(ValueError, match="reflect padding is for kernels of 1 or 3, got 5; use padding='zeros'"):
+        EqualizedConv2d(3, 3, 5, padding="reflect")
     with pytest.raises(ValueError, match="equalization must be 'he', 'he_twice' or 'none', got 'she'"):
         EqualizedLinear(3, 3, equalization="she")
 
 
-@pytest.mark.parametrize("margin", [1, 2])
-def test_reflect_is_torchs(margin):
-    x = seeded(2, 3, 5, 4)
-    identical(reflect(x, margin), F.pad(x, (margin,) * 4, mode="reflect"))
+@pytest.mark.parametrize("size", [(2, 2), (3, 5), (4, 4)])
+def test_reflect_is_torchs(size):
+    x = seeded(2, 3, *size).requires_grad_()
+    ours, theirs = reflect(x), F.pad(x, (1, 1, 1, 1), mode="reflect")
+    identical(ours, theirs)
+    weights = seeded(*ours.shape, seed=1)
+    for padded in (ours, theirs):
+        padded.backward(weights, inputs=[x], retain_graph=True)
+    doubled, x.grad = x.grad, None
+    theirs.backward(weights, inputs=[x])
+    assert_close(doubled, 2 * x.grad)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 5)])
+def test_reflect_gradients(size):
+    x = seeded(1, 1, *size).requires_grad_()
+    assert gradcheck(reflect, x)
+    assert gradgradcheck(reflect, x)
 
 
 def test_convolution_gradients():
@@ -181,12 +198,25 @@ def first_and_second_gradient(function, x):
     return first, second
 
 
+@pytest.mark.parametrize("outside", [False, True])
+def test_pixel_norm_gradients_are_those_of_its_formula(outside):
+    x = seeded(2, 5, 3, 4)
+
+    def formula(x):
+        mean_square = x.square().mean(dim=1, keepdim=True)
+        return x / (mean_square.sqrt() + 0.3 if outside else (mean_square + 0.3).sqrt())
+
+    ours = first_and_second_gradient(PixelNorm(0.3, epsilon_outside_root=outside), x)
+    assert_close(ours, first_and_second_gradient(formula, x))
+
+
 @norms
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_pixel_norm_of_zero_has_finite_gradients(norm, dtype):
+@pytest.mark.parametrize("size", [0.0, 1e-22, 1e-18, 1e-14, 1e-10])  # the square of some is 0, or nearly, in float32
+def test_pixel_norm_of_almost_nothing_has_finite_gradients(norm, dtype, size):
     x = seeded(2, 3, 2, 2, dtype=dtype)
-    x[0] = 0
-    identical(norm(x)[0], x[0])
+    x[0] *= size
+    assert norm(x)[0].abs().max() <= 1e8 * x[0].abs().max()
     for gradient in first_and_second_gradient(norm, x):
         assert gradient.isfinite().all()
 

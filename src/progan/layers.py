@@ -185,7 +185,9 @@ class PixelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised features, of x's shape and dtype: (B, C, ...)."""
-        normalized: Tensor = _PixelNorm.apply(_widened(x), self.epsilon, self.epsilon_outside_root)
+        normalized: Tensor = _PixelNorm.apply(  # type: ignore[no-untyped-call]
+            _widened(x), self.epsilon, self.epsilon_outside_root
+        )
         return normalized.to(x.dtype)
 
 
@@ -357,7 +359,7 @@ def reflect(x: Tensor) -> Tensor:
     Differentiable any number of times. Its backward adds slices by hand: that of torch's own reflection padding is not
     deterministic on CUDA, and that of joined slices fills a whole image with zeros for each.
     """
-    padded: Tensor = _Reflect.apply(x)
+    padded: Tensor = _Reflect.apply(x)  # type: ignore[no-untyped-call]
     return padded
 
 
@@ -370,7 +372,7 @@ class _Reflect(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:
-        folded: Tensor = _Fold.apply(gradient)
+        folded: Tensor = _Fold.apply(gradient)  # type: ignore[no-untyped-call]
         return folded
 
 

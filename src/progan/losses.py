@@ -16,6 +16,18 @@ from torch import Tensor
 Critic = Callable[[Tensor], Tensor]
 
 
+def score_both(critic: Critic, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the scores of real and of fake images, in one pass where the critic offers it.
+
+    A critic may have a method ``both(real, fake)`` that keeps their batch statistics apart; any callable will do.
+    """
+    both = getattr(critic, "both", None)
+    if both is None:
+        return critic(real), critic(fake)
+    real_scores, fake_scores = both(real, fake)
+    return real_scores, fake_scores
+
+
 class CriticLoss(NamedTuple):
     """The critic's loss and its parts, before their weights: 0-d tensors on the device."""
 
@@ -94,7 +106,7 @@ def wgan_gp_loss(
     """
     if mix is None:
         mix = torch.rand(len(real), device=real.device)
-    real_scores, fake_scores = critic(real), critic(fake.detach())
+    real_scores, fake_scores = score_both(critic, real, fake.detach())
     wasserstein = fake_scores.mean() - real_scores.mean()
     penalty = gradient_penalty(critic, real, fake, mix=mix, target=target)
     drift = real_scores.square().mean()

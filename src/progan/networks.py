@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -103,8 +103,17 @@ class Architecture:
         low, high = self.image_range
         if not low < high:
             raise ValueError(f"image_range must be (value of black, value of white), got {self.image_range!r}")
-        if self.output not in ("linear", "sigmoid"):
-            raise ValueError(f"output must be 'linear' or 'sigmoid', got {self.output!r}")
+        for name, allowed in (
+            ("padding", get_args(Padding)),
+            ("equalization", get_args(Equalization)),
+            ("output", ("linear", "sigmoid")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("minibatch_std_group", "head_channels"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, or None, got {value!r}")
         if self.output == "sigmoid" and self.image_range != (0.0, 1.0):
             raise ValueError(f"a sigmoid makes values in [0, 1], got image_range={self.image_range!r}; use (0.0, 1.0)")
 

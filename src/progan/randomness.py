@@ -74,7 +74,8 @@ def item_state(seed: int, position: int) -> Iterator[None]:
     # Not torch.manual_seed, which would seed every CUDA device too.
     torch.default_generator.manual_seed(item_key & (2**63 - 1))
     np.random.seed([(item_key >> shift) & 0xFFFFFFFF for shift in (0, 32, 64, 96)])
-    random.seed(item_key)
+    # Not the same key: numpy's and random's generators are the same kind and would draw the same numbers.
+    random.seed(key(seed, "item", f"{position} random"))
     try:
         yield
     finally:

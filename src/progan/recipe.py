@@ -74,6 +74,8 @@ class Training:
             raise ValueError(f"Training.adam_eps must be positive, got {self.adam_eps!r}")
         if not 0 <= self.average_decay < 1:
             raise ValueError(f"Training.average_decay must be in [0, 1), got {self.average_decay!r}")
+        if self.average_batch is not None and self.average_batch < 1:
+            raise ValueError(f"Training.average_batch must be at least 1, or None, got {self.average_batch!r}")
         for name, value, table in (("loss", self.loss, LOSSES), ("augment", self.augment, AUGMENTATIONS)):
             if not (name == "augment" and value is None) and type(value) not in table.values():
                 raise TypeError(f"Training.{name} must be one of {', '.join(table)}, got {value!r}")
@@ -142,6 +144,8 @@ class Recipe:
         Raises:
             ValueError: if a part is missing or unknown.
         """
+        if unknown := sorted(set(data) - {"architecture", "stages", "training"}):
+            raise ValueError(f"a recipe has no {', '.join(unknown)}; was this written by a later version of progan?")
         architecture = _build(Architecture, _mapping(data, "architecture"))
         if not isinstance(data.get("stages"), Sequence):
             raise ValueError("the recipe lacks its list of stages")

@@ -165,13 +165,18 @@ class Schedule:
         return first
 
     def agrees(self, other: Schedule, images_seen: int) -> bool:
-        """Tell whether both schedules govern every step begun before ``images_seen`` alike."""
+        """Tell whether both schedules govern every step begun before ``images_seen`` alike.
+
+        Args:
+            other: the schedule to compare with.
+            images_seen: real images; a count at which a step of the run begins.
+        """
 
         def begun(schedule: Schedule) -> list[tuple[int, int, int, int, float]]:
             return [
                 (start, stage.level, stage.fade_images, stage.batch_size, stage.learning_rate)
-                for start, stage in zip(schedule.starts, schedule.stages, strict=True)
-                if start < images_seen
+                for index, (start, stage) in enumerate(zip(schedule.starts, schedule.stages, strict=True))
+                if schedule._first_step(index) < images_seen
             ]
 
         return begun(self) == begun(other)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from progan.averaging import Average
 from progan.checkpoint import CheckpointError
 from progan.layers import blend_with_lower
-from progan.losses import Critic
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.randomness import normal, uniform
 from progan.recipe import Training
@@ -186,20 +185,31 @@ class TrainingStep:
             images: Tensor = self.generator(z, growth.level, growth.alpha)
         return images.to(z.dtype)
 
-    def _critic(self, growth: Growth) -> Critic:
-        """Return the discriminator as a loss sees it: images to scores."""
-
-        def critic(images: Tensor) -> Tensor:
-            with self._autocast(images.device):
-                scores: Tensor = self.discriminator(images, growth.level, growth.alpha)
-            return scores
-
-        return critic
+    def _critic(self, growth: Growth) -> StepCritic:
+        return StepCritic(self, growth)
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
         if self.training.precision != "bf16":
             return nullcontext()
         return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+class StepCritic:
+    """The discriminator as a loss sees it: images to scores, at the growth and in the precision of a step."""
+
+    def __init__(self, step: TrainingStep, growth: Growth) -> None:
+        self._step = step
+        self._growth = growth
+
+    def __call__(self, images: Tensor, batches: int = 1) -> Tensor:
+        """Return scores, (B,)."""
+        with self._step._autocast(images.device):
+            scores: Tensor = self._step.discriminator(images, self._growth.level, self._growth.alpha, batches=batches)
+        return scores
+
+    def both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, ...]:
+        """Return the scores of two batches in one pass; their statistics stay apart."""
+        return self(torch.cat([real, fake]), batches=2).chunk(2)
 
 
 def adam(network: nn.Module, training: Training) -> torch.optim.Adam:
@@ -214,6 +224,9 @@ def _apply(optimizer: torch.optim.Adam, loss: Tensor, in_use: Iterable[nn.Parame
     parameters = list(in_use)
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
+        # The fused kernel walks both memories alike, and a gradient from autograd.grad may lie in another order.
+        if gradient is not None and gradient.stride() != parameter.stride():
+            gradient = torch.empty_like(parameter).copy_(gradient)
         parameter.grad = gradient
     optimizer.param_groups[0]["lr"] = growth.learning_rate
     optimizer.step()

@@ -1,0 +1,35 @@
+"""What the tests share: one thread, a small recipe, a few pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from progan import Recipe, Stage, presets
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+torch.set_num_threads(1)
+
+
+def small_recipe(preset=presets.mel_icon, **training) -> Recipe:
+    """A preset with three narrow levels and a schedule of a dozen steps, fades and a hold among them."""
+    recipe = preset(16, channels=(8, 6, 4))
+    architecture = replace(recipe.architecture, latent_shape=(5, *recipe.architecture.latent_shape[1:]))
+    stages = (Stage(0, 0, 30, 8, 1e-3), Stage(1, 20, 9, 8, 2e-3), Stage(2, 24, 10, 8, 1e-3))
+    return Recipe(architecture, stages, replace(recipe.training, **training))
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return small_recipe()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

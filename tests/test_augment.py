@@ -1,0 +1,60 @@
+"""Contrast: about every image's own mean, within [0, 1], opacity left alone."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from progan.augment import Contrast, adjust_contrast
+
+FACTORS = torch.tensor([1.0, 1.3, 2.0], dtype=torch.float64)
+
+
+def images(channels):
+    return torch.rand(3, channels, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def slow_contrast(image, factor):
+    colours = image[:3]
+    return np.concatenate([np.clip(colours.mean() + factor * (colours - colours.mean()), 0, 1), image[3:]])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_contrast(channels):
+    x = images(channels)
+    expected = np.stack(
+        [slow_contrast(image, factor) for image, factor in zip(x.numpy(), FACTORS.numpy(), strict=True)]
+    )
+    ours = adjust_contrast(x, FACTORS)
+    assert_close(ours, torch.from_numpy(expected))
+    assert_close(ours[0], x[0])
+    assert 0 <= ours.min() < ours.max() <= 1
+    if channels == 4:
+        assert_close(ours[:, 3], x[:, 3], rtol=0, atol=0)
+
+
+def test_contrast_is_stretched():
+    x = 0.4 + 0.2 * images(3)  # nothing to clamp
+    spread = adjust_contrast(x, FACTORS).flatten(1).std(1) / x.flatten(1).std(1)
+    assert_close(spread, FACTORS)
+    assert_close(adjust_contrast(x, FACTORS).mean((1, 2, 3)), x.mean((1, 2, 3)))
+
+
+def test_draws_go_from_low_to_high():
+    x, draws = images(3), torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
+    assert_close(Contrast()(x, draws), adjust_contrast(x, torch.tensor([1.0, 1.3, 2.0])), rtol=1e-6, atol=1e-6)
+    factors = torch.tensor([0.5, 0.95, 2.0])
+    assert_close(Contrast(0.5, 2.0)(x, draws), adjust_contrast(x, factors), rtol=1e-6, atol=1e-6)
+
+
+def test_dtype_is_kept():
+    for dtype in (torch.float32, torch.float64):
+        assert Contrast()(images(3).to(dtype), torch.zeros(3)).dtype == dtype
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (2.0, 1.0)])
+def test_refusals(low, high):
+    with pytest.raises(ValueError, match=f"^{re.escape(f'Contrast takes 0 < low <= high, got {low=}, {high=}')}$"):
+        Contrast(low, high)

@@ -1,0 +1,329 @@
+"""Recipes: the two presets stage by stage, the way through JSON, and refusals that say what to do."""
+
+import json
+import re
+from dataclasses import asdict, fields, replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from progan.augment import Contrast
+from progan.losses import WganGp
+from progan.networks import Architecture
+from progan.presets import karras2018, mel_icon
+from progan.recipe import Recipe, Training, check_fit
+from progan.schedule import Growth, Schedule, Stage
+
+# No field as it is by default, so that one which is lost on the way shows.
+UNUSUAL = Recipe(
+    Architecture(
+        channels=(8, 6),
+        latent_shape=(5, 6, 4),
+        image_channels=4,
+        base_size=(6, 4),
+        image_range=(0.0, 1.0),
+        minibatch_std_group=None,
+        minibatch_std_unbiased=True,
+        padding="reflect",
+        equalization="he_twice",
+        equalized_ends=False,
+        normalize_latent=False,
+        norm_before_activation=True,
+        norm_in_discriminator=True,
+        norm_epsilon=1e-6,
+        norm_epsilon_outside_root=True,
+        output="sigmoid",
+        widen_first=True,
+        head_channels=12,
+    ),
+    (Stage(1, fade_images=32, hold_images=48, batch_size=16, learning_rate=2e-4),),
+    Training(
+        loss=WganGp(penalty_weight=5.0, drift_weight=0.01, target=2.0),
+        order="generator_first",
+        adam_betas=(0.5, 0.9),
+        adam_eps=1e-7,
+        adam_reset="level",
+        average_decay=0.9,
+        average_batch=4,
+        average_warm_up=True,
+        blend_real=True,
+        augment=Contrast(0.5, 1.5),
+        precision="bf16",
+    ),
+)
+RECIPES = {
+    "mel_icon": mel_icon(),
+    "contrast": mel_icon(64, contrast=True),
+    "karras2018": karras2018(),
+    "unusual": UNUSUAL,
+}
+
+
+def rows(recipe):
+    return [(s.level, s.fade_images, s.hold_images, s.batch_size, s.learning_rate) for s in recipe.stages]
+
+
+# JSON
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_json_round_trip(name):
+    recipe = RECIPES[name]
+    again = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
+    assert again == recipe
+    assert hash(again) == hash(recipe)
+    assert again.to_json() == recipe.to_json()
+    assert again.schedule == recipe.schedule
+
+
+def test_the_unusual_recipe_is_unusual_throughout():
+    for ours, plain in (
+        (UNUSUAL.architecture, Architecture((4,))),
+        (UNUSUAL.stages[0], Stage(0)),
+        (UNUSUAL.training, Training()),
+        (UNUSUAL.training.loss, WganGp()),
+        (UNUSUAL.training.augment, Contrast()),
+    ):
+        assert [field.name for field in fields(ours) if getattr(ours, field.name) == getattr(plain, field.name)] == []
+
+
+def changed(*path, to):
+    """Return the unusual recipe's JSON with one entry set; to=None drops it."""
+    data = json.loads(json.dumps(UNUSUAL.to_json()))
+    inner = data
+    for step in path[:-1]:
+        inner = inner[step]
+    if to is None:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = to
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (
+            changed("architecture", "colour", to=1),
+            "Architecture has no colour; was this written by a later version of progan?",
+        ),
+        (changed("stages", 0, "speed", to=1), "Stage has no speed; was this written by a later version of progan?"),
+        (changed("training", "luck", to=1), "Training has no luck; was this written by a later version of progan?"),
+        (
+            changed("training", "loss", "hinge", to=1),
+            "WganGp has no hinge; was this written by a later version of progan?",
+        ),
+        (changed("training", "loss", "name", to="Hinge"), "loss 'Hinge' is unknown; known: WganGp"),
+        (changed("training", "augment", "name", to="Flip"), "augment 'Flip' is unknown; known: Contrast"),
+        (changed("training", "loss", "name", to=None), "loss None is unknown; known: WganGp"),
+        (changed("training", "loss", to="WganGp"), "the recipe lacks its loss"),
+        (changed("architecture", to=None), "the recipe lacks its architecture"),
+        (changed("training", to=None), "the recipe lacks its training"),
+        (changed("stages", to=None), "the recipe lacks its list of stages"),
+        (changed("stages", 0, to=3), "Stage must be a JSON object, got 3"),
+        (changed("stages", 0, "level", to="1"), "Stage: Stage.level must be an int, got '1'"),
+    ],
+)
+def test_json_refusals(data, text):
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        Recipe.from_json(data)
+
+
+def test_json_that_lacks_a_width_is_refused():
+    with pytest.raises(ValueError, match=r"^Architecture: .*'channels'"):
+        Recipe.from_json(changed("architecture", "channels", to=None))
+
+
+def test_json_that_leaves_out_defaults_takes_them():
+    data = {"architecture": {"channels": [8]}, "stages": [{"level": 0, "hold_images": 8}], "training": {}}
+    assert Recipe.from_json(data) == Recipe(Architecture((8,)), (Stage(0, hold_images=8),))
+
+
+# Presets
+
+
+def test_mel_icon_stages():
+    assert rows(mel_icon()) == [
+        (0, 0, 60_000, 8, 5e-4),
+        *((level, 60_000, 0, 8, 5e-4) for level in range(1, 7)),
+        (6, 0, 30_000, 8, 5e-4),
+        (6, 0, 30_000, 8, 1e-4),
+    ]
+    assert mel_icon().schedule.total_images == 480_000
+
+
+def test_mel_icon_with_contrast_has_twice_the_images():
+    plain, contrast = mel_icon(), mel_icon(contrast=True)
+    assert contrast.schedule.total_images == 960_000
+    assert rows(contrast) == [(level, 2 * fade, 2 * hold, *more) for level, fade, hold, *more in rows(plain)]
+    assert contrast.training == replace(plain.training, augment=Contrast(1.0, 2.0))
+    assert contrast.architecture == plain.architecture
+
+
+def test_mel_icon_settings():
+    architecture, training = mel_icon().architecture, mel_icon().training
+    assert architecture.channels == (256, 128, 64, 32, 16, 8, 4)
+    assert (architecture.latent_shape, architecture.image_range) == ((512, 4, 4), (0.0, 1.0))
+    assert (architecture.minibatch_std_group, architecture.minibatch_std_unbiased) == (8, True)
+    assert training == Training(
+        loss=WganGp(10.0, 1e-3),
+        order="generator_first",
+        adam_betas=(0.0, 0.99),
+        adam_eps=1e-8,
+        adam_reset="never",
+        average_decay=0.995,
+        average_batch=8,
+        average_warm_up=True,
+    )
+
+
+def test_karras_stages():
+    assert rows(karras2018()) == [
+        (0, 0, 600_000, 128, 1e-3),
+        (1, 600_000, 600_000, 128, 1e-3),
+        (2, 600_000, 600_000, 128, 1e-3),
+        (3, 600_000, 600_000, 64, 1e-3),
+        (4, 600_000, 600_000, 32, 1e-3),
+        (5, 600_000, 600_000, 16, 1e-3),
+        (6, 600_000, 600_000, 8, 1e-3),
+        (7, 600_000, 600_000, 4, 1e-3),
+        (8, 600_000, 2_400_000, 4, 1.5e-3),
+    ]
+    assert karras2018().schedule.total_images == 12_000_000
+    assert rows(karras2018(16))[2] == (2, 600_000, 2_400_000, 128, 1e-3)
+
+
+def test_karras_settings():
+    architecture = karras2018().architecture
+    assert architecture.channels == (512, 512, 512, 512, 256, 128, 64, 32, 16)
+    assert (architecture.latent_shape, architecture.image_range) == ((512,), (-1.0, 1.0))
+    assert (architecture.minibatch_std_group, architecture.minibatch_std_unbiased) == (4, False)
+    assert karras2018(32, fmap_base=16_384).architecture.channels == (512, 512, 512, 512)
+    assert karras2018(16, fmap_base=256).architecture.channels == (128, 64, 32)
+    assert karras2018(16, fmap_base=256).architecture.head_channels == 256
+    assert karras2018().training == Training(
+        loss=WganGp(10.0, 1e-3),
+        order="critic_first",
+        adam_betas=(0.0, 0.99),
+        adam_eps=1e-8,
+        adam_reset="level_and_fade",
+        average_decay=0.999,
+        blend_real=True,
+    )
+
+
+@pytest.mark.parametrize("preset", [mel_icon, karras2018])
+def test_presets_at_other_resolutions(preset):
+    for resolution, levels in ((4, 1), (8, 2), (64, 5), (256, 7)):
+        recipe = preset(resolution)
+        assert recipe.architecture.channels == preset(256).architecture.channels[:levels]
+        assert recipe.architecture.size(recipe.architecture.top_level) == (resolution, resolution)
+        assert recipe.stages[-1].level == levels - 1
+    assert preset(16, channels=[8, 6, 4]).architecture.channels == (8, 6, 4)
+    assert preset(2048, channels=(4,) * 10).stages[-1].level == 9
+
+
+@pytest.mark.parametrize("preset", [mel_icon, karras2018])
+@pytest.mark.parametrize("resolution", [0, 2, 12, 24, 100, 64.0, "64", -8])
+def test_presets_refuse_sizes_that_no_level_has(preset, resolution):
+    text = f"resolution must be 4 times a power of two (4, 8, 16, ...), got {resolution!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        preset(resolution)
+
+
+def test_presets_refuse_sizes_beyond_their_widths_and_say_what_to_do():
+    text = (
+        "mel_icon has widths for up to 256 px, got resolution=512; pass channels= with 8 widths, coarse first, "
+        "such as (256, 128, 64, 32, 16, 8, 4, 4)"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        mel_icon(512)
+    assert mel_icon(512, channels=(256, 128, 64, 32, 16, 8, 4, 4)).stages[-1].level == 7
+    with pytest.raises(
+        ValueError, match=r"^karras2018 has widths for up to 1024 px, got resolution=2048; pass channels="
+    ):
+        karras2018(2048)
+    with pytest.raises(ValueError, match=r"^resolution 16 has 3 levels, got 2 widths in channels=$"):
+        mel_icon(16, channels=(8, 6))
+
+
+# Training and fit
+
+
+@pytest.mark.parametrize(
+    ("error", "settings", "text"),
+    [
+        (ValueError, {"order": "both"}, "Training.order must be one of critic_first, generator_first, got 'both'"),
+        (
+            ValueError,
+            {"adam_reset": "often"},
+            "Training.adam_reset must be one of never, level, level_and_fade, got 'often'",
+        ),
+        (ValueError, {"precision": "fp8"}, "Training.precision must be one of fp32, tf32, bf16, got 'fp8'"),
+        (ValueError, {"adam_betas": (0.0, 1.0)}, "Training.adam_betas must be two numbers in [0, 1), got (0.0, 1.0)"),
+        (ValueError, {"adam_betas": (0.5,)}, "Training.adam_betas must be two numbers in [0, 1), got (0.5,)"),
+        (ValueError, {"adam_eps": 0.0}, "Training.adam_eps must be positive, got 0.0"),
+        (ValueError, {"average_decay": 1.0}, "Training.average_decay must be in [0, 1), got 1.0"),
+        (TypeError, {"loss": "WganGp"}, "Training.loss must be one of WganGp, got 'WganGp'"),
+        (TypeError, {"loss": None}, "Training.loss must be one of WganGp, got None"),
+        (TypeError, {"augment": 2.0}, "Training.augment must be one of Contrast, got 2.0"),
+    ],
+)
+def test_training_refusals(error, settings, text):
+    with pytest.raises(error, match=f"^{re.escape(text)}$"):
+        Training(**settings)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "level", "level_and_fade"),
+    [
+        ((1, 0.25), (1, 0.5), False, False),
+        ((1, 0.5), (1, None), False, True),
+        ((1, None), (1, None), False, False),
+        ((1, None), (2, 0.0), True, True),
+        ((1, 0.9), (2, 0.0), True, True),
+        ((0, None), (1, None), True, True),
+    ],
+)
+def test_resets(before, after, level, level_and_fade):
+    before, after = (Growth(0, *growth, 1e-3, 8) for growth in (before, after))
+    for reset, expected in (("never", False), ("level", level), ("level_and_fade", level_and_fade)):
+        assert Training(adam_reset=reset).resets(before, after) == expected
+
+
+def test_stages_that_the_networks_cannot_follow_are_refused():
+    architecture = Architecture((8, 6))
+    text = "stage 1 is at level 2, but the networks have levels 0 to 1; pass channels= with 3 widths or drop the stage"
+    stages = (Stage(1, hold_images=8), Stage(2, hold_images=8))
+    for refused in (lambda: Recipe(architecture, stages), lambda: check_fit(architecture, Schedule(stages))):
+        with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+            refused()
+    stages = (Stage(0, hold_images=8), Stage(1, hold_images=8, batch_size=6))
+    with pytest.raises(
+        ValueError, match=r"^stage 1: a batch of 6 images cannot be split into MiniBatchStd groups of 4;"
+    ):
+        Recipe(architecture, stages)
+    Recipe(replace(architecture, minibatch_std_group=None), stages)
+
+
+def test_recipes_take_lists():
+    recipe = Recipe(Architecture([8]), [Stage(0, hold_images=8)])
+    assert recipe == Recipe(Architecture((8,)), (Stage(0, hold_images=8),))
+    assert Training(adam_betas=[0.5, 0.9]) == Training(adam_betas=(0.5, 0.9))
+
+
+def test_build():
+    generator, discriminator = UNUSUAL.build(seed=1)
+    assert generator.architecture == discriminator.architecture == UNUSUAL.architecture
+    images = generator(torch.zeros(2, 5, 6, 4))
+    assert images.shape == (2, 4, 12, 8)
+    assert discriminator(images).shape == (2,)
+    assert_close(UNUSUAL.build(seed=1)[0].state_dict(), generator.state_dict(), rtol=0, atol=0)
+
+
+def test_asdict_of_a_recipe_holds_no_more_than_its_json():
+    # A field added to a dataclass and forgotten in to_json would be lost from config.json.
+    plain, written = asdict(UNUSUAL), UNUSUAL.to_json()
+    assert plain.keys() == written.keys()
+    assert all(plain[room].keys() == written[room].keys() for room in ("architecture", "training"))

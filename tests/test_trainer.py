@@ -1,0 +1,568 @@
+"""The trainer and its run directory: resume to the bit, refusals, interruption, divergence, global state."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_recipe
+from torch.utils.data import Dataset, IterableDataset
+
+from progan import (
+    Callback,
+    CheckpointError,
+    Contrast,
+    DivergenceError,
+    Recipe,
+    Schedule,
+    Stage,
+    Trainer,
+    load_generator,
+    presets,
+)
+from progan.callbacks import crosses
+
+INTERVALS = {"log_every": 8, "save_every": 24, "preview_every": 20}
+
+
+def make(recipe, run_dir=None, **keywords) -> Trainer:
+    return Trainer.from_recipe(
+        recipe, seed=3, run_dir=run_dir, device="cpu", progress=False, **{**INTERVALS, **keywords}
+    )
+
+
+def contents(run_dir: Path) -> dict[str, object]:
+    """All that a run has written, with the times and the environment left out."""
+    found: dict[str, object] = {}
+    for path in sorted(run_dir.rglob("*")):
+        name = path.relative_to(run_dir).as_posix()
+        if name == "metrics.jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            found[name] = [{key: value for key, value in line.items() if not key.endswith("_s")} for line in lines]
+        elif path.is_file():
+            found[name] = path.read_bytes()
+    return found
+
+
+# The counts at which a step begins are 0, 8, 16, 24, 32 (level 0 overran its 30), 40, 48, 56, 64 (level 2 began at 59) ...
+SAVE_POINTS = {"first step": 8, "mid-fade": 40, "over a boundary": 32, "fade over": 56, "mid-fade of the top": 72}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """One run of each preset from end to end."""
+    runs = {}
+    pixels = torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for preset in (presets.mel_icon, presets.karras2018):
+        run_dir = tmp_path_factory.mktemp(preset.__name__) / "run"
+        recipe = small_recipe(preset, augment=Contrast())
+        make(recipe, run_dir).fit(pixels)
+        runs[preset.__name__] = recipe, pixels, contents(run_dir)
+    return runs
+
+
+@pytest.mark.parametrize("point", SAVE_POINTS)
+@pytest.mark.parametrize("preset", ["mel_icon", "karras2018"])
+def test_resume_is_the_uninterrupted_run_bit_for_bit(uninterrupted, preset, point, tmp_path):
+    recipe, pixels, expected = uninterrupted[preset]
+    make(recipe, tmp_path / "run", keep=9).fit(pixels, until=SAVE_POINTS[point])
+    resumed = make(recipe, tmp_path / "run", keep=3)
+    assert resumed.images_seen == SAVE_POINTS[point]
+    resumed.fit(pixels)
+    got = contents(tmp_path / "run")
+    got["config.json"] = expected["config.json"]  # it may record other intervals
+    newest = sorted(name for name in expected if name.startswith("checkpoints/"))[-2:]
+    for name in [*newest, *(name for name in expected if not name.startswith("checkpoints/"))]:
+        assert got[name] == expected[name], name
+
+
+def test_resume_in_a_new_process_is_bit_identical(uninterrupted, tmp_path):
+    recipe, pixels, expected = uninterrupted["mel_icon"]
+    np.save(tmp_path / "pixels.npy", pixels.numpy())
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))
+    program = f"""
+import json, sys, numpy, torch
+from progan import Recipe, Trainer
+torch.set_num_threads(1)
+recipe = Recipe.from_json(json.load(open("recipe.json")))
+trainer = Trainer.from_recipe(recipe, seed=3, run_dir="run", device="cpu", progress=False, **{INTERVALS!r})
+trainer.fit(torch.from_numpy(numpy.load("pixels.npy")), until=int(sys.argv[1]))
+"""
+    for until in (44, 1000):
+        subprocess.run([sys.executable, "-W", "error", "-c", program, str(until)], cwd=tmp_path, check=True)
+    got = contents(tmp_path / "run")
+    assert {n: v for n, v in got.items() if "config" not in n} == {
+        n: v for n, v in expected.items() if "config" not in n
+    }
+
+
+def test_from_run_goes_on(recipe, images, tmp_path):
+    make(recipe, tmp_path / "run").fit(images, until=40)
+    trainer = Trainer.from_run(tmp_path / "run", device="cpu", progress=False)
+    assert (trainer.images_seen, trainer.seed, trainer.recipe) == (40, 3, recipe)
+    trainer.fit(images)
+    assert trainer.images_seen >= recipe.schedule.total_images
+    whole = make(recipe, tmp_path / "whole")
+    whole.fit(images)
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_a_finished_run_is_left_alone(recipe, images, tmp_path):
+    make(recipe, tmp_path / "run").fit(images)
+    before = contents(tmp_path / "run")
+    trainer = make(recipe, tmp_path / "run")
+    assert trainer.images_seen >= recipe.schedule.total_images
+    trainer.fit(images)
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_run_that_died_past_its_checkpoint_mends_its_metrics(recipe, images, tmp_path, uninterrupted):
+    make(recipe, tmp_path / "run").fit(images, until=32)
+    metrics = tmp_path / "run/metrics.jsonl"
+    metrics.write_text(metrics.read_text() + '{"images_seen": 40, "stage": 1}\n{"images_se')
+    make(recipe, tmp_path / "run").fit(images)
+    counts = [json.loads(line)["images_seen"] for line in metrics.read_text().splitlines()]
+    assert counts == list(range(8, counts[-1] + 1, 8))
+
+
+def test_metrics_lines_tell_all(recipe, images, tmp_path):
+    make(recipe, tmp_path / "run").fit(images, until=48)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert set(lines[0]) == {
+        *("images_seen", "stage", "level", "alpha", "learning_rate", "generator_loss", "critic_loss"),
+        *("wasserstein", "penalty", "drift", "step_s", "elapsed_s"),
+    }
+    assert [(line["stage"], line["level"], line["alpha"]) for line in lines] == [
+        *[(0, 0, None)] * 4,
+        (1, 1, 0.1),
+        (1, 1, 0.5),
+    ]
+
+
+def test_run_directory_is_complete_without_pillow_and_tqdm(tmp_path):
+    program = """
+import sys
+sys.modules["PIL"] = sys.modules["tqdm"] = None  # as if they were not installed
+import torch
+from progan import ImageFolder, Stage, Recipe, Trainer, load_generator, presets
+recipe = presets.mel_icon(8, channels=(8, 4))
+recipe = Recipe(recipe.architecture, (Stage(0, 0, 16), Stage(1, 16, 8)), recipe.training)
+Trainer.from_recipe(recipe, run_dir="run", device="cpu", log_every=10).fit(torch.rand(9, 3, 8, 8))
+assert load_generator("run").sample(2).shape == (2, 3, 8, 8)
+try:
+    ImageFolder(".", 8)
+except ImportError as error:
+    assert str(error).endswith('pip install "progan[images]"'), error
+else:
+    raise SystemExit("ImageFolder did without Pillow")
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    written = {
+        path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*") if path.is_file()
+    }
+    assert written == {
+        *("config.json", "progress.png", "metrics.jsonl", "samples/000000016.png", "samples/000000040.png"),
+        *("samples/level_0.png", "samples/level_1.png"),
+        *("checkpoints/000000040/manifest.json", "checkpoints/000000040/tensors.safetensors"),
+    }
+    assert "stage 2/2  8x8" in done.stderr
+
+
+def test_another_run_is_refused_by_name(recipe, images, tmp_path):
+    make(recipe, tmp_path / "run").fit(images, until=8)
+    other = replace(recipe, training=replace(recipe.training, average_decay=0.9))
+    with pytest.raises(ValueError, match=r"another run; differing .*recipe.training.average_decay 0.995 -> 0.9"):
+        make(other, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"differing .*seed 3 -> 4"):
+        make(recipe, tmp_path / "run", **{}).__class__.from_recipe(
+            recipe, seed=4, run_dir=tmp_path / "run", device="cpu", progress=False
+        )
+    with pytest.raises(ValueError, match=r"not that of the run .*content"):
+        make(recipe, tmp_path / "run").fit(255 - images)
+
+
+def test_settings_that_may_change(recipe, images, tmp_path):
+    make(recipe, tmp_path / "run").fit(images, until=8)
+    trainer = make(recipe, tmp_path / "run", log_every=3, save_every=5, keep=1, callbacks=[Callback()])
+    trainer.fit(images, until=24)
+    moved = tmp_path / "moved"
+    (tmp_path / "run").rename(moved)
+    assert make(recipe, moved).images_seen == 24
+
+
+def test_other_threads_are_warned_of(recipe, images, tmp_path):
+    make(recipe, tmp_path / "run").fit(images, until=8)
+    torch.set_num_threads(2)
+    try:
+        with pytest.warns(UserWarning, match="goes on elsewhere than it was made .*threads 1 -> 2"):
+            make(recipe, tmp_path / "run")
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("preset", [presets.mel_icon, presets.karras2018])
+def test_a_longer_schedule_goes_on_as_if_it_had_been_so(preset, images, tmp_path):
+    """Also where Adam starts anew at the new level: the shorter schedule ended there without a reset."""
+    long = small_recipe(preset)
+    short = replace(long, stages=(long.stages[0], replace(long.stages[1], hold_images=9)))
+    make(short, tmp_path / "run").fit(images)
+    make(long, tmp_path / "run").fit(images)
+    make(long, tmp_path / "whole").fit(images)
+    newest = sorted((tmp_path / "whole/checkpoints").iterdir())[-1].name
+    tensors = [tmp_path / run / "checkpoints" / newest / "tensors.safetensors" for run in ("run", "whole")]
+    assert tensors[0].read_bytes() == tensors[1].read_bytes()
+    changed = replace(long, stages=(replace(long.stages[0], learning_rate=1e-4), *long.stages[1:]))
+    with pytest.raises(ValueError, match=r"stages\[0\].learning_rate 0.001 -> 0.0001"):
+        make(changed, tmp_path / "run")
+
+
+def test_strangers_are_not_taken_for_a_run(recipe, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds metrics.jsonl but no config.json of progan's; pass another run_dir"):
+        make(recipe, tmp_path)
+    with pytest.raises(CheckpointError, match="holds no run of progan's"):
+        Trainer.from_run(tmp_path)
+
+
+def test_overwrite_removes_a_run_and_nothing_else(recipe, images, tmp_path):
+    run = tmp_path / "run"
+    make(recipe, run).fit(images)
+    (run / "notes.txt").write_text("mine")
+    (run / "samples/favourite.png").write_text("mine")
+    before = contents(run)
+    trainer = make(replace(recipe, training=replace(recipe.training, average_decay=0.5)), run, overwrite=True)
+    with pytest.raises(ValueError, match="images of floats must be in"):
+        trainer.fit(torch.full((4, 3, 16, 16), 2.0))
+    assert contents(run) == before, "settings and data are checked before anything is removed"
+    trainer.fit(images, until=8)
+    assert {name for name in contents(run) if not name.startswith("checkpoints/")} == {
+        *("config.json", "metrics.jsonl", "notes.txt", "samples/favourite.png")
+    }
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000008"]
+
+
+def test_overwrite_refuses_a_folder_of_someone_else(recipe, images, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="nothing was removed"):
+        make(recipe, tmp_path, overwrite=True).fit(images)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_only_the_newest_checkpoints_stay_and_a_damaged_one_is_passed_over(recipe, images, tmp_path):
+    run = tmp_path / "run"
+    make(recipe, run, keep=2).fit(images)
+    kept = sorted((run / "checkpoints").iterdir())
+    assert len(kept) == 2
+    tensors = kept[1] / "tensors.safetensors"
+    data = bytearray(tensors.read_bytes())
+    data[-1] ^= 1
+    tensors.write_bytes(data)
+    assert make(recipe, run).images_seen == int(kept[0].name)
+    (kept[0] / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no checkpoint of .* is sound: .*damaged.*cannot be read"):
+        make(recipe, run)
+
+
+@pytest.mark.parametrize("where", ["loss", "weights"])
+def test_divergence_stops_the_run_and_keeps_the_last_checkpoint(where, recipe, images, tmp_path):
+    class Spoil(Callback):
+        def on_step(self, run, metrics):
+            if metrics.images_seen == 40:
+                network = run.discriminator if where == "loss" else run.generator
+                name = "blocks.0.dense.layer.bias" if where == "loss" else "to_rgb.2.bias"
+                dict(network.named_parameters())[name].data.fill_(float("nan"))
+
+    trainer = make(recipe, tmp_path / "run", callbacks=[Spoil()])
+    expected = {
+        "loss": r"generator_loss is nan, in stage 1 \(level 1\), after 48 real images; .* the checkpoints before stay",
+        "weights": r"generator's to_rgb.2.bias is not finite, in stage 1 \(level 1\), after 48 real images",
+    }
+    with pytest.raises(DivergenceError, match=expected[where]):
+        trainer.fit(images)
+    assert make(recipe, tmp_path / "run").images_seen == 24
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    assert all(np.isfinite(json.loads(line)["critic_loss"]) for line in lines)
+
+
+def test_ctrl_c_finishes_the_step_saves_and_resumes_exactly(recipe, images, tmp_path, uninterrupted):
+    class Interrupt(Callback):
+        def on_step(self, run, metrics):
+            if metrics.images_seen == 40:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        make(recipe, tmp_path / "run", callbacks=[Interrupt()]).fit(images)
+    assert signal.getsignal(signal.SIGINT) is before
+    trainer = make(recipe, tmp_path / "run")
+    assert trainer.images_seen == 40
+    trainer.fit(images)
+    whole = make(recipe)
+    whole.fit(images)
+    for name, tensor in whole.state_dict()["tensors"].items():
+        assert torch.equal(trainer.state_dict()["tensors"][name], tensor), name
+
+
+def test_fit_outside_the_main_thread_leaves_signals_alone(recipe, images):
+    before = signal.getsignal(signal.SIGINT)
+    trainer = make(recipe)
+    thread = threading.Thread(target=trainer.fit, args=(images,), kwargs={"until": 8})
+    thread.start()
+    thread.join()
+    assert (trainer.images_seen, signal.getsignal(signal.SIGINT)) == (8, before)
+
+
+class Noisy(Dataset):
+    """Items of a random transform that draws from all three global generators."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        shift = (torch.rand(1).item() + np.random.rand() + random.random()) / 3
+        return (self.images[index] / 255 * shift).float(), "a label"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_set_with_random_transforms_resumes_exactly(recipe, images, tmp_path, workers):
+    make(recipe, tmp_path / "run", workers=workers).fit(Noisy(images), until=24)
+    make(recipe, tmp_path / "run", workers=workers).fit(Noisy(images), until=40)
+    whole = make(recipe)
+    whole.fit(Noisy(images), until=40)
+    part = Trainer.from_run(tmp_path / "run", device="cpu", progress=False)
+    for name, tensor in whole.state_dict()["tensors"].items():
+        assert torch.equal(part.state_dict()["tensors"][name], tensor), name
+
+
+def test_fit_leaves_every_global_state_as_it_found_it(recipe, images, tmp_path):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    random.seed(1)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    trainer = make(recipe, tmp_path / "run")
+    trainer.plan()
+    trainer.fit(Noisy(images), until=40)
+    load_generator(tmp_path / "run").sample(3)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (np.random.get_state()[1] == states[1]).all()
+    assert random.getstate() == states[2]
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (threads, deterministic)
+
+
+def test_watching_changes_no_bit(recipe, images, tmp_path):
+    watched, unwatched = make(recipe, tmp_path / "run", preview_every=8, callbacks=[Callback()]), make(recipe)
+    watched.plan()
+    watched.fit(images)
+    unwatched.fit(images)
+    for name, tensor in unwatched.state_dict()["tensors"].items():
+        assert torch.equal(watched.state_dict()["tensors"][name], tensor), name
+
+
+def test_callbacks_see_every_event_in_order(recipe, images, tmp_path):
+    events = []
+
+    class Record(Callback):
+        def on_start(self, run):
+            events.append(("start", run.images_seen))
+
+        def on_step(self, run, metrics):
+            assert run.images_seen == metrics.images_seen
+            events.append(("step", metrics.images_seen))
+
+        def on_stage_end(self, run, growth):
+            events.append(("stage end", growth.stage))
+
+        def on_save(self, run, path):
+            assert (path / "manifest.json").exists()
+            events.append(("save", int(path.name)))
+
+        def on_end(self, run):
+            events.append(("end", run.images_seen))
+
+    make(recipe, tmp_path / "run", callbacks=[Record()], save_every=32).fit(images, until=48)
+    steps = [("step", 8), ("step", 16), ("step", 24), ("step", 32), ("stage end", 0), ("save", 32)]
+    assert events == [("start", 0), *steps, ("step", 40), ("step", 48), ("save", 48), ("end", 48)]
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield torch.zeros(3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "text"),
+    [
+        (Stream(), TypeError, "IterableDataset has no positions"),
+        (torch.zeros(0, 3, 16, 16), ValueError, "the data set is empty"),
+        ([], ValueError, "the data set is empty"),
+        (torch.zeros(4, 3, 8, 8), ValueError, r"goes up to level 2, 16x16; images must be that or .*, got 8x8"),
+        (torch.zeros(4, 3, 24, 24), ValueError, "got 24x24"),
+        (torch.zeros(4, 3, 16, 32), ValueError, "got 16x32"),
+        (torch.zeros(4, 1, 16, 16), ValueError, r"take 3 channels .*, the images have 1; .*image_channels=1"),
+        (torch.zeros(3, 16, 16), ValueError, r"one tensor \(N, C, H, W\)"),
+        (torch.zeros(4, 3, 16, 16, dtype=torch.int64), TypeError, "must be uint8"),
+        (torch.full((4, 3, 16, 16), -1.0), ValueError, "values from -1 to -1"),
+        (torch.full((4, 3, 16, 16), float("nan")), ValueError, "values from nan"),
+        (["a.png"], TypeError, r"item 0 must be an image tensor \(C, H, W\), .* got str"),
+        (["a.png"], TypeError, "convert it in the data set"),
+        (3, TypeError, "must be a tensor or a map-style data set, got int"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused_before_anything_is_written(data, error, text, recipe, tmp_path):
+    with pytest.raises(error, match=text):
+        make(recipe, tmp_path / "run").fit(data)
+    assert not (tmp_path / "run").exists()
+
+
+def test_items_must_be_alike(recipe):
+    items = [torch.zeros(3, 16, 16), *[torch.zeros(3, 32, 32)] * 3]
+    with pytest.raises(ValueError, match=r"all items must be alike: the first is \(3, (16|32), "):
+        make(recipe).fit(items)
+
+
+def test_a_set_smaller_than_a_batch_trains(recipe):
+    trainer = make(recipe)
+    trainer.fit(torch.rand(3, 3, 32, 32), until=16)  # larger by a power of two will do
+    assert trainer.images_seen == 16
+
+
+def test_parts_that_do_not_fit_are_refused(recipe, tmp_path):
+    generator, discriminator = recipe.build()
+    other = replace(recipe, architecture=replace(recipe.architecture, image_channels=1))
+    with pytest.raises(ValueError, match="one architecture; differing: image_channels 1 -> 3"):
+        Trainer(other.build()[0], discriminator, recipe.schedule, device="cpu")
+    with pytest.raises(ValueError, match="stage 0 is at level 3, but the networks have levels 0 to 2"):
+        Trainer(generator, discriminator, Schedule([Stage(3, 0, 100)]), device="cpu")
+    with pytest.raises(ValueError, match="stage 0: a batch of 12 images cannot be split into MiniBatchStd groups of 8"):
+        Trainer(generator, discriminator, Schedule([Stage(0, 0, 100, 12)]), device="cpu")
+    with pytest.raises(ValueError, match="precision tf32 is CUDA's, got device cpu"):
+        Trainer(generator, discriminator, recipe.schedule, replace(recipe.training, precision="tf32"), device="cpu")
+    with pytest.raises(ValueError, match="save_every must be an int of at least 1, got 0"):
+        make(recipe, save_every=0)
+    with pytest.raises(ValueError, match="no run_dir to save to"):
+        make(recipe).save()
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        make(recipe, sede=1)
+
+
+def test_state_dict_round_trip_is_all_or_nothing(recipe, images):
+    trainer, fresh = make(recipe), make(recipe)
+    trainer.fit(images, until=40)
+    state = trainer.state_dict()
+    fresh.load_state_dict(state)
+    assert fresh.images_seen == 40
+    for one in (trainer, fresh):
+        one.fit(images)
+    for name, tensor in trainer.state_dict()["tensors"].items():
+        assert torch.equal(fresh.state_dict()["tensors"][name], tensor), name
+    name = "adam_generator/exp_avg/to_rgb.0.bias"
+    broken = {
+        r"lacks 1 tensors, such as generator/to_rgb.0.bias": {"generator/to_rgb.0.bias": None},
+        r"not known here, such as generator/x": {"generator/x": torch.zeros(1)},
+        r"must be \(3,\) of torch.float32, got \(4,\)": {"generator/to_rgb.0.bias": torch.zeros(4)},
+        r"got \(3,\) of torch.float64": {"average/to_rgb.0.bias": torch.zeros(3, dtype=torch.float64)},
+        r"in part only": {name: None},
+        r"exp_avg/to_rgb.0.bias must be \(3,\)": {name: torch.zeros(2)},
+        r"adam_generator/exp_avg/x, which is not known": {"adam_generator/exp_avg/x": torch.zeros(2)},
+    }
+    untouched = {name: tensor.clone() for name, tensor in fresh.state_dict()["tensors"].items()}
+    for text, change in broken.items():
+        tensors = {n: t for n, t in {**state["tensors"], **change}.items() if t is not None}
+        with pytest.raises(CheckpointError, match=text):
+            fresh.load_state_dict({"images_seen": 8, "tensors": tensors})
+    for bad in ({}, {"images_seen": -1, "tensors": {}}, {"images_seen": "8", "tensors": {}}):
+        with pytest.raises(CheckpointError):
+            fresh.load_state_dict(bad)
+    assert all(torch.equal(fresh.state_dict()["tensors"][n], t) for n, t in untouched.items())
+
+
+class OwnBlock(torch.nn.Module):
+    def __init__(self, architecture, level):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(architecture.channels[level - 1], architecture.channels[level], 3, padding=1)
+
+    def forward(self, x):
+        return torch.nn.functional.leaky_relu(self.conv(torch.nn.functional.interpolate(x, scale_factor=2.0)))
+
+
+def test_a_checkpoint_asks_for_the_block_it_was_made_with(recipe, images, tmp_path):
+    from progan import ProgressiveDiscriminator, ProgressiveGenerator
+
+    generator = ProgressiveGenerator(recipe.architecture, block=OwnBlock)
+    discriminator = ProgressiveDiscriminator(recipe.architecture)
+    run = tmp_path / "run"
+    Trainer(generator, discriminator, recipe.schedule, recipe.training, run_dir=run, device="cpu", progress=False).fit(
+        images, until=40
+    )
+    name = rf"{OwnBlock.__module__}.OwnBlock"
+    with pytest.raises(CheckpointError, match=rf"was made with {name}, got the built-in block; pass block=OwnBlock"):
+        load_generator(run)
+    with pytest.raises(CheckpointError, match=r"pass generator_block=OwnBlock"):
+        Trainer.from_run(run)
+    with pytest.raises(ValueError, match=rf"blocks.generator '{name}' -> None"):
+        Trainer.from_recipe(recipe, run_dir=run, device="cpu")
+    assert load_generator(run, block=OwnBlock).sample(2).shape == (2, 3, 8, 8)
+    trainer = Trainer.from_run(run, generator_block=OwnBlock, device="cpu", progress=False)
+    assert trainer.images_seen == 40
+    with pytest.raises(CheckpointError, match=r"leave discriminator_block out"):
+        Trainer.from_run(run, generator_block=OwnBlock, discriminator_block=OwnBlock)
+
+
+def test_every_level_of_the_whole_mel_icon_schedule_steps():
+    """The article's networks, 256x256 included: constructed, planned in the example, stepped here at each stage's start."""
+    recipe = presets.mel_icon()
+    trainer = Trainer.from_recipe(recipe, device="cpu", progress=False)
+    tensors = trainer.state_dict()["tensors"]
+    generator = torch.Generator().manual_seed(0)
+    for stage, start in zip(recipe.stages, recipe.schedule.starts, strict=True):
+        trainer.load_state_dict({"images_seen": start, "tensors": tensors})
+        side = 4 << stage.level
+        for _ in range(2 if stage.level < 6 else 1):
+            metrics = trainer.step(torch.rand(stage.batch_size, 3, side, side, generator=generator))
+            assert all(loss.isfinite() for loss in metrics.losses.values())
+        assert metrics.growth.level == stage.level
+
+
+def test_a_longer_stage_is_in_the_plan_for_longer(recipe):
+    plan = make(recipe).plan()
+    assert all(seconds > 0 for seconds in plan.stage_s)
+    assert plan.total_s == pytest.approx(sum(plan.stage_s))
+    trainer = make(recipe)
+    trainer.load_state_dict({**trainer.state_dict(), "images_seen": 64})
+    plan = trainer.plan()
+    assert plan.image_s[:2] == (None, None)
+    assert plan.stage_s[0] == 0 < plan.stage_s[2]
+
+
+def test_crosses():
+    assert [crosses(10, n, n + 8) for n in (0, 8, 16, 24)] == [False, True, True, True]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_cuda_trains_and_resumes(recipe, images, tmp_path, precision):
+    recipe = Recipe(recipe.architecture, recipe.stages, replace(recipe.training, precision=precision))
+    flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    for until in (40, None):
+        trainer = Trainer.from_recipe(recipe, run_dir=tmp_path / "run", device="cuda", progress=False)
+        trainer.fit(images, until=until)
+    assert trainer.images_seen >= recipe.schedule.total_images
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == flags
+    assert load_generator(tmp_path / "run", "cuda").sample(2).device.type == "cuda"
