@@ -78,7 +78,7 @@ def plain_loop(preset: str, plan: Plan) -> dict[str, torch.Tensor]:
         def update(network, loss, learning_rate=learning_rate):
             optimizer = optimizers[network]
             optimizer.zero_grad()
-            loss.backward(inputs=[p for p in network.parameters()])
+            loss.backward(inputs=list(network.parameters()))
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
             optimizer.step()

@@ -54,7 +54,7 @@ def contents(run_dir: Path) -> dict[str, object]:
     return found
 
 
-# The counts at which a step begins are 0, 8, 16, 24, 32 (level 0 overran its 30), 40, 48, 56, 64 (level 2 began at 59) ...
+# Steps begin at 0, 8, 16, 24, 32 (level 0 overran its 30), 40, 48, 56, 64 (level 2 began at 59), 72 ...
 SAVE_POINTS = {"first step": 8, "mid-fade": 40, "over a boundary": 32, "fade over": 56, "mid-fade of the top": 72}
 
 
@@ -186,9 +186,7 @@ def test_another_run_is_refused_by_name(recipe, images, tmp_path):
     with pytest.raises(ValueError, match=r"another run; differing .*recipe.training.average_decay 0.995 -> 0.9"):
         make(other, tmp_path / "run")
     with pytest.raises(ValueError, match=r"differing .*seed 3 -> 4"):
-        make(recipe, tmp_path / "run", **{}).__class__.from_recipe(
-            recipe, seed=4, run_dir=tmp_path / "run", device="cpu", progress=False
-        )
+        Trainer.from_recipe(recipe, seed=4, run_dir=tmp_path / "run", device="cpu", progress=False)
     with pytest.raises(ValueError, match=r"not that of the run .*content"):
         make(recipe, tmp_path / "run").fit(255 - images)
 
@@ -525,7 +523,7 @@ def test_a_checkpoint_asks_for_the_block_it_was_made_with(recipe, images, tmp_pa
 
 
 def test_every_level_of_the_whole_mel_icon_schedule_steps():
-    """The article's networks, 256x256 included: constructed, planned in the example, stepped here at each stage's start."""
+    """The article's networks, 256x256 included: constructed, then stepped at each stage's start."""
     recipe = presets.mel_icon()
     trainer = Trainer.from_recipe(recipe, device="cpu", progress=False)
     tensors = trainer.state_dict()["tensors"]

@@ -44,8 +44,8 @@ def bumps(count: int, x: float, y: float, rx: float, ry: float) -> Anchors:
 # fmt: off
 WHITE, INK, ROSE, LIP, NIGHT = colours("fffdfa 2c1c34 f06e78 be3e50 3a185c")
 SKINS = colours("ffe3d0 ffd6bd f9c9a6 eeb48a d9976b b97850 8f5a3c 6b412d")
-HAIRS = colours("2b2433 2b2433 3d2a2a 3d2a2a 5d3a2a 5d3a2a 8a5230 8a5230 b8743a e0a84e b8392f e4683a d85c96 8a63c4 4b62c0 "
-                "3fa7b8")
+HAIRS = colours("2b2433 2b2433 3d2a2a 3d2a2a 5d3a2a 5d3a2a 8a5230 8a5230 b8743a e0a84e b8392f e4683a d85c96 8a63c4 "
+                "4b62c0 3fa7b8")
 # Pale, so that every head stands out, and a small network need not learn two worlds, of day and of night.
 BACKDROPS = colours("f7e7ce fbd3c8 f6b8a8 fbdf8a c7e3a8 bfe4ea a9d8ee c9c2ee efb6d3 f4f1ea b5d0f0 b9e2cf")
 CLOTHES = colours("f4f1ea e24f55 f2a33a f7d35e 58a773 2f7f86 4c8fd0 2f437e 7b57b0 e78db1 3a3546 8c6a52 a8d8cf c33d74")

@@ -9,6 +9,7 @@ The same command again goes on with its run, or says that it is finished.
 
 import argparse
 import dataclasses
+import math
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,7 +20,6 @@ from draw_icons import draw_icons
 
 import progan
 from progan import ImageFolder, Recipe, Trainer, presets
-from progan.callbacks import duration
 
 # What --quick changes in the article's recipe.
 QUICK_CHANNELS = (64, 64, 48, 32)
@@ -44,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def argument_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of PNG or JPEG files (default: embedded icons)")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of PNG or JPEG files (default: embedded icons)"
+    )
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run is kept (default: runs/...)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default: %(default)s)")
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
@@ -91,7 +93,9 @@ def train(options: argparse.Namespace) -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     if not finished:
-        print(f"Done: {trainer.run_dir}/progress.png shows how the icons formed, {trainer.run_dir}/samples the pictures.")
+        print(
+            f"Done: {trainer.run_dir}/progress.png shows how the icons formed, {trainer.run_dir}/samples the pictures."
+        )
     show_comparison(trainer, images, options.seed)
     return 0
 
@@ -108,7 +112,9 @@ def make_recipe(options: argparse.Namespace, resolution: int) -> Recipe:
     if batch_size is not None:
         changes["batch_size"] = batch_size
     full_stage = recipe.stages[0].images
-    stage_images = options.stage_images or (QUICK_STAGE_IMAGES * (2 if options.contrast else 1) if options.quick else None)
+    stage_images = options.stage_images or (
+        QUICK_STAGE_IMAGES * (2 if options.contrast else 1) if options.quick else None
+    )
     scale = 1.0 if stage_images is None else stage_images / full_stage
     rate = QUICK_LEARNING_RATE / recipe.stages[0].learning_rate if options.quick else 1.0
     stages = tuple(
@@ -148,7 +154,7 @@ def show_plan(trainer: Trainer, recipe: Recipe, n_images: int, options: argparse
     plan = trainer.plan()
     threads = f" with {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
     print(
-        f"On {trainer.device}{threads}, in {recipe.training.precision}: about {duration(plan.total_s)}, by a few timed "
+        f"On {trainer.device}{threads}, in {recipe.training.precision}: about {plan}, by a few timed "
         f"steps of each stage. Ctrl-C saves; the same command goes on."
     )
 
@@ -192,8 +198,8 @@ def at_compared_size(images: torch.Tensor) -> torch.Tensor:
 
 def mean_pairwise_rms(images: torch.Tensor) -> float:
     """Return the mean RMS distance over all pairs of images."""
-    distances = torch.nn.functional.pdist(images.flatten(1).double())
-    return distances.mean().item() / images[0].numel() ** 0.5
+    distances: torch.Tensor = torch.nn.functional.pdist(images.flatten(1).double())
+    return distances.mean().item() / math.sqrt(images[0].numel())
 
 
 if __name__ == "__main__":

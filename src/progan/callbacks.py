@@ -15,7 +15,7 @@ from typing_extensions import override
 from progan.averaging import Average
 from progan.files import append_line, write_file
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
-from progan.planning import Plan
+from progan.planning import Plan, duration
 from progan.randomness import latents
 from progan.render import enlarge, image_grid, read_png, to_uint8, write_png
 from progan.sampling import GrownGenerator
@@ -289,23 +289,6 @@ class Rate:
         return in_stage, in_stage + pace * sum(
             self.schedule.stages[index].images * (self.plan.image_s[index] or 0.0) for index in to_come
         )
-
-
-def duration(seconds: float | None) -> str:
-    """Write a duration for people.
-
-    Example:
-        >>> duration(42), duration(3 * 60 + 5), duration(7 * 3600 + 120), duration(None)
-        ('42 s', '3 min 05 s', '7 h 02 min', '?')
-    """
-    if seconds is None:
-        return "?"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def _bar(total: int, initial: int) -> Any:

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 import torch
+from typing_extensions import override
 
 from progan.averaging import Average
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
@@ -33,6 +34,27 @@ class Plan:
     def total_s(self) -> float:
         """Seconds left for the run."""
         return sum(self.stage_s)
+
+    @override
+    def __str__(self) -> str:
+        return duration(self.total_s)
+
+
+def duration(seconds: float | None) -> str:
+    """Write a duration for people.
+
+    Example:
+        >>> duration(42), duration(3 * 60 + 5), duration(7 * 3600 + 120), duration(None)
+        ('42 s', '3 min 05 s', '7 h 02 min', '?')
+    """
+    if seconds is None:
+        return "?"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def make_plan(

@@ -172,4 +172,4 @@ def _squared(
         padded = ImageOps.contain(picture, size, Image.Resampling.LANCZOS)
         picture = Image.new("RGB", size, background).convert(mode)
         picture.paste(padded, ((size[0] - padded.width) // 2, (size[1] - padded.height) // 2))
-    return np.asarray(picture, dtype=np.uint8).reshape(size[1], size[0], -1)
+    return np.array(picture, dtype=np.uint8).reshape(size[1], size[0], -1)

@@ -1,0 +1,39 @@
+# Two commands do everything on a machine with Python 3.11 and make:
+#   make demo    a virtual environment, the installation, and the example: icons form within minutes
+#   make test    the same environment, then lint, types and tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Made anew whenever what it depends on changes.
+READY := $(VENV)/ready
+SOURCES := pyproject.toml constraints.txt
+
+.PHONY: demo test test-all lint types clean
+
+demo: $(READY)
+	$(BIN)/python examples/mel_icon/train.py --quick
+	@echo "Look at runs/mel_icon_quick/progress.png and runs/mel_icon_quick/samples/."
+
+test: lint types
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+# The slow tests too; those that need a CUDA device skip where there is none.
+test-all: lint types
+	$(BIN)/python -m pytest -m ""
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(READY)
+	$(BIN)/mypy
+
+$(READY): $(SOURCES)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "progan needs Python 3.11 or later; pass PYTHON=")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all]' --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

@@ -1,0 +1,46 @@
+"""Draw new icons with a trained run: N clean PNG files, and a sheet of them.
+
+    python examples/mel_icon/generate.py --run-dir runs/mel_icon_quick --n 64 --out icons/
+
+The k-th icon depends on the seed and k alone, however many are asked for.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from progan import CheckpointError, enlarge, image_grid, load_generator, to_uint8, write_png
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the example; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run-dir", type=Path, metavar="DIR", help="a run; its newest checkpoint is taken")
+    source.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="one checkpoint, such as .../checkpoints/000480000"
+    )
+    parser.add_argument("--n", type=int, default=64, help="icons to draw (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder for the files")
+    options = parser.parse_args(arguments)
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        parser.error(f"--out {options.out} exists and is not an empty folder; pass a new one")
+    try:
+        grown = load_generator(options.run_dir or options.checkpoint)
+        icons = to_uint8(grown.sample(options.n, seed=options.seed))
+    except (CheckpointError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    digits = max(4, len(str(len(icons) - 1)))
+    for index, icon in enumerate(icons):
+        write_png(options.out / f"{index:0{digits}d}.png", icon)
+    columns = max(1, round(len(icons) ** 0.5))
+    write_png(options.out / "sheet.png", image_grid(enlarge(icons, 96), columns, gap=2))
+    print(f"{len(icons)} icons of {icons.shape[2]}x{icons.shape[3]} and sheet.png are in {options.out}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

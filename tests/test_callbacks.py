@@ -1,0 +1,108 @@
+"""What watches: the progress and its estimate, the previews and the strip."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from progan import Plan, Schedule, Stage, StepMetrics, Trainer, image_grid, to_uint8
+from progan.callbacks import Previews, Progress, Rate
+from progan.planning import duration
+from progan.randomness import latents
+from progan.render import enlarge, read_png
+
+
+def test_strip_has_one_row_per_resolution_of_the_same_latents(recipe, images, tmp_path):
+    trainer = Trainer.from_recipe(recipe, run_dir=tmp_path, device="cpu", progress=False, preview_every=1000)
+    rows = []
+
+    for until in (32, 64, 1000):
+        trainer.fit(images, until=until)
+        z = latents(range(16), recipe.architecture.latent_shape, trainer.seed, "preview")
+        pictures = enlarge(to_uint8(torch.cat([trainer.grown().images(part) for part in z.split(8)])), 16)
+        rows.append(image_grid(pictures[:8], 8))
+        assert torch.equal(read_png(tmp_path / "progress.png"), torch.cat(rows, dim=1))
+        assert torch.equal(read_png(tmp_path / f"samples/{trainer.images_seen:09d}.png"), image_grid(pictures, 4))
+
+
+def test_a_row_that_a_person_changed_is_left_out(recipe, images, tmp_path):
+    trainer = Trainer.from_recipe(recipe, run_dir=tmp_path, device="cpu", progress=False)
+    trainer.fit(images, until=32)
+    (tmp_path / "samples/level_0.png").write_text("mine")
+    trainer.fit(images, until=64)
+    assert read_png(tmp_path / "progress.png").shape == (3, 16, 8 * 16)
+
+
+def test_previews_may_be_few():
+    assert Previews(10, n=4).row == 4
+
+
+SCHEDULE = Schedule([Stage(0, 0, 80), Stage(1, 40, 40), Stage(2, 80, 0)])
+
+
+def metrics(images_seen: int) -> StepMetrics:
+    return StepMetrics(images_seen, SCHEDULE.at(images_seen - 8), {})
+
+
+def test_time_left_follows_the_plan_at_the_pace_of_the_present_stage():
+    rate = Rate(SCHEDULE, Plan((1.0, 2.0, 4.0), (80.0, 160.0, 320.0)))
+    rate.update(metrics(8), 0.0)
+    assert rate.left(metrics(8)) == (72.0, 72.0 + 160 + 320), "before two steps are timed, the plan's own word"
+    rate.update(metrics(16), 12.0)  # 1.5 s an image, half as much again as planned
+    assert rate.left(metrics(16)) == (64 * 1.5, 64 * 1.5 + 1.5 * 480)
+    rate.update(metrics(88), 500.0)
+    assert rate.left(metrics(88)) == (72 * 2.0, 72 * 2.0 + 320), "a new stage starts from its own plan"
+
+
+def test_time_left_without_a_plan_is_told_only_where_it_is_known():
+    rate = Rate(SCHEDULE, None)
+    rate.update(metrics(8), 0.0)
+    assert rate.left(metrics(8)) == (None, None)
+    rate.update(metrics(16), 8.0)
+    assert rate.left(metrics(16)) == (64.0, None)
+    rate.update(metrics(168), 0.0)
+    rate.update(metrics(176), 8.0)
+    assert rate.left(metrics(176)) == (64.0, 64.0)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (None, "?")])
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_plain_lines_without_a_terminal(recipe, images, capsys):
+    trainer = Trainer.from_recipe(recipe, device="cpu", progress=False, callbacks=[Progress(line_every_s=0.0)])
+    trainer.fit(images, until=40)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 6  # a line a step, and one for the end of the stage
+    assert lines[-1].startswith("stage 2/3  8x8  alpha 0.10  40/93 images  ")
+    assert "images/s  left: stage " in lines[-1]
+    assert ", run ?" in lines[-1]
+
+
+def test_a_bar_on_a_terminal(recipe, images, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    trainer = Trainer.from_recipe(recipe, device="cpu", progress=True)
+    trainer.fit(images, until=40)
+    bar = capsys.readouterr().err.split("\r")[-1]
+    assert "stage 2/3  8x8  alpha 0.10" in bar
+    assert "40/93 images" in bar
+    assert "left: stage" in bar
+
+
+def test_lines_on_a_terminal_without_tqdm(recipe, images, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    Trainer.from_recipe(recipe, device="cpu", callbacks=[]).fit(images, until=32)
+    assert capsys.readouterr().err.startswith("stage 1/3  4x4  grown  32/93 images")
+
+
+def test_a_long_run_is_planned_for_its_bar(recipe, images, monkeypatch):
+    from progan import trainer as module
+
+    monkeypatch.setattr(module, "_worth_planning", lambda *_: True)
+    trainer = Trainer.from_recipe(recipe, device="cpu")
+    trainer.fit(images, until=8)
+    assert trainer.plan_made is not None

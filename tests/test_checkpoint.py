@@ -1,0 +1,154 @@
+"""The checkpoint's files: what is written is read, by the safetensors library too, and damage is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from progan import CheckpointError
+from progan.checkpoint import (
+    checkpoints,
+    find_checkpoint,
+    read_manifest,
+    read_tensors,
+    verify,
+    write_checkpoint,
+)
+
+DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8]
+
+
+@pytest.fixture
+def tensors():
+    made = {f"generator/{dtype}": torch.arange(6).reshape(2, 3).to(dtype) for dtype in DTYPES}
+    made["adam/step"] = torch.tensor(7.0)
+    made["generator/transposed"] = torch.arange(6.0).reshape(2, 3).t()
+    made["generator/empty"] = torch.zeros(0, 4)
+    made["flag"] = torch.tensor([True, False])
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path, tensors):
+    return write_checkpoint(tmp_path, 48, {"seed": 3}, tensors)
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert tensor.dtype == other[name].dtype
+        assert torch.equal(tensor, other[name]), name
+
+
+def test_round_trip(folder, tensors):
+    assert folder.name == "000000048"
+    assert verify(folder)["seed"] == 3
+    same(read_tensors(folder), tensors)
+    same(read_tensors(folder, "adam/"), {"step": tensors["adam/step"]})
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["000000048"], "nothing is left beside it"
+
+
+def test_the_safetensors_library_reads_it_too(folder, tensors):
+    from safetensors.torch import load_file
+
+    same(load_file(folder / "tensors.safetensors"), {name: tensor.contiguous() for name, tensor in tensors.items()})
+
+
+def test_the_newest_sound_one_is_found(tmp_path, tensors, folder):
+    newer = write_checkpoint(tmp_path, 1_000_000_000, {}, tensors)
+    assert checkpoints(tmp_path) == [folder, newer]
+    assert find_checkpoint(tmp_path) == newer
+    assert find_checkpoint(folder) == folder
+    (newer / "tensors.safetensors").write_bytes(b"")
+    assert find_checkpoint(tmp_path) == folder
+
+
+def test_the_same_count_is_written_anew(tmp_path, folder):
+    write_checkpoint(tmp_path, 48, {"seed": 4}, {"a": torch.ones(1)})
+    assert read_manifest(folder)["seed"] == 4
+    same(read_tensors(folder), {"a": torch.ones(1)})
+
+
+def test_a_failed_write_leaves_nothing_and_harms_nothing(tmp_path, folder, tensors):
+    with pytest.raises(KeyError):
+        write_checkpoint(tmp_path, 48, {}, {"a": torch.zeros(1, dtype=torch.complex64)})
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["000000048"]
+    same(read_tensors(folder), tensors)
+
+
+def header_of(data: bytes) -> tuple[dict, bytes]:
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def file_of(header: object, body: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+def mutate(**change):
+    def change_first(data: bytes) -> bytes:
+        header, body = header_of(data)
+        header["a"] |= change
+        return file_of(header, body)
+
+    return change_first
+
+
+DAMAGE = {
+    "empty": lambda data: b"",
+    "a header longer than the file": lambda data: (1 << 60).to_bytes(8, "little") + data[8:],
+    "no JSON": lambda data: data[:8] + b"x" + data[9:],
+    "a list for a header": lambda data: file_of([1], b""),
+    "an entry that is no object": lambda data: file_of({"a": 3}, b""),
+    "cut off": lambda data: data[:-1],
+    "too long": lambda data: data + b"x",
+    "an unknown dtype": mutate(dtype="F8"),
+    "a negative offset": mutate(data_offsets=[-4, 4]),
+    "an overlap": mutate(data_offsets=[4, 12]),
+    "a huge shape": mutate(shape=[1 << 62]),
+    "a negative side": mutate(shape=[-2]),
+    "a side that is no int": mutate(shape=[2.0]),
+    "three offsets": mutate(data_offsets=[0, 4, 8]),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_named_before_memory_is_taken(kind, tmp_path):
+    folder = write_checkpoint(tmp_path, 0, {}, {"a": torch.zeros(2), "b": torch.ones(1)})
+    path = folder / "tensors.safetensors"
+    path.write_bytes(DAMAGE[kind](path.read_bytes()))
+    with pytest.raises(CheckpointError, match=r"damaged|cannot be read"):
+        read_tensors(folder)
+    with pytest.raises(CheckpointError, match="checksum is not the manifest's"):
+        verify(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot be read"),
+        ("[]", "is not a progan checkpoint's"),
+        ('{"format": "other"}', "is not a progan checkpoint's"),
+        (
+            '{"format": "progan checkpoint", "version": 2}',
+            "version 2 of the format, this progan reads 1; update progan",
+        ),
+    ],
+)
+def test_a_strange_manifest_is_refused(text, message, folder):
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        read_manifest(folder)
+
+
+def test_a_missing_file_is_named(folder, tmp_path):
+    (folder / "tensors.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        verify(folder)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_tensors(folder)
+    with pytest.raises(CheckpointError, match="is no checkpoint, and no run with one"):
+        find_checkpoint(tmp_path / "nowhere")
