@@ -512,7 +512,7 @@ def draw_sheet(icons: Sequence[Image.Image], columns: int = 8) -> Image.Image:
     return sheet
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write icons as PNG files."""
     parser = argparse.ArgumentParser(description="Draw the Mel icons.")
     parser.add_argument("--out", type=Path, required=True, help="a new or empty folder for 0000.png and so on")
@@ -520,7 +520,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="which set of icons (default 0)")
     parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
     parser.add_argument("--sheet", type=Path, help="also write the first 64 icons side by side to this file")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.n < 1 or options.size < 1:
         parser.error("--n and --size must be 1 or more")
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):

@@ -23,7 +23,7 @@ from progan import ImageFolder, Recipe, Trainer, presets
 
 # What --quick changes in the article's recipe.
 QUICK_CHANNELS = (64, 64, 48, 32)
-QUICK_BATCH = 16
+QUICK_BATCH = 8
 QUICK_LEARNING_RATE = 2e-3
 QUICK_STAGE_IMAGES = 9_600
 
@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return train(options)
+    except KeyboardInterrupt:
+        print("\nStopped before the training began.", file=sys.stderr)
+        return 130
     except (ValueError, OSError, ImportError, progan.CheckpointError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 

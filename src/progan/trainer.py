@@ -297,11 +297,11 @@ class Trainer:
         stop = self.schedule.total_images if until is None else min(until, self.schedule.total_images)
         if self._images_seen >= stop:
             return
-        if self.run_dir is not None:
-            self._open_run_dir(self.run_dir)
-        if self._progress and self.plan_made is None and _worth_planning(self.schedule, self._images_seen, stop):
-            self.plan()
         with _numerics(self.device, self.training), _interruption() as interruption:
+            if self.run_dir is not None:
+                self._open_run_dir(self.run_dir)
+            if self._progress and self.plan_made is None and _worth_planning(self.schedule, self._images_seen, stop):
+                self.plan()
             try:
                 for callback in self._callbacks:
                     callback.on_start(self)
@@ -593,7 +593,14 @@ def _device(device: str | torch.device | None, training: Training) -> torch.devi
     """Return the device asked for, or the best there is."""
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    chosen = torch.device(device)
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device {str(device)!r} cannot be used here: {reason}; pass device='cpu', or leave it out"
+        ) from None
     if training.precision == "tf32" and chosen.type != "cuda":
         raise ValueError(f"precision tf32 is CUDA's, got device {chosen}; use fp32 or bf16")
     return chosen

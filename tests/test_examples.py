@@ -1,0 +1,250 @@
+"""The example's programs: what they print, what they write, what they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dataset_pictures
+import draw_icons
+import generate
+import numpy as np
+import pytest
+import torch
+import train
+from conftest import ROOT, SHARED
+from PIL import Image
+
+from progan import ImageFolder, presets
+from progan.render import read_png
+
+SMALL = ["--resolution", "8", "--stage-images", "16", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def few_icons(monkeypatch):
+    """Forty icons for 640, drawn once."""
+    icons = draw_icons.draw_icons(40, size=8)
+    monkeypatch.setattr(train, "draw_icons", lambda size: icons if size == 8 else pytest.fail(f"size {size}"))
+    return icons
+
+
+def folder_of_icons(path: Path, n: int = 9, size: int = 16) -> Path:
+    path.mkdir()
+    for index in range(n):
+        draw_icons.draw_icon(index, size=size).save(path / f"{index}.png")
+    return path
+
+
+def test_train_resumes_finishes_and_starts_anew(few_icons, capsys):
+    assert train.main(["--quick", *SMALL]) == 0
+    first = capsys.readouterr().out
+    for text in (
+        "stage  resolution",
+        "--quick differs from the article: up to 8 px, widths ",
+        "On cpu with 1 threads, in fp32: about ",
+        "Done: runs/mel_icon_quick/progress.png",
+        "40 icons at 32x32: their mean pairwise distance is ",
+    ):
+        assert text in first
+    assert train.main(["--quick", *SMALL]) == 0
+    again = capsys.readouterr().out
+    assert "is finished; --overwrite starts it anew" in again
+    assert again.splitlines()[-1] == first.splitlines()[-1]
+    assert train.main(["--quick", *SMALL, "--overwrite", "--seed", "1"]) == 0
+    assert json.loads(Path("runs/mel_icon_quick/config.json").read_text())["seed"] == 1
+
+
+def test_train_on_a_folder_goes_to_a_run_of_its_name(capsys):
+    folder_of_icons(Path("my icons"))
+    options = ["--quick", *SMALL, "--batch-size", "4", "--precision", "bf16", "--contrast"]
+    assert train.main(["--data", "my icons", *options]) == 0
+    config = json.loads(Path("runs/my icons_quick/config.json").read_text())["recipe"]
+    assert config["training"]["augment"] == {"name": "Contrast", "low": 1.0, "high": 2.0}
+    assert config["training"]["precision"] == "bf16"
+    assert [stage["batch_size"] for stage in config["stages"]] == [4] * 4
+    assert train.default_run_dir(train.argument_parser().parse_args(["--data", "my icons"])) == Path("runs/my icons")
+
+
+def test_the_article_is_the_default():
+    options = train.argument_parser().parse_args([])
+    assert train.make_recipe(options, 256) == presets.mel_icon()
+    contrast = train.argument_parser().parse_args(["--contrast"])
+    assert train.make_recipe(contrast, 256) == presets.mel_icon(contrast=True)
+    assert train.default_run_dir(options) == Path("runs/mel_icon")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--resolution", "48"], "resolution must be 4 times a power of two"),
+        (["--resolution", "512"], "pass channels= with 8 widths"),
+        (["--data", "nowhere"], "nowhere is no folder; pass a folder of PNG or JPEG files"),
+        (["--data", "."], "holds no PNG or JPEG file"),
+        (["--resolution", "8", "--batch-size", "12"], "cannot be split into MiniBatchStd groups of 8"),
+        (["--resolution", "8", "--stage-images", "4"], "less than a batch of 8"),
+        (["--resolution", "8", "--precision", "tf32", "--device", "cpu"], "precision tf32 is CUDA's"),
+        (["--resolution", "8", "--device", "tpu9"], "tpu9"),
+    ],
+)
+def test_train_refuses_with_one_line(arguments, text, few_icons, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train.main(arguments)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert text in error
+    assert len(error.splitlines()) == 1
+    assert not Path("runs").exists()
+
+
+def test_train_names_what_differs_from_the_run_that_is_there(few_icons, capsys):
+    assert train.main(["--quick", *SMALL]) == 0
+    with pytest.raises(SystemExit):
+        train.main(["--quick", *SMALL, "--seed", "7"])
+    assert "holds another run; differing (there -> here): seed 0 -> 7" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(tmp_path):
+    folder_of_icons(tmp_path / "icons")
+    command = [sys.executable, "-W", "error", str(ROOT / "examples/mel_icon/train.py"), "--data", "icons"]
+    command += ["--quick", "--resolution", "8", "--stage-images", "80000", "--device", "cpu", "--run-dir", "run"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    begun = tmp_path / "run/config.json"
+    deadline = time.monotonic() + 120
+    while not begun.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "real images, and saved. The same command goes on from there." in out
+    assert len(list((tmp_path / "run/checkpoints").iterdir())) == 1
+
+
+def test_generate_writes_clean_reproducible_icons(few_icons, capsys):
+    assert train.main(["--quick", *SMALL]) == 0
+    assert generate.main(["--run-dir", "runs/mel_icon_quick", "--n", "5", "--seed", "3", "--out", "a"]) == 0
+    checkpoint = sorted(Path("runs/mel_icon_quick/checkpoints").iterdir())[-1]
+    assert generate.main(["--checkpoint", str(checkpoint), "--n", "3", "--seed", "3", "--out", "b"]) == 0
+    assert sorted(path.name for path in Path("a").iterdir()) == [*(f"{k:04d}.png" for k in range(5)), "sheet.png"]
+    for k in range(3):
+        assert Path(f"a/{k:04d}.png").read_bytes() == Path(f"b/{k:04d}.png").read_bytes()
+    assert read_png("a/0000.png").shape == (3, 8, 8)
+    assert not torch.equal(read_png("a/0000.png"), read_png("a/0001.png"))
+    capsys.readouterr()
+    for arguments, text in (
+        (["--run-dir", "nowhere", "--out", "c"], "is no checkpoint, and no run with one"),
+        (["--run-dir", "runs/mel_icon_quick", "--out", "a"], "exists and is not an empty folder"),
+        (["--run-dir", "runs/mel_icon_quick", "--out", "c", "--n", "0"], "at least 1"),
+    ):
+        with pytest.raises(SystemExit):
+            generate.main(arguments)
+        assert text in capsys.readouterr().err
+        assert not Path("c").exists()
+
+
+def test_icons_are_reproducible_each_alone_and_all_different():
+    icons = draw_icons.draw_icons(24, size=32)
+    assert (icons.shape, icons.dtype) == ((24, 3, 32, 32), torch.uint8)
+    alone = torch.from_numpy(np.array(draw_icons.draw_icon(7, size=32))).permute(2, 0, 1)
+    assert torch.equal(icons[7], alone)
+    distances = torch.nn.functional.pdist(icons.flatten(1) / 255) / (3 * 32 * 32) ** 0.5
+    assert distances.min() > 0.05
+    mirrored = (icons.flip(3) / 255 - icons / 255).square().mean(dim=(1, 2, 3)).sqrt()
+    assert mirrored.min() > 0.05, "heads grow from the bottom left"
+    assert not torch.equal(draw_icons.draw_icons(1, seed=1, size=32)[0], icons[0])
+
+
+def test_draw_icons_writes_files_and_a_sheet(capsys):
+    draw_icons.main(["--out", "icons", "--n", "3", "--size", "16", "--sheet", "sheet.png"])
+    assert ImageFolder("icons", 16).images.shape == (3, 3, 16, 16)
+    assert torch.equal(ImageFolder("icons", 16).images, draw_icons.draw_icons(3, size=16))
+    with Image.open("sheet.png") as sheet:
+        assert sheet.width >= 48
+    with pytest.raises(SystemExit):
+        draw_icons.main(["--out", "icons"])
+
+
+def test_dataset_pictures_are_the_statistics(capsys):
+    folder_of_icons(Path("icons"), n=9)
+    dataset_pictures.main(["--data", "icons", "--size", "16", "--out", "pictures"])
+    images = ImageFolder("icons", 16).images.double()
+    expected = {
+        "mean": images.mean(0),
+        "std": images.std(0),
+        "median": images.median(0).values,
+        "mode": images.mode(0).values,
+        "min": images.amin(0),
+        "max": images.amax(0),
+    }
+    for name, picture in expected.items():
+        torch.testing.assert_close(read_png(f"pictures/{name}.png").double(), picture.round(), atol=0, rtol=0)
+    names = {path.stem for path in Path("pictures").iterdir()}
+    assert names == {*expected, "std_of_5", "min_of_7", "contrast", "all"}
+    assert (read_png("pictures/min_of_7.png") >= read_png("pictures/min.png")).all()
+
+
+def test_compare_is_1_and_0_for_the_same_images_and_sees_what_is_wrong():
+    icons = draw_icons.draw_icons(60, size=32) / 255
+    variety, distance = train.compare(icons, icons)
+    assert (round(variety, 6), distance) == (1.0, 0.0)
+    variety, distance = train.compare(icons.mean(0, keepdim=True).expand(9, -1, -1, -1), icons)
+    assert variety < 1e-6, "all alike"
+    assert distance < 1e-6
+    _, distance = train.compare(1 - icons, icons)
+    assert distance > 0.2, "another mean"
+    # By the definition, for two images: their one distance.
+    two = torch.zeros(2, 3, 32, 32)
+    two[1] = 0.5
+    assert train.mean_pairwise_rms(two) == pytest.approx(0.5)
+    assert train.at_compared_size(torch.rand(2, 3, 8, 8)).shape == (2, 3, 32, 32)
+
+
+LEAST, MOST, FARTHEST = 0.75, 1.25, 0.08
+
+
+def closing_numbers(text: str) -> tuple[float, float]:
+    words = [line for line in text.splitlines() if "mean pairwise distance" in line][-1].split()
+    return float(words[words.index("distance") + 2]), float(words[words.index("image") + 2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_quick_learns_what_an_untrained_network_does_not_have(seed, capsys):
+    torch.set_num_threads(2)
+    try:
+        assert train.main(["--quick", "--seed", str(seed), "--device", "cpu"]) == 0
+    finally:
+        torch.set_num_threads(1)
+    variety, distance = closing_numbers(capsys.readouterr().out)
+    assert LEAST <= variety <= MOST
+    assert distance <= FARTHEST
+
+
+def test_an_untrained_network_fails_the_numbers():
+    from progan import GrownGenerator
+
+    icons = draw_icons.draw_icons(train.COMPARED, size=32) / 255
+    recipe = train.make_recipe(train.argument_parser().parse_args(["--quick"]), 32)
+    variety, distance = train.compare(GrownGenerator(recipe.build()[0], level=3).sample(train.COMPARED), icons)
+    assert variety < LEAST
+    assert distance > FARTHEST
+
+
+def test_the_portraits_are_read_as_they_are():
+    folder = SHARED / "data/portraits"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here")
+    images = ImageFolder(folder, 32).images
+    assert images.shape == (640, 3, 32, 32)
+    assert 0.15 < train.mean_pairwise_rms(images[:64] / 255) < 0.5
