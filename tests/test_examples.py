@@ -51,7 +51,7 @@ def test_train_resumes_finishes_and_starts_anew(few_icons, capsys):
     first = capsys.readouterr().out
     for text in (
         "stage  resolution",
-        "--quick differs from the article: up to 8 px, widths ",
+        "--quick differs from the article in: 8 px for 256 px, widths (64, 48) for (256, ",
         "On cpu with 1 threads, in fp32: about ",
         "Done: runs/mel_icon_quick/progress.png",
         "40 icons at 32x32: their mean pairwise distance is ",

@@ -1,0 +1,68 @@
+"""What the documents say runs: every Python block, every command."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+import train
+from conftest import ROOT
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/README.md")]
+BLOCKS = [
+    (path.relative_to(ROOT).as_posix(), number, language, text)
+    for path in DOCUMENTS
+    for number, (language, text) in enumerate(re.findall(r"```(\w+)\n(.*?)```", path.read_text(), re.DOTALL), 1)
+]
+
+
+def blocks(*languages: str) -> list:
+    chosen = [block for block in BLOCKS if block[2] in languages]
+    return [pytest.param(text, id=f"{path} {number}") for path, number, _, text in chosen]
+
+
+def test_every_block_is_of_a_kind_that_is_tested():
+    assert {language for _, _, language, _ in BLOCKS} <= {"python", "sh", "text"}
+    assert len(blocks("python")) >= 3
+
+
+@pytest.mark.parametrize("text", blocks("python"))
+def test_python_blocks_run(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(text, "block", "exec"), {"__name__": "block"})
+
+
+def test_a_loop_of_ones_own_takes_under_40_lines():
+    (text,) = [text for *_, text in BLOCKS if "wgan_gp_loss(critic" in text]
+    assert len(text.strip().splitlines()) < 40
+
+
+@pytest.mark.parametrize("text", blocks("sh"))
+def test_commands_exist(text):
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for line in text.strip().splitlines():
+        words = shlex.split(line, comments=True)
+        if not words:
+            continue
+        if words[0] == "make":
+            assert words[1] in targets
+        elif words[0] == "python":
+            assert (ROOT / words[1]).is_file()
+            if words[1].endswith("train.py"):
+                train.argument_parser().parse_args(words[2:])
+        else:
+            assert words[:2] == ["pip", "install"]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_and_pictures_are_there(path):
+    for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        if not target.startswith("http"):
+            assert (path.parent / target.split("#")[0]).exists(), target
+
+
+def test_nothing_speaks_of_where_it_was_made():
+    for path in (*ROOT.rglob("*.md"), *ROOT.rglob("*.py"), *ROOT.glob("*.t*"), ROOT / "Makefile"):
+        if not {".venv", "runs"} & set(path.relative_to(ROOT).parts):
+            assert not re.search(r"/(?:work|home|root)/|@[A-Z]+@", path.read_text()), path
