@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from progan import Recipe, Stage, presets
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
+# Two workers share two cores; and a run is the same to the bit with the same number of threads only.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 
 def small_recipe(preset=presets.mel_icon, **training) -> Recipe:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
+from conftest import small_recipe
 
 from progan import Plan, Schedule, Stage, StepMetrics, Trainer, image_grid, to_uint8
 from progan.callbacks import Previews, Progress, Rate
@@ -21,7 +23,7 @@ def test_strip_has_one_row_per_resolution_of_the_same_latents(recipe, images, tm
     for until in (32, 64, 1000):
         trainer.fit(images, until=until)
         z = latents(range(16), recipe.architecture.latent_shape, trainer.seed, "preview")
-        pictures = enlarge(to_uint8(torch.cat([trainer.grown().images(part) for part in z.split(8)])), 16)
+        pictures = enlarge(to_uint8(torch.cat([trainer.grown().images(part) for part in z.split(8)])), 128)
         rows.append(image_grid(pictures[:8], 8))
         assert torch.equal(read_png(tmp_path / "progress.png"), torch.cat(rows, dim=1))
         assert torch.equal(read_png(tmp_path / f"samples/{trainer.images_seen:09d}.png"), image_grid(pictures, 4))
@@ -32,7 +34,7 @@ def test_a_row_that_a_person_changed_is_left_out(recipe, images, tmp_path):
     trainer.fit(images, until=32)
     (tmp_path / "samples/level_0.png").write_text("mine")
     trainer.fit(images, until=64)
-    assert read_png(tmp_path / "progress.png").shape == (3, 16, 8 * 16)
+    assert read_png(tmp_path / "progress.png").shape == (3, 128, 8 * 128)
 
 
 def test_previews_may_be_few():
@@ -106,3 +108,13 @@ def test_a_long_run_is_planned_for_its_bar(recipe, images, monkeypatch):
     trainer = Trainer.from_recipe(recipe, device="cpu")
     trainer.fit(images, until=8)
     assert trainer.plan_made is not None
+
+
+def test_rows_of_a_tall_base_are_of_one_size(images, tmp_path):
+    recipe = small_recipe()
+    architecture = replace(recipe.architecture, base_size=(6, 4), latent_shape=(5, 6, 4))
+    trainer = Trainer.from_recipe(
+        replace(recipe, architecture=architecture), run_dir=tmp_path, device="cpu", progress=False
+    )
+    trainer.fit(torch.rand(9, 3, 24, 16), until=64)
+    assert read_png(tmp_path / "progress.png").shape == (3, 2 * 192, 8 * 128)

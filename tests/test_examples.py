@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -51,7 +50,7 @@ def test_train_resumes_finishes_and_starts_anew(few_icons, capsys):
     first = capsys.readouterr().out
     for text in (
         "stage  resolution",
-        "--quick differs from the article in: 8 px for 256 px, widths (64, 48) for (256, ",
+        "--quick differs from the article in: resolution 8 for 256, widths (64, 48) for (256, 128, 64, 32, 16, 8, 4), ",
         "On cpu with 1 threads, in fp32: about ",
         "Done: runs/mel_icon_quick/progress.png",
         "40 icons at 32x32: their mean pairwise distance is ",
@@ -118,8 +117,7 @@ def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(tmp_path):
     folder_of_icons(tmp_path / "icons")
     command = [sys.executable, "-W", "error", str(ROOT / "examples/mel_icon/train.py"), "--data", "icons"]
     command += ["--quick", "--resolution", "8", "--stage-images", "80000", "--device", "cpu", "--run-dir", "run"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     begun = tmp_path / "run/config.json"
     deadline = time.monotonic() + 120
     while not begun.exists() and process.poll() is None and time.monotonic() < deadline:

@@ -65,4 +65,4 @@ def test_links_and_pictures_are_there(path):
 def test_nothing_speaks_of_where_it_was_made():
     for path in (*ROOT.rglob("*.md"), *ROOT.rglob("*.py"), *ROOT.glob("*.t*"), ROOT / "Makefile"):
         if not {".venv", "runs"} & set(path.relative_to(ROOT).parts):
-            assert not re.search(r"/(?:work|home|root)/|@[A-Z]+@", path.read_text()), path
+            assert not re.search(r"/(?:work|home|root)/|@[A-Z]{4,}@", path.read_text()), path

@@ -25,7 +25,7 @@ from progan import ImageFolder, Recipe, Stage, Trainer, presets
 # and of the two holds at the top, at the full and at a fifth of the learning rate.
 QUICK_CHANNELS = (64, 48, 24, 12)
 QUICK_LEVEL_IMAGES = (1_600, 3_200, 4_800, 2_000)
-QUICK_HOLD_IMAGES = (2_800, 800)
+QUICK_HOLD_IMAGES = (4_000, 800)
 QUICK_LEARNING_RATE = 1e-3
 
 COMPARED = 256  # samples and icons that the two closing numbers are taken over
@@ -169,16 +169,16 @@ def show_plan(trainer: Trainer, recipe: Recipe, n_images: int, options: argparse
 def differences(recipe: Recipe, article: Recipe) -> list[str]:
     """Say what differs between two recipes, for people."""
     sides = [
-        (
-            f"{each.architecture.size(each.architecture.top_level)[0]} px",
-            f"widths {each.architecture.channels}",
-            f"batch {each.stages[0].batch_size}",
-            f"learning rate {each.stages[0].learning_rate:g}",
-            f"{each.schedule.total_images:,} images",
-        )
+        {
+            "resolution": each.architecture.size(each.architecture.top_level)[0],
+            "widths": each.architecture.channels,
+            "batch": each.stages[0].batch_size,
+            "learning rate": each.stages[0].learning_rate,
+            "real images": f"{each.schedule.total_images:,}",
+        }
         for each in (recipe, article)
     ]
-    return [f"{here} for {there}" for here, there in zip(*sides, strict=True) if here != there]
+    return [f"{name} {here} for {sides[1][name]}" for name, here in sides[0].items() if here != sides[1][name]]
 
 
 def show_comparison(trainer: Trainer, images: torch.Tensor, seed: int) -> None:

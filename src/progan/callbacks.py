@@ -146,10 +146,12 @@ class Previews(Callback):
         every: real images between two grids; the end of a stage is drawn too.
         n: latents in a grid, a square number looks best.
         row: latents in a row of the strip.
+        least_height: pixels to which small pictures are enlarged.
     """
 
-    def __init__(self, every: int, n: int = 16, row: int = 8) -> None:
+    def __init__(self, every: int, n: int = 16, row: int = 8, least_height: int = 128) -> None:
         self.every = every
+        self.least_height = least_height
         self.n = n
         self.row = min(row, n)
 
@@ -168,6 +170,8 @@ class Previews(Callback):
         architecture = grown.generator.architecture
         z = latents(range(self.n), architecture.latent_shape, run.seed, "preview")
         height = architecture.size(max(stage.level for stage in run.schedule.stages))[0]
+        while height < self.least_height:  # by doublings, so that the rows of all levels are of one size
+            height *= 2
         pictures = enlarge(to_uint8(torch.cat([grown.images(part) for part in torch.split(z, 8)])), height)
         write_png(folder / f"{run.images_seen:09d}.png", image_grid(pictures, round(self.n**0.5)))
         write_png(folder / f"level_{grown.level}.png", image_grid(pictures[: self.row], self.row))
