@@ -564,3 +564,39 @@ def test_cuda_trains_and_resumes(recipe, images, tmp_path, precision):
     assert trainer.images_seen >= recipe.schedule.total_images
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == flags
     assert load_generator(tmp_path / "run", "cuda").sample(2).device.type == "cuda"
+
+
+def test_what_a_save_that_was_cut_off_left_behind_is_removed(recipe, images, tmp_path):
+    make(recipe, tmp_path / "run").fit(images, until=8)
+    left = tmp_path / "run/checkpoints/.000000016.partial"
+    left.mkdir()
+    (left / "tensors.safetensors").write_bytes(b"half")
+    make(recipe, tmp_path / "run").fit(images, until=24)
+    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["000000008", "000000024"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (lambda config: config.pop("seed"), "does not describe a run: 'seed'"),
+        (lambda config: config["recipe"].pop("stages"), "lacks its list of stages"),
+        (lambda config: config["recipe"]["training"]["loss"].update(name="os.system"), "'os.system' is unknown"),
+        (lambda config: config["recipe"]["architecture"].update(channels=[0]), "must be ints of at least 1"),
+        (lambda config: config["recipe"].update(extra=1), "a recipe has no extra"),
+    ],
+)
+def test_a_config_that_does_not_describe_a_run_is_refused(spoil, text, recipe, images, tmp_path):
+    make(recipe, tmp_path).fit(images, until=8)
+    config = json.loads((tmp_path / "config.json").read_text())
+    spoil(config)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=text):
+        Trainer.from_run(tmp_path)
+
+
+def test_metrics_lines_that_are_no_json_are_dropped(recipe, images, tmp_path):
+    make(recipe, tmp_path / "run").fit(images, until=16)
+    metrics = tmp_path / "run/metrics.jsonl"
+    metrics.write_text(metrics.read_text() + "[1]\nnot json\n")
+    make(recipe, tmp_path / "run").fit(images, until=24)
+    assert [json.loads(line)["images_seen"] for line in metrics.read_text().splitlines()] == [8, 16, 24]

@@ -106,7 +106,6 @@ class MetricsLog(Callback):
         growth = metrics.growth
         if not crosses(self.every, metrics.images_seen - growth.batch_size, metrics.images_seen):
             return
-        names, values = list(metrics.losses), torch.stack([loss.double() for loss in metrics.losses.values()]).tolist()
         now = time.perf_counter()
         steps = max(1, (metrics.images_seen - self._last_seen) // growth.batch_size)
         line = {
@@ -115,7 +114,7 @@ class MetricsLog(Callback):
             "level": growth.level,
             "alpha": growth.alpha,
             "learning_rate": growth.learning_rate,
-            **dict(zip(names, values, strict=True)),
+            **{name: loss.item() for name, loss in metrics.losses.items()},
             "step_s": round((now - self._last) / steps, 6),
             "elapsed_s": round(now - self._begun, 3),
         }

@@ -84,6 +84,12 @@ def checkpoints(run_dir: Path) -> list[Path]:
     )
 
 
+def remove_partial(run_dir: Path) -> None:
+    """Remove what a save that was cut off left beside the checkpoints."""
+    for folder in (run_dir / FOLDER).glob(".[0-9]*.partial"):
+        shutil.rmtree(folder)
+
+
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint that a path names: itself, or the newest sound one of a run.
 

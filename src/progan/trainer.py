@@ -526,6 +526,7 @@ class Trainer:
             _remove_run(run_dir)
             self._overwrite = False
         run_dir.mkdir(parents=True, exist_ok=True)
+        checkpoint.remove_partial(run_dir)
         config = {
             "format": _FORMAT,
             "version": 1,
@@ -554,6 +555,7 @@ def _remove_run(run_dir: Path) -> None:
         if run_dir.exists() and any(run_dir.iterdir()):
             raise ValueError(f"{run_dir} is not empty and holds no run of progan's; nothing was removed")
         return
+    checkpoint.remove_partial(run_dir)
     for folder in checkpoint.checkpoints(run_dir):
         for name in (checkpoint.MANIFEST, checkpoint.TENSORS):
             (folder / name).unlink(missing_ok=True)
