@@ -228,8 +228,14 @@ def test_a_longer_schedule_goes_on_as_if_it_had_been_so(preset, images, tmp_path
 
 def test_strangers_are_not_taken_for_a_run(recipe, tmp_path):
     (tmp_path / "metrics.jsonl").write_text("mine")
-    with pytest.raises(ValueError, match=r"holds metrics.jsonl but no config.json of progan's; pass another run_dir"):
+    with pytest.raises(ValueError, match=r"holds metrics.jsonl but no sound config.json of progan's; pass another"):
         make(recipe, tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/config.json").write_text('{"mine": 1}')
+    with pytest.raises(ValueError, match=r"holds config.json but no sound config.json of progan's"):
+        make(recipe, tmp_path / "other")
+    with pytest.raises(NotADirectoryError, match=r"metrics.jsonl is a file; pass another"):
+        make(recipe, tmp_path / "metrics.jsonl")
     with pytest.raises(CheckpointError, match="holds no run of progan's"):
         Trainer.from_run(tmp_path)
 
@@ -455,6 +461,11 @@ def test_parts_that_do_not_fit_are_refused(recipe, tmp_path):
         make(recipe, save_every=0)
     with pytest.raises(ValueError, match="no run_dir to save to"):
         make(recipe).save()
+    with pytest.raises(ValueError, match=r"one dtype, got torch.float32, torch.float64; convert both alike"):
+        Trainer(generator, recipe.build()[1].double(), recipe.schedule, device="cpu")
+    with pytest.raises(TypeError, match="integer"):
+        Trainer(generator, discriminator, recipe.schedule, device="cpu", seed="1")
+    assert Trainer(generator, discriminator, recipe.schedule, device="cpu", seed=np.int64(3)).seed == 3
     with pytest.raises(TypeError, match="unexpected keyword"):
         make(recipe, sede=1)
 

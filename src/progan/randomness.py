@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def key(seed: int, purpose: Purpose, position: int | str) -> int:
         >>> key(0, "mix", 8) == key(0, "mix", 8), key(0, "mix", 8) == key(0, "mix", 16)
         (True, False)
     """
-    text = json.dumps([seed, purpose, position], separators=(",", ":"))
+    text = json.dumps([operator.index(seed), purpose, position], separators=(",", ":"))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import operator
 import platform
 import shutil
 import signal
@@ -127,10 +128,16 @@ class Trainer:
         for name, value in (*intervals.items(), ("workers", workers)):
             if not isinstance(value, int) or value < (name != "workers"):
                 raise ValueError(f"{name} must be an int of at least {int(name != 'workers')}, got {value!r}")
+        dtypes = {parameter.dtype for network in (generator, discriminator) for parameter in network.parameters()}
+        if len(dtypes) != 1:
+            raise ValueError(
+                f"generator and discriminator must have one dtype, got {', '.join(sorted(map(str, dtypes)))}; "
+                "convert both alike, such as with .float()"
+            )
         self.recipe = Recipe(generator.architecture, schedule.stages, training)
         self.schedule = schedule
         self.training = training
-        self.seed = seed
+        self.seed = operator.index(seed)
         self.run_dir = None if run_dir is None else Path(run_dir)
         self.device = _device(device, training)
         self.generator = generator.to(self.device)
@@ -143,7 +150,7 @@ class Trainer:
         )
         self.plan_made: Plan | None = None
         self._step = TrainingStep(self.generator, self.discriminator, self.average, training)
-        self._dtype = next(generator.parameters()).dtype
+        self._dtype = dtypes.pop()
         self._images_seen = 0
         self._intervals = intervals
         self._workers = workers
@@ -467,12 +474,14 @@ class Trainer:
 
     def _resume(self, run_dir: Path) -> None:
         """Begin at the newest sound checkpoint of the run that is there, if any."""
+        if run_dir.exists() and not run_dir.is_dir():
+            raise NotADirectoryError(f"run_dir must be a folder, and {run_dir} is a file; pass another")
         config = _read_config(run_dir)
         if config is None:
-            strangers = [name for name in _RUN_NAMES if (run_dir / name).exists()]
+            strangers = [name for name in (_CONFIG, *_RUN_NAMES) if (run_dir / name).exists()]
             if strangers:
                 raise ValueError(
-                    f"{run_dir} holds {', '.join(strangers)} but no {_CONFIG} of progan's; pass another run_dir"
+                    f"{run_dir} holds {', '.join(strangers)} but no sound {_CONFIG} of progan's; pass another run_dir"
                 )
             return
         found = bool(checkpoint.checkpoints(run_dir))
