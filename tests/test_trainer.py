@@ -23,6 +23,7 @@ from progan import (
     CheckpointError,
     Contrast,
     DivergenceError,
+    ImageFolder,
     Recipe,
     Schedule,
     Stage,
@@ -31,6 +32,7 @@ from progan import (
     presets,
 )
 from progan.callbacks import crosses
+from progan.render import read_png
 
 INTERVALS = {"log_every": 8, "save_every": 24, "preview_every": 20}
 
@@ -351,6 +353,33 @@ def test_a_data_set_with_random_transforms_resumes_exactly(recipe, images, tmp_p
     part = Trainer.from_run(tmp_path / "run", device="cpu", progress=False)
     for name, tensor in whole.state_dict()["tensors"].items():
         assert torch.equal(part.state_dict()["tensors"][name], tensor), name
+
+
+def test_another_data_set_is_refused_by_its_first_item(recipe, images, tmp_path):
+    make(recipe, tmp_path / "run").fit(Noisy(images), until=8)
+    with pytest.raises(ValueError, match=r"not that of the run .*content"):
+        make(recipe, tmp_path / "run").fit(Noisy(255 - images))
+    with pytest.raises(ValueError, match=r"not that of the run .*kind 'dataset' -> 'images'"):
+        make(recipe, tmp_path / "run").fit(images)
+
+
+@pytest.mark.parametrize("image_channels", [1, 3, 4])
+def test_tall_pictures_of_any_channels_from_a_folder_to_new_ones(image_channels, recipe, tmp_path):
+    image = pytest.importorskip("PIL.Image", reason="a folder is read with Pillow")
+    (tmp_path / "pictures").mkdir()
+    for index in range(5):
+        picture = image.new({1: "L", 3: "RGB", 4: "RGBA"}[image_channels], (50, 70), (40 * index,) * image_channels)
+        picture.save(tmp_path / "pictures" / f"{index}.png")
+    shape = replace(recipe.architecture, image_channels=image_channels, base_size=(6, 4), latent_shape=(5, 6, 4))
+    recipe = replace(recipe, architecture=shape)
+    data = ImageFolder(tmp_path / "pictures", (24, 16), image_channels)
+    make(recipe, tmp_path / "run").fit(data, until=60)
+    make(recipe, tmp_path / "run").fit(data)
+    made = load_generator(tmp_path / "run").sample(3)
+    assert made.shape == (3, image_channels, 24, 16)
+    with image.open(tmp_path / "run" / "progress.png") as strip:
+        assert strip.mode == {1: "L", 3: "RGB", 4: "RGBA"}[image_channels]
+    assert read_png(tmp_path / "run" / "progress.png").shape == (image_channels, 3 * 192, 8 * 128)
 
 
 def test_fit_leaves_every_global_state_as_it_found_it(recipe, images, tmp_path):
