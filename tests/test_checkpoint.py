@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
-from progan import CheckpointError
+from progan import CheckpointError, checkpoint
 from progan.checkpoint import (
     checkpoints,
     find_checkpoint,
     read_manifest,
     read_tensors,
+    remove_partial,
     verify,
     write_checkpoint,
 )
@@ -76,6 +78,38 @@ def test_a_failed_write_leaves_nothing_and_harms_nothing(tmp_path, folder, tenso
         write_checkpoint(tmp_path, 48, {}, {"a": torch.zeros(1, dtype=torch.complex64)})
     assert sorted(path.name for path in folder.parent.iterdir()) == ["000000048"]
     same(read_tensors(folder), tensors)
+
+
+@pytest.mark.parametrize("cut", ["fails", "dies"])
+def test_a_checkpoint_of_the_same_count_is_never_lost(cut, tmp_path, tensors, folder, monkeypatch):
+    """The rename that puts the new one in its place fails, or the process dies before it."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    replace = Path.replace
+
+    def fail(self, target):
+        if self.name.endswith(".partial") and Path(target).name == folder.name:
+            raise OSError("in use")
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        if cut == "dies":
+            patch.setattr(checkpoint, "_put_back", lambda final: None)
+        with pytest.raises(OSError, match="in use"):
+            write_checkpoint(tmp_path, 48, {"seed": 4}, tensors)
+    if cut == "dies":
+        assert not folder.exists()
+        remove_partial(tmp_path)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_damaged_checkpoint_is_refused_where_it_is_named(folder):
+    data = bytearray((folder / "tensors.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "tensors.safetensors").write_bytes(data)
+    with pytest.raises(CheckpointError, match="checksum"):
+        find_checkpoint(folder)
 
 
 def header_of(data: bytes) -> tuple[dict, bytes]:

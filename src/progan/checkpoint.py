@@ -66,13 +66,17 @@ def write_checkpoint(
         contents = {"format": _FORMAT, "version": _VERSION, "images_seen": images_seen, **manifest}
         contents["tensors_sha256"] = digest.hexdigest()
         write_file(beside / MANIFEST, (json.dumps(contents, indent=1) + "\n").encode())
-        # The same count of the same run is the same state: what stood there is replaced, not lost.
-        shutil.rmtree(final, ignore_errors=True)
+        aside = _aside(final)
+        shutil.rmtree(aside, ignore_errors=True)
+        if final.exists():
+            final.replace(aside)  # until the new one stands in its place
         beside.replace(final)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
+        _put_back(final)
         raise
     sync_folder(final.parent)
+    shutil.rmtree(aside, ignore_errors=True)
     return final
 
 
@@ -84,8 +88,22 @@ def checkpoints(run_dir: Path) -> list[Path]:
     )
 
 
+def _aside(final: Path) -> Path:
+    """Return where a checkpoint of the same count waits while it is replaced."""
+    return final.with_name(f".{final.name}.replaced")
+
+
+def _put_back(final: Path) -> None:
+    """Undo what a failed save did to the checkpoint that it was to replace."""
+    if _aside(final).exists() and not final.exists():
+        _aside(final).replace(final)
+
+
 def remove_partial(run_dir: Path) -> None:
-    """Remove what a save that was cut off left beside the checkpoints."""
+    """Remove what a save that was cut off left beside the checkpoints; what it was about to replace is put back."""
+    for folder in (run_dir / FOLDER).glob(".[0-9]*.replaced"):
+        _put_back(folder.with_name(folder.name[1:].removesuffix(".replaced")))
+        shutil.rmtree(folder, ignore_errors=True)
     for folder in (run_dir / FOLDER).glob(".[0-9]*.partial"):
         shutil.rmtree(folder)
 
@@ -94,9 +112,10 @@ def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint that a path names: itself, or the newest sound one of a run.
 
     Raises:
-        CheckpointError: if there is none.
+        CheckpointError: if there is none, or the one named is damaged.
     """
     if (path / MANIFEST).is_file():
+        verify(path)
         return path
     found = checkpoints(path)
     if not found:
@@ -199,7 +218,7 @@ def _entry(entry: Mapping[str, Any]) -> tuple[torch.dtype, tuple[int, ...], int,
 
 
 def _read_tensor(file: BinaryIO, position: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    raw = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8)
+    raw = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8, device="cpu")
     file.seek(position)
     if file.readinto(raw.numpy()) != len(raw):  # type: ignore[attr-defined]
         raise EOFError("the file ends early")
