@@ -37,6 +37,23 @@ def test_a_row_that_a_person_changed_is_left_out(recipe, images, tmp_path):
     assert read_png(tmp_path / "progress.png").shape == (3, 128, 8 * 128)
 
 
+def test_rows_of_a_run_that_grew_on_are_enlarged(tmp_path, images):
+    """A longer schedule may go to levels that are higher than the rows were drawn."""
+    recipe = small_recipe()
+
+    class Small(Previews):
+        def __init__(self):
+            super().__init__(10, least_height=8)
+
+    short = replace(recipe, stages=recipe.stages[:2])
+    for stages in (short, recipe):
+        trainer = Trainer.from_recipe(stages, run_dir=tmp_path, device="cpu", progress=False)
+        trainer._callbacks = [Small()]
+        trainer.fit(images)
+    assert read_png(tmp_path / "samples/level_1.png").shape == (3, 8, 8 * 8)
+    assert read_png(tmp_path / "progress.png").shape == (3, 3 * 16, 8 * 16)
+
+
 def test_previews_may_be_few():
     assert Previews(10, n=4).row == 4
 

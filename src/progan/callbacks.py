@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -148,6 +150,8 @@ class Previews(Callback):
         least_height: pixels to which small pictures are enlarged.
     """
 
+    FILE_NAME = re.compile(r"(\d{9,}|level_\d+)\.png")  # of the pictures in samples/
+
     def __init__(self, every: int, n: int = 16, row: int = 8, least_height: int = 128) -> None:
         self.every = every
         self.least_height = least_height
@@ -159,7 +163,12 @@ class Previews(Callback):
         before = metrics.images_seen - metrics.growth.batch_size
         stage_ends = run.growth.stage != metrics.growth.stage or metrics.images_seen >= run.schedule.total_images
         if stage_ends or crosses(self.every, before, metrics.images_seen):
-            self._draw(run)
+            try:
+                self._draw(run)
+            except OSError as error:  # a full disk, or a viewer that holds the file on Windows
+                warnings.warn(
+                    f"no preview at {metrics.images_seen:,} images, the training goes on: {error}", stacklevel=2
+                )
 
     def _draw(self, run: Run) -> None:
         assert run.run_dir is not None
@@ -174,22 +183,19 @@ class Previews(Callback):
         pictures = enlarge(to_uint8(torch.cat([grown.images(part) for part in torch.split(z, 8)])), height)
         write_png(folder / f"{run.images_seen:09d}.png", image_grid(pictures, round(self.n**0.5)))
         write_png(folder / f"level_{grown.level}.png", image_grid(pictures[: self.row], self.row))
-        rows = [folder / f"level_{level}.png" for level in range(grown.level + 1)]
-        strip = [row for row in map(_row, rows) if row is not None and row.shape == (_row_shape(pictures, self.row))]
-        write_png(run.run_dir / "progress.png", torch.cat(strip, dim=1))
+        _, channels, height, width = pictures.shape
+        shape = channels, height, self.row * width
+        rows = [_row(folder / f"level_{level}.png", shape) for level in range(grown.level + 1)]
+        write_png(run.run_dir / "progress.png", torch.cat([row for row in rows if row is not None], dim=1))
 
 
-def _row_shape(pictures: Tensor, row: int) -> tuple[int, int, int]:
-    _, channels, height, width = pictures.shape
-    return channels, height, row * width
-
-
-def _row(path: Path) -> Tensor | None:
-    """Return a row drawn earlier; None where a person has removed or changed it."""
+def _row(path: Path, shape: tuple[int, int, int]) -> Tensor | None:
+    """Return a row drawn earlier, enlarged where the run has grown since; None where a person has changed it."""
     try:
-        return read_png(path)
+        row = enlarge(read_png(path)[None], shape[1])[0]
     except (OSError, ValueError):
         return None
+    return row if row.shape == shape else None
 
 
 class Progress(Callback):
@@ -217,7 +223,7 @@ class Progress(Callback):
         if self._bar is not None:
             self._bar.set_description_str(self._where(run, metrics), refresh=False)
             self._bar.set_postfix_str(self._left(metrics), refresh=False)
-            self._bar.update(metrics.images_seen - self._bar.n)
+            self._bar.update(min(metrics.images_seen, self._bar.total) - self._bar.n)
         elif time.perf_counter() >= self._next_line:
             self._next_line = time.perf_counter() + self.line_every_s
             self._print(run, metrics)
@@ -302,5 +308,5 @@ def _bar(total: int, initial: int) -> Any:
         from tqdm import tqdm
     except ImportError:
         return None
-    layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} images, {postfix}"
+    layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} images{postfix}"
     return tqdm(total=total, initial=initial, bar_format=layout, dynamic_ncols=True)
