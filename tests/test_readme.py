@@ -29,8 +29,10 @@ def test_every_block_is_of_a_kind_that_is_tested():
 
 @pytest.mark.parametrize("text", blocks("python"))
 def test_python_blocks_run(text, tmp_path, monkeypatch):
+    """Twice: "the same program again goes on"."""
     monkeypatch.chdir(tmp_path)
-    exec(compile(text, "block", "exec"), {"__name__": "block"})
+    for _ in range(2):
+        exec(compile(text, "block", "exec"), {"__name__": "block"})
 
 
 def test_a_loop_of_ones_own_takes_under_40_lines():

@@ -24,6 +24,9 @@ from progan import (
     Contrast,
     DivergenceError,
     ImageFolder,
+    Interrupted,
+    ProgressiveDiscriminator,
+    ProgressiveGenerator,
     Recipe,
     Schedule,
     Stage,
@@ -247,6 +250,7 @@ def test_overwrite_removes_a_run_and_nothing_else(recipe, images, tmp_path):
     make(recipe, run).fit(images)
     (run / "notes.txt").write_text("mine")
     (run / "samples/favourite.png").write_text("mine")
+    (run / "samples/1st favourite.png").write_text("mine")
     before = contents(run)
     trainer = make(replace(recipe, training=replace(recipe.training, average_decay=0.5)), run, overwrite=True)
     with pytest.raises(ValueError, match="images of floats must be in"):
@@ -254,7 +258,7 @@ def test_overwrite_removes_a_run_and_nothing_else(recipe, images, tmp_path):
     assert contents(run) == before, "settings and data are checked before anything is removed"
     trainer.fit(images, until=8)
     assert {name for name in contents(run) if not name.startswith("checkpoints/")} == {
-        *("config.json", "metrics.jsonl", "notes.txt", "samples/favourite.png")
+        *("config.json", "metrics.jsonl", "notes.txt", "samples/favourite.png", "samples/1st favourite.png")
     }
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000008"]
 
@@ -279,6 +283,188 @@ def test_only_the_newest_checkpoints_stay_and_a_damaged_one_is_passed_over(recip
     (kept[0] / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match=r"no checkpoint of .* is sound: .*damaged.*cannot be read"):
         make(recipe, run)
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_a_damaged_newest_checkpoint_costs_no_other(keep, recipe, images, tmp_path):
+    run = tmp_path / "run"
+    make(recipe, run, keep=9).fit(images)
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    (newest / "manifest.json").write_text("{}")
+    trainer = make(recipe, run, keep=keep)
+    begun = trainer.images_seen
+    trainer.fit(images, until=begun + 8)
+    assert make(recipe, run).images_seen == begun + 8, "what was trained since is not lost"
+    assert newest.exists(), "it may be of a newer progan"
+    trainer.fit(images)
+    assert make(recipe, run).images_seen == int(newest.name), "and it is replaced in its turn"
+
+
+def test_a_run_dir_that_another_trainer_wrote_to_is_refused(recipe, images, tmp_path):
+    run = tmp_path / "run"
+    first, second = make(recipe, run), make(replace(recipe, training=replace(recipe.training, average_decay=0.5)), run)
+    first.fit(images, until=24)
+    before = contents(run)
+    for begin in (second.check, second.fit):
+        with pytest.raises(ValueError, match=r"run has changed since this trainer was made .* Make the trainer anew"):
+            begin(images)
+    assert contents(run) == before
+    first.fit(images, until=32)
+    assert first.images_seen == 32
+
+
+def test_check_refuses_what_fit_would_and_writes_nothing(recipe, images, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="nothing was removed"):
+        make(recipe, tmp_path, overwrite=True).check(images)
+    trainer = make(recipe, tmp_path / "run")
+    trainer.check(images)
+    with pytest.raises(ValueError, match="images must be"):
+        trainer.check(images[:, :, :12])
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("event", ["on_step", "on_stage_end"])
+def test_the_error_of_a_callback_is_raised_after_a_save_and_ends_every_other(event, recipe, images, tmp_path):
+    class Fails(Callback):
+        def on_end(self, run):
+            raise RuntimeError("the end too")
+
+    class Ends(Callback):
+        ended = 0
+
+        def on_end(self, run):
+            self.ended += 1
+
+    def fail(run, what):
+        if run.images_seen >= 32:
+            raise RuntimeError("a fault of mine")
+
+    failing, ends = Fails(), Ends()
+    setattr(failing, event, fail)
+    with pytest.raises(RuntimeError, match="the end too") as caught:
+        make(recipe, tmp_path / "run", callbacks=[failing, ends]).fit(images)
+    first = caught.value.__context__
+    assert str(first) == "a fault of mine"
+    assert "all 32 images trained are saved in" in first.__notes__[0]
+    assert ends.ended == 1
+    assert make(recipe, tmp_path / "run").images_seen == 32
+
+
+def test_a_preview_that_cannot_be_written_is_warned_of(recipe, images, tmp_path, monkeypatch):
+    def full(path, image):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("progan.callbacks.write_png", full)
+    with pytest.warns(UserWarning, match=r"no preview at 24 images, the training goes on: .*No space left"):
+        make(recipe, tmp_path / "run").fit(images, until=24)
+    assert make(recipe, tmp_path / "run").images_seen == 24
+
+
+def test_networks_in_another_memory_format_resume_exactly(recipe, images, tmp_path):
+    def trainer(run_dir):
+        made = make(recipe, run_dir)
+        made.generator.to(memory_format=torch.channels_last)
+        made.discriminator.to(memory_format=torch.channels_last)
+        return made
+
+    whole = trainer(tmp_path / "whole")
+    whole.fit(images, until=72)
+    trainer(tmp_path / "run").fit(images, until=48)
+    pair = Recipe.build(recipe, seed=3)
+    for network in pair:
+        network.to(memory_format=torch.channels_last)
+    resumed = Trainer(
+        *pair, recipe.schedule, recipe.training, seed=3, run_dir=tmp_path / "run", device="cpu", progress=False
+    )
+    assert resumed.images_seen == 48
+    resumed.fit(images, until=72)
+    for name, tensor in whole.state_dict()["tensors"].items():
+        assert torch.equal(resumed.state_dict()["tensors"][name], tensor), name
+
+
+def test_gradients_left_over_move_nothing_that_is_not_in_use(recipe, images):
+    generator, discriminator = recipe.build()
+    for network in (generator, discriminator):
+        for parameter in network.parameters():
+            parameter.grad = torch.ones_like(parameter)
+    trainer = Trainer(generator, discriminator, recipe.schedule, recipe.training, device="cpu", progress=False)
+    before = {name: p.clone() for name, p in generator.named_parameters()}
+    trainer.fit(images, until=8)
+    in_use = generator.in_use(0)
+    assert all(torch.equal(p, before[name]) for name, p in generator.named_parameters() if name not in in_use)
+
+
+def test_frozen_networks_are_refused_and_frozen_layers_stay(recipe, images, tmp_path):
+    make(recipe, tmp_path / "run").fit(images, until=8)
+    loaded = load_generator(tmp_path / "run").generator
+    _, discriminator = recipe.build()
+    with pytest.raises(ValueError, match=r"the generator is frozen, .* call generator.requires_grad_\(True\)"):
+        Trainer(loaded, discriminator, recipe.schedule, recipe.training, device="cpu", progress=False)
+    loaded.requires_grad_(True)
+    loaded.blocks.requires_grad_(False)
+    before = {name: p.clone() for name, p in loaded.named_parameters()}
+    Trainer(loaded, discriminator, recipe.schedule, recipe.training, device="cpu", progress=False).fit(images, until=40)
+    moved = {name for name, p in loaded.named_parameters() if not torch.equal(p, before[name])}
+    assert moved
+    assert all(name.startswith("to_rgb") for name in moved)
+
+
+def test_a_float64_run_is_rebuilt_as_such(recipe, images, tmp_path):
+    generator, discriminator = (network.double() for network in recipe.build())
+    Trainer(
+        *(generator, discriminator, recipe.schedule, recipe.training),
+        run_dir=tmp_path / "run",
+        device="cpu",
+        progress=False,
+    ).fit(images, until=8)
+    trainer = Trainer.from_run(tmp_path / "run", device="cpu", progress=False)
+    assert trainer.generator.to_rgb[0].weight.dtype == torch.float64
+    trainer.fit(images, until=16)
+
+
+def test_a_run_stays_where_it_was_begun(recipe, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trainer = make(recipe, "run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    trainer.fit(images, until=8)
+    assert (tmp_path / "run/config.json").exists()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("before", [signal.SIG_IGN, None])
+def test_where_ctrl_c_is_ignored_or_taken_it_stays_so(before, recipe, images, monkeypatch):
+    monkeypatch.setattr(signal, "getsignal", lambda number: before)
+    monkeypatch.setattr(signal, "signal", lambda *_: pytest.fail("a handler was set"))
+    make(recipe).fit(images, until=8)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_switches_of_tf32_are_set_and_put_back(precision, recipe):
+    from progan.trainer import _numerics
+
+    matmul = torch.backends.cuda.matmul
+    new = hasattr(matmul, "fp32_precision")
+
+    def value():
+        return matmul.fp32_precision if new else matmul.allow_tf32
+
+    earlier = value()
+    try:
+        for there in ("tf32", "ieee") if new else (True, False):
+            if new:
+                matmul.fp32_precision = there
+            else:
+                matmul.allow_tf32 = there
+            with _numerics(torch.device("cuda"), replace(recipe.training, precision=precision)):
+                assert value() == ((precision if precision == "tf32" else "ieee") if new else precision == "tf32")
+            assert value() == there
+    finally:
+        if new:
+            matmul.fp32_precision = earlier
+        else:
+            matmul.allow_tf32 = earlier
 
 
 @pytest.mark.parametrize("where", ["loss", "weights"])
@@ -309,7 +495,7 @@ def test_ctrl_c_finishes_the_step_saves_and_resumes_exactly(recipe, images, tmp_
                 os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         make(recipe, tmp_path / "run", callbacks=[Interrupt()]).fit(images)
     assert signal.getsignal(signal.SIGINT) is before
     trainer = make(recipe, tmp_path / "run")
@@ -539,9 +725,48 @@ class OwnBlock(torch.nn.Module):
         return torch.nn.functional.leaky_relu(self.conv(torch.nn.functional.interpolate(x, scale_factor=2.0)))
 
 
-def test_a_checkpoint_asks_for_the_block_it_was_made_with(recipe, images, tmp_path):
-    from progan import ProgressiveDiscriminator, ProgressiveGenerator
+class Dropping(OwnBlock):
+    """A block that draws from torch's global random state."""
 
+    def forward(self, x):
+        return torch.nn.functional.dropout(super().forward(x), 0.1, training=self.training)
+
+
+def test_blocks_that_draw_resume_exactly_and_are_quiet_when_sampled(recipe, images, tmp_path):
+    def trainer(run_dir):
+        pair = ProgressiveGenerator(recipe.architecture, block=Dropping), ProgressiveDiscriminator(recipe.architecture)
+        for network in pair:
+            network.initialize(3)
+        return Trainer(*pair, recipe.schedule, recipe.training, seed=3, run_dir=run_dir, device="cpu", progress=False)
+
+    whole = trainer(None)
+    state = torch.get_rng_state()
+    whole.fit(images, until=60)
+    assert torch.equal(torch.get_rng_state(), state)
+    trainer(tmp_path / "run").fit(images, until=48)
+    resumed = trainer(tmp_path / "run")
+    assert resumed.images_seen == 48
+    resumed.fit(images, until=60)
+    for name, tensor in whole.state_dict()["tensors"].items():
+        assert torch.equal(resumed.state_dict()["tensors"][name], tensor), name
+    assert torch.equal(whole.grown().sample(2), whole.grown().sample(2))
+
+
+def test_a_block_of_the_script_itself_is_known_elsewhere(recipe, images, tmp_path):
+    """There it is __main__'s, here it is a module's."""
+    generator = ProgressiveGenerator(recipe.architecture, block=OwnBlock)
+    generator.block_name = "__main__.OwnBlock"
+    _, discriminator = recipe.build()
+    Trainer(
+        *(generator, discriminator, recipe.schedule, recipe.training),
+        run_dir=tmp_path / "run",
+        device="cpu",
+        progress=False,
+    ).fit(images, until=8)
+    assert load_generator(tmp_path / "run", block=OwnBlock).level == 0
+
+
+def test_a_checkpoint_asks_for_the_block_it_was_made_with(recipe, images, tmp_path):
     generator = ProgressiveGenerator(recipe.architecture, block=OwnBlock)
     discriminator = ProgressiveDiscriminator(recipe.architecture)
     run = tmp_path / "run"

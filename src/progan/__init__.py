@@ -30,7 +30,7 @@ from progan.render import enlarge, image_grid, to_uint8, write_png
 from progan.sampling import GrownGenerator, load_generator
 from progan.schedule import Growth, Schedule, Stage
 from progan.step import StepMetrics
-from progan.trainer import DivergenceError, Trainer
+from progan.trainer import DivergenceError, Interrupted, Trainer
 
 __version__ = "0.1.0"
 
@@ -48,6 +48,7 @@ __all__ = [
     "GrownGenerator",
     "Growth",
     "ImageFolder",
+    "Interrupted",
     "Loss",
     "MetricsLog",
     "MiniBatchStd",

@@ -81,7 +81,8 @@ def karras2018(resolution: int = 1024, *, channels: Sequence[int] | None = None,
     600,000; at 1024x1024, 12,000,000 images in all.
 
     Differs: below 1024x1024 the last level is held as long as there, 2,400,000 images; the first dense layer has one
-    bias per number, the official one per channel.
+    bias per number, the official one per channel; with fmap_base below 1024 the discriminator's 3x3 convolution at 4x4
+    is as wide as the dense layer behind it, min(fmap_base, 512), the official one min(fmap_base / 2, 512).
 
     Args:
         resolution: of the square images: 4 times a power of two.

@@ -20,7 +20,18 @@ import torch
 from torch import Tensor
 
 Purpose = Literal[
-    "z_critic", "z_generator", "mix", "augment", "order", "item", "weights", "sample", "preview", "picture", "plan"
+    "z_critic",
+    "z_generator",
+    "mix",
+    "augment",
+    "order",
+    "item",
+    "weights",
+    "sample",
+    "preview",
+    "picture",
+    "plan",
+    "block",
 ]
 
 

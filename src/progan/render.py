@@ -80,7 +80,7 @@ def write_png(path: str | PathLike[str], image: Tensor) -> None:
     channels, height, width = image.shape
     pixels = image.permute(1, 2, 0).reshape(height, width * channels).cpu()
     # Every row is preceded by its filter, 0 = none.
-    rows = torch.cat([torch.zeros(height, 1, dtype=torch.uint8), pixels], dim=1).numpy().tobytes()
+    rows = torch.cat([pixels.new_zeros(height, 1), pixels], dim=1).numpy().tobytes()
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     chunks = [_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows, 6)), _chunk(b"IEND", b"")]
     write_file(Path(path), [_SIGNATURE, *chunks])

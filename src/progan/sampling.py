@@ -30,6 +30,7 @@ class GrownGenerator(nn.Module):
         self.generator = generator
         self.level = level
         self.alpha = alpha
+        self.eval()
 
     @override
     def forward(self, z: Tensor) -> Tensor:
@@ -38,12 +39,12 @@ class GrownGenerator(nn.Module):
         return images
 
     def sample(self, n: int, *, seed: int = 0, batch_size: int = 64) -> Tensor:
-        """Draw n images. The k-th depends on (seed, k) alone, however many are asked for.
+        """Draw n images. The k-th depends on (seed, k) alone, however many are asked for, up to rounding.
 
         Args:
             n: how many, at least 1.
             seed: of the latents.
-            batch_size: images made at once.
+            batch_size: images made at once; another number may round the last bits otherwise.
 
         Returns:
             (n, C, H, W), float32 in [0, 1], on the generator's device.
@@ -100,8 +101,21 @@ def load_generator(
 
 def check_block(given: str | None, recorded: str | None, path: Path, keyword: str) -> None:
     """Raise where networks are not built from the blocks that a file records."""
-    if given != recorded:
+    if not same_block(given, recorded):
         raise CheckpointError(
             f"{path} was made with {recorded or 'the built-in block'}, got {given or 'the built-in block'}; "
             + (f"pass {keyword}={recorded.rsplit('.', 1)[-1]}" if recorded else f"leave {keyword} out")
         )
+
+
+def same_block(one: str | None, other: str | None) -> bool:
+    """Tell whether two qualified names can be of one block: a script's own is in ``__main__`` while it runs.
+
+    Example:
+        >>> same_block("__main__.Block", "train.Block"), same_block("other.Block", "train.Block")
+        (True, False)
+    """
+    if one is None or other is None or one == other:
+        return one == other
+    first, second = one.split(".", 1), other.split(".", 1)
+    return "__main__" in (first[0], second[0]) and one.rsplit(".", 1)[-1] == other.rsplit(".", 1)[-1]

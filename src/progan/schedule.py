@@ -8,6 +8,7 @@ there.
 from __future__ import annotations
 
 import math
+import numbers
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Stage:
         learning_rate: Adam's, for both networks.
 
     Raises:
-        TypeError: if a count is no int.
+        TypeError: if a count is no int, or the learning rate no real number.
         ValueError: if a number is out of its range, or level 0 fades.
     """
 
@@ -46,6 +47,9 @@ class Stage:
                 raise TypeError(f"Stage.{name} must be an int, got {value!r}")
             if value < least:
                 raise ValueError(f"Stage.{name} must be at least {least}, got {value}")
+        if not isinstance(self.learning_rate, numbers.Real) or isinstance(self.learning_rate, bool):
+            raise TypeError(f"Stage.learning_rate must be a real number, got {self.learning_rate!r}")
+        object.__setattr__(self, "learning_rate", float(self.learning_rate))  # of numpy's kinds JSON knows none
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"Stage.learning_rate must be positive and finite, got {self.learning_rate!r}")
         if self.level == 0 and self.fade_images:

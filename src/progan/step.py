@@ -81,6 +81,8 @@ class TrainingStep:
         self.training = training
         self.adam_generator = adam(generator, training)
         self.adam_discriminator = adam(discriminator, training)
+        for optimizer, _ in self._optimizers().values():
+            optimizer.zero_grad()  # left over from elsewhere, it would move parameters that are not in use
 
     def __call__(self, real: Tensor, draws: Draws, growth: Growth, images_seen: int) -> dict[str, Tensor]:
         """Train on one batch.
@@ -115,11 +117,11 @@ class TrainingStep:
 
     def adam_tensors(self) -> dict[str, Tensor]:
         """Return both optimizers' state by parameter name: ``adam_generator/exp_avg/blocks.0...``."""
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for role, (optimizer, network) in self._optimizers().items():
             for name, parameter in network.named_parameters():
-                for part, tensor in optimizer.state.get(parameter, {}).items():
-                    tensors[f"{role}/{part}/{name}"] = tensor
+                if state := optimizer.state.get(parameter):
+                    tensors |= {f"{role}/{part}/{name}": state[part] for part in ADAM_STATE}
         return tensors
 
     def check_adam_tensors(self, tensors: Mapping[str, Tensor]) -> None:
@@ -147,9 +149,14 @@ class TrainingStep:
         for role, (optimizer, network) in self._optimizers().items():
             for name, parameter in network.named_parameters():
                 if f"{role}/step/{name}" in tensors:
-                    state = {part: tensors[f"{role}/{part}/{name}"].clone().to(parameter.device) for part in ADAM_STATE}
-                    if not optimizer.defaults["fused"]:
-                        state["step"] = state["step"].cpu()
+                    # Laid out as the parameter is: see _apply.
+                    state = {
+                        part: torch.empty_like(parameter).copy_(tensors[f"{role}/{part}/{name}"])
+                        for part in ("exp_avg", "exp_avg_sq")
+                    }
+                    state["step"] = tensors[f"{role}/step/{name}"].clone()
+                    if optimizer.defaults["fused"]:
+                        state["step"] = state["step"].to(parameter.device)
                     optimizer.state[parameter] = state
 
     def _optimizers(self) -> dict[str, tuple[torch.optim.Adam, nn.Module]]:
@@ -221,7 +228,9 @@ def adam(network: nn.Module, training: Training) -> torch.optim.Adam:
 
 def _apply(optimizer: torch.optim.Adam, loss: Tensor, in_use: Iterable[nn.Parameter], growth: Growth) -> None:
     """Move the parameters in use; all others keep no gradient and stay where they are."""
-    parameters = list(in_use)
+    parameters = [parameter for parameter in in_use if parameter.requires_grad]
+    if not parameters:  # frozen by the user
+        return
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         # The fused kernel walks both memories alike, and a gradient from autograd.grad may lie in another order.

@@ -11,7 +11,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self, TypedDict
@@ -30,16 +30,22 @@ from progan.data import Feed, match_level, open_feed
 from progan.files import write_file
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
 from progan.planning import Plan, make_plan
+from progan.randomness import key
 from progan.recipe import Recipe, Training
-from progan.sampling import GrownGenerator, check_block
+from progan.sampling import GrownGenerator, check_block, same_block
 from progan.schedule import Growth, Schedule
 from progan.step import Draws, StepMetrics, TrainingStep
 
-_CONFIG, _FORMAT = "config.json", "progan run"
+_CONFIG, _FORMAT, _VERSION = "config.json", "progan run", 1
+_DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class DivergenceError(RuntimeError):
     """Say that a loss or a weight is no longer finite; the checkpoints before it stay."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Say that Ctrl-C ended `Trainer.fit` in good order: the step is finished and, with a run_dir, saved."""
 
 
 class TrainerKeywords(TypedDict, total=False):
@@ -129,6 +135,9 @@ class Trainer:
             if not isinstance(value, int) or value < (name != "workers"):
                 raise ValueError(f"{name} must be an int of at least {int(name != 'workers')}, got {value!r}")
         dtypes = {parameter.dtype for network in (generator, discriminator) for parameter in network.parameters()}
+        for role, network in (("generator", generator), ("discriminator", discriminator)):
+            if not any(parameter.requires_grad for parameter in network.parameters()):
+                raise ValueError(f"the {role} is frozen, nothing in it would train; call {role}.requires_grad_(True)")
         if len(dtypes) != 1:
             raise ValueError(
                 f"generator and discriminator must have one dtype, got {', '.join(sorted(map(str, dtypes)))}; "
@@ -138,7 +147,7 @@ class Trainer:
         self.schedule = schedule
         self.training = training
         self.seed = operator.index(seed)
-        self.run_dir = None if run_dir is None else Path(run_dir)
+        self.run_dir = None if run_dir is None else Path(run_dir).absolute()
         self.device = _device(device, training)
         self.generator = generator.to(self.device)
         self.discriminator = discriminator.to(self.device)
@@ -162,8 +171,12 @@ class Trainer:
         self._progress = progress
         self._overwrite = overwrite
         self._fingerprint: dict[str, Any] | None = None
-        if self.run_dir is not None and not overwrite:
-            self._resume(self.run_dir)
+        if self.run_dir is not None:
+            if self.run_dir.exists() and not self.run_dir.is_dir():
+                raise NotADirectoryError(f"run_dir must be a folder, and {self.run_dir} is a file; pass another")
+            self._found = _what_is_there(self.run_dir)
+            if not overwrite:
+                self._resume(self.run_dir)
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, **keywords: Unpack[TrainerKeywords]) -> Self:
@@ -209,7 +222,9 @@ class Trainer:
         try:
             recipe = Recipe.from_json(config["recipe"])
             seed, intervals, blocks = config["seed"], dict(config["intervals"]), config["blocks"]
-            recorded = blocks["generator"], blocks["discriminator"]
+            recorded, dtype = (blocks["generator"], blocks["discriminator"]), config["dtype"]
+            if dtype not in _DTYPES:
+                raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path / _CONFIG} does not describe a run: {error}") from error
         with torch.random.fork_rng(devices=[]):
@@ -219,6 +234,7 @@ class Trainer:
         check_block(discriminator.block_name, recorded[1], path, "discriminator_block")
         for network in (generator, discriminator):
             network.initialize(seed)
+            network.to(_DTYPES[dtype])
         return cls(
             generator,
             discriminator,
@@ -268,7 +284,8 @@ class Trainer:
             )
         draws = Draws.at(self._images_seen, growth.batch_size, architecture.latent_shape, self.seed)
         real = real.to(self.device, self._dtype)
-        losses = self._step(real, draws.to(self.device, self._dtype), growth, self._images_seen)
+        with self._block_state():
+            losses = self._step(real, draws.to(self.device, self._dtype), growth, self._images_seen)
         self._images_seen += growth.batch_size
         if self.training.resets(growth, self.growth):
             self._step.reset_adam()
@@ -277,8 +294,8 @@ class Trainer:
     def fit(self, data: Tensor | Dataset[Any], *, until: int | None = None) -> None:
         """Train to the end of the schedule, or until a count of real images.
 
-        Ctrl-C finishes the step, saves, and raises KeyboardInterrupt; a second one leaves at once. Every global state
-        is left as it was found.
+        Ctrl-C finishes the step, saves, and raises `Interrupted`; a second one leaves at once. An error of a callback
+        is raised after a save, so that no step is lost. Every global state is left as it was found.
 
         Args:
             data: (N, C, H, W), uint8 or floats in [0, 1]; an `ImageFolder`; or a map-style data set whose items are an
@@ -288,9 +305,43 @@ class Trainer:
 
         Raises:
             TypeError: if the data is of a wrong kind.
-            ValueError: if its images do not fit, or it is not the data that the run began with.
+            ValueError: if its images do not fit, it is not the data that the run began with, or another trainer has
+                written to run_dir since this one was made.
             DivergenceError: if a loss or a weight is no longer finite.
+            Interrupted: after Ctrl-C; a kind of KeyboardInterrupt.
         """
+        feed = self._take(data)
+        stop = self.schedule.total_images if until is None else min(until, self.schedule.total_images)
+        if self._images_seen >= stop:
+            return
+        with self._own_draws(), _numerics(self.device, self.training), _interruption() as interruption:
+            if self.run_dir is not None:
+                self._open_run_dir(self.run_dir)
+            if self._progress and self.plan_made is None and _worth_planning(self.schedule, self._images_seen, stop):
+                self.plan()
+            with _all_told(self._callbacks, self):
+                for callback in self._callbacks:
+                    callback.on_start(self)
+                self._train(feed, stop, interruption)
+        if interruption.is_set():
+            raise Interrupted
+
+    def check(self, data: Tensor | Dataset[Any]) -> None:
+        """Check a data set and run_dir as `fit` does before it begins; nothing is written.
+
+        Args:
+            data: as for `fit`.
+
+        Raises:
+            TypeError: as `fit`.
+            ValueError: as `fit`.
+        """
+        self._take(data)
+        if self.run_dir is not None:
+            self._check_run_dir(self.run_dir)
+
+    def _take(self, data: Tensor | Dataset[Any]) -> Feed:
+        """Take a data set in."""
         architecture = self.generator.architecture
         feed = open_feed(
             data,
@@ -301,23 +352,7 @@ class Trainer:
             workers=self._workers,
         )
         self._take_fingerprint(feed)
-        stop = self.schedule.total_images if until is None else min(until, self.schedule.total_images)
-        if self._images_seen >= stop:
-            return
-        with _numerics(self.device, self.training), _interruption() as interruption:
-            if self.run_dir is not None:
-                self._open_run_dir(self.run_dir)
-            if self._progress and self.plan_made is None and _worth_planning(self.schedule, self._images_seen, stop):
-                self.plan()
-            try:
-                for callback in self._callbacks:
-                    callback.on_start(self)
-                self._train(feed, stop, interruption)
-            finally:
-                for callback in self._callbacks:
-                    callback.on_end(self)
-        if interruption.is_set():
-            raise KeyboardInterrupt
+        return feed
 
     def _train(self, feed: Feed, stop: int, interruption: threading.Event) -> None:
         saved = None
@@ -328,11 +363,15 @@ class Trainer:
             # Elsewhere than on the CPU a look at a loss waits for the device.
             if save or self.device.type == "cpu" or crosses(self._intervals["log_every"], before, self._images_seen):
                 self._check_losses(metrics)
-            for callback in self._callbacks:
-                callback.on_step(self, metrics)
-            if self.growth.stage != metrics.growth.stage or self._images_seen >= self.schedule.total_images:
+            try:
                 for callback in self._callbacks:
-                    callback.on_stage_end(self, metrics.growth)
+                    callback.on_step(self, metrics)
+                if self.growth.stage != metrics.growth.stage or self._images_seen >= self.schedule.total_images:
+                    for callback in self._callbacks:
+                        callback.on_stage_end(self, metrics.growth)
+            except Exception as error:
+                self._save_after(error)
+                raise
             if save and self.run_dir is not None:
                 self.save()
                 saved = self._images_seen
@@ -340,6 +379,39 @@ class Trainer:
                 break
         if self.run_dir is not None and saved != self._images_seen:
             self.save()
+
+    def _save_after(self, error: Exception) -> None:
+        """Save what was trained before a callback failed; that error is raised, and tells whether this went well."""
+        if self.run_dir is None:
+            return
+        try:
+            path = self.save()
+        except Exception as second:
+            error.add_note(f"progan could not save after it: {second}")
+        else:
+            error.add_note(f"raised by a callback; all {self._images_seen:,} images trained are saved in {path}")
+
+    @contextmanager
+    def _own_draws(self) -> Iterator[None]:
+        """Put torch's random state back behind blocks of one's own, which may draw from it."""
+        if self.generator.block_name is None and self.discriminator.block_name is None:
+            yield
+            return
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            yield
+
+    @contextmanager
+    def _block_state(self) -> Iterator[None]:
+        """Seed torch's random state for blocks of one's own, by key of the step; put it back."""
+        if self.generator.block_name is None and self.discriminator.block_name is None:
+            yield
+            return
+        with self._own_draws():
+            seed = key(self.seed, "block", self._images_seen) & (2**63 - 1)
+            torch.default_generator.manual_seed(seed)
+            if self.device.type == "cuda":
+                torch.cuda.manual_seed(seed)
+            yield
 
     def _to_level(self, images: Tensor) -> Tensor:
         """Return a batch of the data as `step` takes it: the one place that converts."""
@@ -359,7 +431,9 @@ class Trainer:
             norms = torch.stack(torch._foreach_norm(list(network.parameters())))
             if not torch.isfinite(norms).all():
                 names = [name for name, p in network.named_parameters() if not torch.isfinite(p).all()]
-                self._diverged(f"the {role}'s {names[0] if names else 'weights'} is not finite", self.growth)
+                # The step that led here began before this count.
+                growth = self.schedule.at(max(0, self._images_seen - 1))
+                self._diverged(f"the {role}'s {names[0] if names else 'weights'} is not finite", growth)
 
     def _diverged(self, what: str, growth: Growth) -> None:
         kept = (
@@ -396,13 +470,19 @@ class Trainer:
         """
         if self.run_dir is None:
             raise ValueError("the trainer has no run_dir to save to; pass run_dir=, or use state_dict()")
+        self._check_weights()
         if not (self.run_dir / _CONFIG).exists() or self._overwrite:
             self._open_run_dir(self.run_dir)
-        self._check_weights()
         manifest = {**self._identity(), "numbers": {}, "environment": self._environment()}
         path = checkpoint.write_checkpoint(self.run_dir, self._images_seen, manifest, self._tensors())
-        for old in checkpoint.checkpoints(self.run_dir)[: -self._intervals["keep"]]:
-            shutil.rmtree(old)
+        # Those of a higher count are not older ones: a resume passed them over, as damaged or of a newer progan.
+        so_far = [found for found in checkpoint.checkpoints(self.run_dir) if int(found.name) <= self._images_seen]
+        for old in so_far[: -self._intervals["keep"]]:
+            try:
+                shutil.rmtree(old)
+            except OSError as error:
+                warnings.warn(f"the old checkpoint {old} could not be removed: {error}", stacklevel=2)
+        self._found = _what_is_there(self.run_dir)
         for callback in self._callbacks:
             callback.on_save(self, path)
         return path
@@ -474,8 +554,6 @@ class Trainer:
 
     def _resume(self, run_dir: Path) -> None:
         """Begin at the newest sound checkpoint of the run that is there, if any."""
-        if run_dir.exists() and not run_dir.is_dir():
-            raise NotADirectoryError(f"run_dir must be a folder, and {run_dir} is a file; pass another")
         config = _read_config(run_dir)
         if config is None:
             strangers = [name for name in (_CONFIG, *_RUN_NAMES) if (run_dir / name).exists()]
@@ -510,6 +588,8 @@ class Trainer:
         theirs = {name: there.get(name) for name in own}
         own["data"] = theirs["data"]  # compared once the data is there
         try:
+            if all(same_block(name, there["blocks"][role]) for role, name in own["blocks"].items()):
+                own["blocks"] = theirs["blocks"]
             if self.schedule.agrees(Recipe.from_json(there["recipe"]).schedule, images_seen):
                 own["recipe"]["stages"] = there["recipe"]["stages"]
         except (KeyError, TypeError, ValueError) as error:
@@ -529,8 +609,19 @@ class Trainer:
             )
         self._fingerprint = feed.fingerprint
 
+    def _check_run_dir(self, run_dir: Path) -> None:
+        """Raise where run_dir is no longer what it was when this trainer was made, or may not be overwritten."""
+        if self._overwrite:
+            _check_removable(run_dir)
+        elif _what_is_there(run_dir) != self._found:
+            raise ValueError(
+                f"{run_dir} has changed since this trainer was made or last saved: another one trains there, or files "
+                "were moved. Make the trainer anew, which goes on from the newest checkpoint, or pass another run_dir"
+            )
+
     def _open_run_dir(self, run_dir: Path) -> None:
         """Make the run directory, and write config.json."""
+        self._check_run_dir(run_dir)
         if self._overwrite:
             _remove_run(run_dir)
             self._overwrite = False
@@ -538,40 +629,66 @@ class Trainer:
         checkpoint.remove_partial(run_dir)
         config = {
             "format": _FORMAT,
-            "version": 1,
+            "version": _VERSION,
             **self._identity(),
+            "dtype": str(self._dtype).removeprefix("torch."),
             "intervals": self._intervals,
             "environment": self._environment(),
         }
         write_file(run_dir / _CONFIG, (json.dumps(config, indent=1) + "\n").encode())
+        self._found = _what_is_there(run_dir)
 
 
 _RUN_NAMES = ("metrics.jsonl", "progress.png", "samples", checkpoint.FOLDER)
 
 
 def _read_config(run_dir: Path) -> dict[str, Any] | None:
-    """Return a run's config.json; None where there is none of ours."""
+    """Return a run's config.json; None where there is none of ours.
+
+    Raises:
+        CheckpointError: if it is of a version that this progan does not know.
+    """
     try:
         config = json.loads((run_dir / _CONFIG).read_bytes())
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return config if isinstance(config, dict) and config.get("format") == _FORMAT else None
+    if not isinstance(config, dict) or config.get("format") != _FORMAT:
+        return None
+    if config.get("version") != _VERSION:
+        raise CheckpointError(
+            f"{run_dir / _CONFIG}: version {config.get('version')!r} of the format, this progan reads {_VERSION}; "
+            "update progan"
+        )
+    return config
+
+
+def _what_is_there(run_dir: Path) -> tuple[bytes | None, list[str]]:
+    """Return what tells that another trainer has written to a run directory: its config.json and checkpoints."""
+    path = run_dir / _CONFIG
+    config = path.read_bytes() if path.is_file() else None
+    return config, [found.name for found in checkpoint.checkpoints(run_dir)]
+
+
+def _check_removable(run_dir: Path) -> None:
+    """Raise where a folder is not empty and has no config.json of ours."""
+    if _read_config(run_dir) is None and run_dir.exists() and any(run_dir.iterdir()):
+        raise ValueError(f"{run_dir} is not empty and holds no run of progan's; nothing was removed")
 
 
 def _remove_run(run_dir: Path) -> None:
-    """Remove the files that a run writes, and nothing else; only where there is a config.json of ours."""
+    """Remove the files that a run writes, and nothing else, from a folder that may be removed."""
     if _read_config(run_dir) is None:
-        if run_dir.exists() and any(run_dir.iterdir()):
-            raise ValueError(f"{run_dir} is not empty and holds no run of progan's; nothing was removed")
         return
     checkpoint.remove_partial(run_dir)
     for folder in checkpoint.checkpoints(run_dir):
         for name in (checkpoint.MANIFEST, checkpoint.TENSORS):
             (folder / name).unlink(missing_ok=True)
         _remove_if_empty(folder)
-    for pattern in ("samples/[0-9]*.png", "samples/level_[0-9]*.png", "progress.png", "metrics.jsonl", _CONFIG):
-        for path in run_dir.glob(pattern):
+    for path in run_dir.glob("samples/*.png"):
+        if Previews.FILE_NAME.fullmatch(path.name):
             path.unlink()
+    for name in ("progress.png", "metrics.jsonl", _CONFIG):
+        (run_dir / name).unlink(missing_ok=True)
     for name in ("samples", checkpoint.FOLDER):
         _remove_if_empty(run_dir / name)
 
@@ -629,23 +746,44 @@ def _numerics(device: torch.device, training: Training) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = training.precision == "tf32"
+    tf32, matmul = training.precision == "tf32", torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    switches: tuple[Any, ...]
+    value: bool | str
+    if hasattr(matmul, "fp32_precision"):  # torch 2.9; where a program uses it, to read the older names raises
+        switches, name, value = (matmul, cudnn.conv, cudnn.rnn), "fp32_precision", "tf32" if tf32 else "ieee"
+    else:
+        switches, name, value = (matmul, cudnn), "allow_tf32", tf32
+    before = [getattr(switch, name) for switch in switches]
     try:
+        for switch in switches:
+            setattr(switch, name, value)
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        for switch, earlier in zip(switches, before, strict=True):
+            setattr(switch, name, earlier)
+
+
+@contextmanager
+def _all_told(callbacks: Sequence[Callback], run: Trainer) -> Iterator[None]:
+    """Tell every callback that fit ends, however it ends and whatever the others raise."""
+    with ExitStack() as stack:
+        for callback in reversed(callbacks):
+            stack.callback(callback.on_end, run)
+        yield
 
 
 @contextmanager
 def _interruption() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event; the second one acts as before. Outside the main thread nothing changes."""
+    """Turn the first Ctrl-C into an event; the second one acts as before.
+
+    Nothing changes outside the main thread, where Ctrl-C is ignored, and where a program in C has taken it.
+    """
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
         yield event
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def note(*_: object) -> None:
         event.set()

@@ -7,8 +7,10 @@ of (seed, k), batches are always full, and at every moment the uses of any two i
 from __future__ import annotations
 
 import hashlib
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ from typing_extensions import override
 
 from progan.data.folder import ImageFolder
 from progan.randomness import item_state, permutation
+
+_CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 
 
 class Order:
@@ -91,15 +95,24 @@ def open_feed(
             "an IterableDataset has no positions, so a run over it could not be resumed; "
             "pass a tensor, a folder, or a data set with __len__ and __getitem__"
         )
-    if isinstance(data, ImageFolder):
+    if isinstance(data, str | bytes | PathLike | np.ndarray):
+        mend = (
+            "pass torch.from_numpy(data)"
+            if isinstance(data, np.ndarray)
+            else "for a folder of pictures pass ImageFolder(path, size)"
+        )
+        raise TypeError(f"data must be a tensor or a map-style data set, got {type(data).__name__}; {mend}")
+    if isinstance(data, ImageFolder) and _is_plain(data):
         feed: Feed = _TensorFeed(data.images, seed, data.fingerprint)
         first = data.images[:1]
     elif isinstance(data, Tensor):
         if data.ndim != 4:
             raise ValueError(f"images must be one tensor (N, C, H, W), got {tuple(data.shape)}")
+        _check_order(tuple(data.shape), "N", "pass images.permute(0, 3, 1, 2)")
         feed, first = _TensorFeed(data, seed), data
     elif hasattr(data, "__len__") and hasattr(data, "__getitem__"):
         feed = _DatasetFeed(data, seed, workers)
+        _check_order(tuple(feed.first.shape), "", "return image.permute(2, 0, 1) from the data set")
         first = feed.first[None]
     else:
         raise TypeError(f"data must be a tensor or a map-style data set, got {type(data).__name__}")
@@ -107,12 +120,26 @@ def open_feed(
     return feed
 
 
+def _is_plain(folder: ImageFolder) -> bool:
+    """Tell whether a folder's items are its images: a subclass may make others of them."""
+    kind = type(folder)
+    return kind.__getitem__ is ImageFolder.__getitem__ and kind.__len__ is ImageFolder.__len__
+
+
+def _check_order(shape: tuple[int, ...], before: str, mend: str) -> None:
+    """Raise ValueError where channels seem to come last."""
+    if shape[-1] in _CHANNELS and shape[-3] not in _CHANNELS:
+        first, last = (f"({', '.join([*before, *names])})" for names in ("CHW", "HWC"))
+        raise ValueError(f"images must be {first}, got {shape}, which looks like {last}; {mend}")
+
+
 def _check_images(images: Tensor, image_channels: int, base_size: tuple[int, int], level: int) -> None:
     channels, height, width = images.shape[1:]
     if channels != image_channels:
+        other = f", or build the networks with image_channels={channels}" if channels in _CHANNELS else ""
         raise ValueError(
             f"the networks take {image_channels} channels (1 grey, 3 RGB, 4 RGBA), the images have {channels}; "
-            f"convert them, or build the networks with image_channels={channels}"
+            f"convert them{other}"
         )
     factor = height // (base_size[0] << level)
     if (
@@ -124,11 +151,15 @@ def _check_images(images: Tensor, image_channels: int, base_size: tuple[int, int
             f"the schedule goes up to level {level}, {base_size[0] << level}x{base_size[1] << level}; images must be "
             f"that or a power of two larger, got {height}x{width}; resize them, or use ImageFolder(path, size)"
         )
+    _check_values(images)
+
+
+def _check_values(images: Tensor) -> None:
     if images.dtype == torch.uint8:
         return
     if not images.is_floating_point():
         raise TypeError(f"images must be uint8 (0..255) or floats in [0, 1], got {images.dtype}")
-    low, high = images.min().item(), images.max().item()
+    low, high = (bound.item() for bound in images.aminmax())
     if not (low >= 0 and high <= 1):
         raise ValueError(f"images of floats must be in [0, 1], got values from {low:g} to {high:g}; scale them")
 
@@ -164,12 +195,22 @@ class _DatasetFeed(Feed):
         self.items = _Items(dataset, self.n_images, seed)
         self.workers = workers
         self.first = self.items[0]
+        # One item only: to fetch all could take hours. It is drawn under its own random state, so a random transform
+        # gives the same image each time, unless it has a generator of its own.
+        content: str | None = _content(self.first[None])
+        again = self.items[0]
+        if again.shape != self.first.shape or _content(again[None]) != content:
+            content = None
+            warnings.warn(
+                "the data set draws from a random state of its own (its first item was fetched twice and differed), so "
+                "a resumed run will not repeat it exactly; draw from torch's, numpy's or random's global generators, "
+                "which are keyed per item",
+                stacklevel=5,  # where fit is called
+            )
         self.fingerprint = {
             "kind": "dataset",
             "shape": [self.n_images, *self.first.shape],
-            # One item only: to fetch all could take hours. It is drawn under its own random state, so a random
-            # transform gives the same image each time.
-            "content": _content(self.first[None]),
+            "content": content,
         }
 
     @override
@@ -196,7 +237,9 @@ class _DatasetFeed(Feed):
                     f"all items must be alike: the first is {tuple(self.first.shape)} of {self.first.dtype}, "
                     f"another {tuple(image.shape)} of {image.dtype}"
                 )
-        return torch.stack(images)
+        batch = torch.stack(images)
+        _check_values(batch)
+        return batch
 
 
 class _Items(Dataset[Tensor]):

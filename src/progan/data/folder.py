@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 _READ = (".png", ".jpg", ".jpeg")
 _PASSED_OVER = (".avif", ".bmp", ".gif", ".heic", ".ico", ".jfif", ".svg", ".tif", ".tiff", ".webp")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_ORIENTATION = 0x0112  # EXIF's tag
 
 
 class ImageFolder(Dataset[Tensor]):
@@ -32,7 +32,7 @@ class ImageFolder(Dataset[Tensor]):
     background, unless 4 channels keep the transparency.
 
     Args:
-        path: the folder.
+        path: the folder; links to other folders in it are not followed.
         size: side in pixels, or (height, width).
         channels: 1 grey, 3 RGB, 4 RGBA.
         squaring: ``crop`` or ``pad``.
@@ -46,6 +46,7 @@ class ImageFolder(Dataset[Tensor]):
     Raises:
         ImportError: if Pillow is missing.
         NotADirectoryError: if the path is no folder.
+        OSError: if a sub-folder cannot be read.
         ValueError: if it holds no PNG or JPEG file, or some cannot be read: all of them are listed.
 
     Example:
@@ -85,8 +86,10 @@ class ImageFolder(Dataset[Tensor]):
             try:
                 with _opened(folder / name) as picture:
                     pixels = _squared(picture, (width, height), _MODES[channels], squaring, background)
-            except _unreadable() as error:
-                failures.append(f"{name}: {error}")
+            except MemoryError:
+                raise
+            except Exception as error:  # Pillow's decoders raise many kinds on a file that is no sound picture
+                failures.append(f"{name}: {str(error) or type(error).__name__}")
             else:
                 self.images[index] = torch.from_numpy(pixels).permute(2, 0, 1)
         if failures:
@@ -113,19 +116,18 @@ def _pillow() -> None:
         raise ImportError('ImageFolder reads pictures with Pillow; install it: pip install "progan[images]"') from None
 
 
-def _unreadable() -> tuple[type[Exception], ...]:
-    """What opening a file that is no sound picture raises; Pillow's decoders raise several kinds."""
-    from PIL import Image
-
-    return OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError
-
-
 def _picture_paths(folder: Path) -> list[str]:
     """List the files to read, relative to the folder, in sorted order."""
     _pillow()
-    names = sorted(path.relative_to(folder).as_posix() for path in _files(folder))
+    names, linked = _files(folder)
     wanted = [name for name in names if name.lower().endswith(_READ)]
     passed_over = [name for name in names if name.lower().endswith(_PASSED_OVER)]
+    if linked:
+        warnings.warn(
+            f"{folder}: {len(linked)} links to folders were not followed, such as {linked[0]}; copy the folders in if "
+            "they belong to the data",
+            stacklevel=3,
+        )
     if not wanted:
         what = f"{len(names)} other files" if names else "nothing"
         raise ValueError(f"{folder} holds no PNG or JPEG file (it holds {what}); pass a folder with some")
@@ -133,14 +135,25 @@ def _picture_paths(folder: Path) -> list[str]:
         warnings.warn(
             f"{folder}: {len(passed_over)} pictures that are neither PNG nor JPEG were passed over, such as "
             f"{passed_over[0]}; convert them if they belong to the data",
-            stacklevel=4,
+            stacklevel=3,
         )
     return wanted
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for here, _, names in os.walk(folder):
-        yield from (Path(here, name) for name in names)
+def _files(folder: Path) -> tuple[list[str], list[str]]:
+    """List all files and all links to folders, relative to the folder, in sorted order."""
+
+    def refuse(error: OSError) -> None:
+        raise OSError(
+            f"the folder {error.filename} cannot be read ({error.strerror}); make it readable, or move it elsewhere"
+        ) from error
+
+    files, linked = [], []
+    for here, folders, names in os.walk(folder, onerror=refuse):
+        files += [Path(here, name) for name in names]
+        linked += [path for path in (Path(here, name) for name in folders) if path.is_symlink()]
+    relative = (sorted(path.relative_to(folder).as_posix() for path in paths) for paths in (files, linked))
+    return next(relative), next(relative)
 
 
 def _opened(path: Path) -> Image.Image:
@@ -161,7 +174,7 @@ def _squared(
 
     if picture.mode.startswith(("I", "F")):
         raise ValueError(f"more than 8 bits per channel (mode {picture.mode}); convert it to 8 bits")
-    picture = ImageOps.exif_transpose(picture)
+    picture = _turned(picture)
     if picture.has_transparency_data and mode != "RGBA":
         backdrop = Image.new("RGBA", picture.size, (*background, 255))
         picture = Image.alpha_composite(backdrop, picture.convert("RGBA"))
@@ -169,7 +182,40 @@ def _squared(
     if squaring == "crop":
         picture = ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
     else:
-        padded = ImageOps.contain(picture, size, Image.Resampling.LANCZOS)
+        padded = picture.resize(_contained(picture.size, size), Image.Resampling.LANCZOS)
         picture = Image.new("RGB", size, background).convert(mode)
         picture.paste(padded, ((size[0] - padded.width) // 2, (size[1] - padded.height) // 2))
     return np.array(picture, dtype=np.uint8).reshape(size[1], size[0], -1)
+
+
+def _turned(picture: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF orientation says; where that cannot be read, it stays as it is."""
+    from PIL.Image import Transpose
+
+    picture.load()  # a PNG may hold its EXIF behind the pixels
+    try:
+        orientation = picture.getexif().get(_ORIENTATION)
+    except MemoryError:
+        raise
+    except Exception:  # Pillow raises many kinds on EXIF that is broken; the pixels are sound
+        return picture
+    # Not ImageOps.exif_transpose: it writes all of the EXIF anew, and fails where any other tag in it is odd.
+    methods = {
+        1: None,
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    method = methods.get(orientation)
+    return picture if method is None else picture.transpose(method)
+
+
+def _contained(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
+    """Return (width, height) of a picture made as large as a frame holds, at least 1 pixel each."""
+    if size[0] * frame[1] > size[1] * frame[0]:
+        return frame[0], max(1, round(size[1] / size[0] * frame[0]))
+    return max(1, round(size[0] / size[1] * frame[1])), frame[1]
