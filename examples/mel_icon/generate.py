@@ -30,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         grown = load_generator(options.run_dir or options.checkpoint)
         icons = to_uint8(grown.sample(options.n, seed=options.seed))
-    except (CheckpointError, ValueError) as error:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except (CheckpointError, OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
-    options.out.mkdir(parents=True, exist_ok=True)
     digits = max(4, len(str(len(icons) - 1)))
     for index, icon in enumerate(icons):
         write_png(options.out / f"{index:0{digits}d}.png", icon)
