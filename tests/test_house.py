@@ -27,6 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "losses": {"torch"},
     "averaging": {"torch", "typing_extensions"},
     "checkpoint": {"torch", "numpy", "files"},
+    "run_directory": {"checkpoint"},
+    "scoped": {"torch", "recipe"},
     "render": {"torch", "files", "layers"},
     "networks": {*TORCH, "layers", "randomness"},
     "recipe": {"torch", "augment", "layers", "losses", "networks", "randomness", "schedule"},

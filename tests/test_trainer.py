@@ -36,6 +36,7 @@ from progan import (
 )
 from progan.callbacks import crosses
 from progan.render import read_png
+from progan.scoped import numerics
 
 INTERVALS = {"log_every": 8, "save_every": 24, "preview_every": 20}
 
@@ -442,8 +443,6 @@ def test_where_ctrl_c_is_ignored_or_taken_it_stays_so(before, recipe, images, mo
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_switches_of_tf32_are_set_and_put_back(precision, recipe):
-    from progan.trainer import _numerics
-
     matmul = torch.backends.cuda.matmul
     new = hasattr(matmul, "fp32_precision")
 
@@ -457,7 +456,7 @@ def test_switches_of_tf32_are_set_and_put_back(precision, recipe):
                 matmul.fp32_precision = there
             else:
                 matmul.allow_tf32 = there
-            with _numerics(torch.device("cuda"), replace(recipe.training, precision=precision)):
+            with numerics(torch.device("cuda"), replace(recipe.training, precision=precision)):
                 assert value() == ((precision if precision == "tf32" else "ieee") if new else precision == "tf32")
             assert value() == there
     finally:

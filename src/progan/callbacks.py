@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 import warnings
@@ -149,8 +148,6 @@ class Previews(Callback):
         row: latents in a row of the strip.
         least_height: pixels to which small pictures are enlarged.
     """
-
-    FILE_NAME = re.compile(r"(\d{9,}|level_\d+)\.png")  # of the pictures in samples/
 
     def __init__(self, every: int, n: int = 16, row: int = 8, least_height: int = 128) -> None:
         self.every = every

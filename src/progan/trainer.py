@@ -7,7 +7,6 @@ import json
 import operator
 import platform
 import shutil
-import signal
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,11 +31,21 @@ from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerato
 from progan.planning import Plan, make_plan
 from progan.randomness import key
 from progan.recipe import Recipe, Training
+from progan.run_directory import (
+    CONFIG,
+    FORMAT,
+    VERSION,
+    WRITTEN,
+    check_removable,
+    read_config,
+    remove_run,
+    what_is_there,
+)
 from progan.sampling import GrownGenerator, check_block, same_block
 from progan.schedule import Growth, Schedule
+from progan.scoped import interruption, numerics
 from progan.step import Draws, StepMetrics, TrainingStep
 
-_CONFIG, _FORMAT, _VERSION = "config.json", "progan run", 1
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -174,7 +183,7 @@ class Trainer:
         if self.run_dir is not None:
             if self.run_dir.exists() and not self.run_dir.is_dir():
                 raise NotADirectoryError(f"run_dir must be a folder, and {self.run_dir} is a file; pass another")
-            self._found = _what_is_there(self.run_dir)
+            self._found = what_is_there(self.run_dir)
             if not overwrite:
                 self._resume(self.run_dir)
 
@@ -216,9 +225,9 @@ class Trainer:
             CheckpointError: if run_dir holds no run, its checkpoints are damaged, or the blocks are not those recorded.
         """
         path = Path(run_dir)
-        config = _read_config(path)
+        config = read_config(path)
         if config is None:
-            raise CheckpointError(f"{path} holds no run of progan's: it has no {_CONFIG}")
+            raise CheckpointError(f"{path} holds no run of progan's: it has no {CONFIG}")
         try:
             recipe = Recipe.from_json(config["recipe"])
             seed, intervals, blocks = config["seed"], dict(config["intervals"]), config["blocks"]
@@ -226,7 +235,7 @@ class Trainer:
             if dtype not in _DTYPES:
                 raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path / _CONFIG} does not describe a run: {error}") from error
+            raise CheckpointError(f"{path / CONFIG} does not describe a run: {error}") from error
         with torch.random.fork_rng(devices=[]):
             generator = ProgressiveGenerator(recipe.architecture, block=generator_block)
             discriminator = ProgressiveDiscriminator(recipe.architecture, block=discriminator_block)
@@ -314,7 +323,7 @@ class Trainer:
         stop = self.schedule.total_images if until is None else min(until, self.schedule.total_images)
         if self._images_seen >= stop:
             return
-        with self._own_draws(), _numerics(self.device, self.training), _interruption() as interruption:
+        with self._own_draws(), numerics(self.device, self.training), interruption() as interrupted:
             if self.run_dir is not None:
                 self._open_run_dir(self.run_dir)
             if self._progress and self.plan_made is None and _worth_planning(self.schedule, self._images_seen, stop):
@@ -322,8 +331,8 @@ class Trainer:
             with _all_told(self._callbacks, self):
                 for callback in self._callbacks:
                     callback.on_start(self)
-                self._train(feed, stop, interruption)
-        if interruption.is_set():
+                self._train(feed, stop, interrupted)
+        if interrupted.is_set():
             raise Interrupted
 
     def check(self, data: Tensor | Dataset[Any]) -> None:
@@ -354,7 +363,7 @@ class Trainer:
         self._take_fingerprint(feed)
         return feed
 
-    def _train(self, feed: Feed, stop: int, interruption: threading.Event) -> None:
+    def _train(self, feed: Feed, stop: int, interrupted: threading.Event) -> None:
         saved = None
         for images in feed.batches(self._images_seen, stop, lambda count: self.schedule.at(count).batch_size):
             before = self._images_seen
@@ -375,7 +384,7 @@ class Trainer:
             if save and self.run_dir is not None:
                 self.save()
                 saved = self._images_seen
-            if interruption.is_set():
+            if interrupted.is_set():
                 break
         if self.run_dir is not None and saved != self._images_seen:
             self.save()
@@ -446,7 +455,7 @@ class Trainer:
 
     def plan(self) -> Plan:
         """Time a few steps of every stage to come, on copies, and remember the times for the progress bar."""
-        with _numerics(self.device, self.training):
+        with numerics(self.device, self.training):
             self.plan_made = make_plan(
                 self.generator, self.discriminator, self.schedule, self.training, self._images_seen
             )
@@ -471,7 +480,7 @@ class Trainer:
         if self.run_dir is None:
             raise ValueError("the trainer has no run_dir to save to; pass run_dir=, or use state_dict()")
         self._check_weights()
-        if not (self.run_dir / _CONFIG).exists() or self._overwrite:
+        if not (self.run_dir / CONFIG).exists() or self._overwrite:
             self._open_run_dir(self.run_dir)
         manifest = {**self._identity(), "numbers": {}, "environment": self._environment()}
         path = checkpoint.write_checkpoint(self.run_dir, self._images_seen, manifest, self._tensors())
@@ -482,7 +491,7 @@ class Trainer:
                 shutil.rmtree(old)
             except OSError as error:
                 warnings.warn(f"the old checkpoint {old} could not be removed: {error}", stacklevel=2)
-        self._found = _what_is_there(self.run_dir)
+        self._found = what_is_there(self.run_dir)
         for callback in self._callbacks:
             callback.on_save(self, path)
         return path
@@ -554,12 +563,12 @@ class Trainer:
 
     def _resume(self, run_dir: Path) -> None:
         """Begin at the newest sound checkpoint of the run that is there, if any."""
-        config = _read_config(run_dir)
+        config = read_config(run_dir)
         if config is None:
-            strangers = [name for name in (_CONFIG, *_RUN_NAMES) if (run_dir / name).exists()]
+            strangers = [name for name in (CONFIG, *WRITTEN) if (run_dir / name).exists()]
             if strangers:
                 raise ValueError(
-                    f"{run_dir} holds {', '.join(strangers)} but no sound {_CONFIG} of progan's; pass another run_dir"
+                    f"{run_dir} holds {', '.join(strangers)} but no sound {CONFIG} of progan's; pass another run_dir"
                 )
             return
         found = bool(checkpoint.checkpoints(run_dir))
@@ -612,8 +621,8 @@ class Trainer:
     def _check_run_dir(self, run_dir: Path) -> None:
         """Raise where run_dir is no longer what it was when this trainer was made, or may not be overwritten."""
         if self._overwrite:
-            _check_removable(run_dir)
-        elif _what_is_there(run_dir) != self._found:
+            check_removable(run_dir)
+        elif what_is_there(run_dir) != self._found:
             raise ValueError(
                 f"{run_dir} has changed since this trainer was made or last saved: another one trains there, or files "
                 "were moved. Make the trainer anew, which goes on from the newest checkpoint, or pass another run_dir"
@@ -623,79 +632,20 @@ class Trainer:
         """Make the run directory, and write config.json."""
         self._check_run_dir(run_dir)
         if self._overwrite:
-            _remove_run(run_dir)
+            remove_run(run_dir)
             self._overwrite = False
         run_dir.mkdir(parents=True, exist_ok=True)
         checkpoint.remove_partial(run_dir)
         config = {
-            "format": _FORMAT,
-            "version": _VERSION,
+            "format": FORMAT,
+            "version": VERSION,
             **self._identity(),
             "dtype": str(self._dtype).removeprefix("torch."),
             "intervals": self._intervals,
             "environment": self._environment(),
         }
-        write_file(run_dir / _CONFIG, (json.dumps(config, indent=1) + "\n").encode())
-        self._found = _what_is_there(run_dir)
-
-
-_RUN_NAMES = ("metrics.jsonl", "progress.png", "samples", checkpoint.FOLDER)
-
-
-def _read_config(run_dir: Path) -> dict[str, Any] | None:
-    """Return a run's config.json; None where there is none of ours.
-
-    Raises:
-        CheckpointError: if it is of a version that this progan does not know.
-    """
-    try:
-        config = json.loads((run_dir / _CONFIG).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    if not isinstance(config, dict) or config.get("format") != _FORMAT:
-        return None
-    if config.get("version") != _VERSION:
-        raise CheckpointError(
-            f"{run_dir / _CONFIG}: version {config.get('version')!r} of the format, this progan reads {_VERSION}; "
-            "update progan"
-        )
-    return config
-
-
-def _what_is_there(run_dir: Path) -> tuple[bytes | None, list[str]]:
-    """Return what tells that another trainer has written to a run directory: its config.json and checkpoints."""
-    path = run_dir / _CONFIG
-    config = path.read_bytes() if path.is_file() else None
-    return config, [found.name for found in checkpoint.checkpoints(run_dir)]
-
-
-def _check_removable(run_dir: Path) -> None:
-    """Raise where a folder is not empty and has no config.json of ours."""
-    if _read_config(run_dir) is None and run_dir.exists() and any(run_dir.iterdir()):
-        raise ValueError(f"{run_dir} is not empty and holds no run of progan's; nothing was removed")
-
-
-def _remove_run(run_dir: Path) -> None:
-    """Remove the files that a run writes, and nothing else, from a folder that may be removed."""
-    if _read_config(run_dir) is None:
-        return
-    checkpoint.remove_partial(run_dir)
-    for folder in checkpoint.checkpoints(run_dir):
-        for name in (checkpoint.MANIFEST, checkpoint.TENSORS):
-            (folder / name).unlink(missing_ok=True)
-        _remove_if_empty(folder)
-    for path in run_dir.glob("samples/*.png"):
-        if Previews.FILE_NAME.fullmatch(path.name):
-            path.unlink()
-    for name in ("progress.png", "metrics.jsonl", _CONFIG):
-        (run_dir / name).unlink(missing_ok=True)
-    for name in ("samples", checkpoint.FOLDER):
-        _remove_if_empty(run_dir / name)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+        write_file(run_dir / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
+        self._found = what_is_there(run_dir)
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
@@ -741,56 +691,9 @@ def _worth_planning(schedule: Schedule, begin: int, stop: int) -> bool:
 
 
 @contextmanager
-def _numerics(device: torch.device, training: Training) -> Iterator[None]:
-    """Set what precision asks for, and put it back."""
-    if device.type != "cuda":
-        yield
-        return
-    tf32, matmul = training.precision == "tf32", torch.backends.cuda.matmul
-    cudnn: Any = torch.backends.cudnn
-    switches: tuple[Any, ...]
-    value: bool | str
-    if hasattr(matmul, "fp32_precision"):  # torch 2.9; where a program uses it, to read the older names raises
-        switches, name, value = (matmul, cudnn.conv, cudnn.rnn), "fp32_precision", "tf32" if tf32 else "ieee"
-    else:
-        switches, name, value = (matmul, cudnn), "allow_tf32", tf32
-    before = [getattr(switch, name) for switch in switches]
-    try:
-        for switch in switches:
-            setattr(switch, name, value)
-        yield
-    finally:
-        for switch, earlier in zip(switches, before, strict=True):
-            setattr(switch, name, earlier)
-
-
-@contextmanager
 def _all_told(callbacks: Sequence[Callback], run: Trainer) -> Iterator[None]:
     """Tell every callback that fit ends, however it ends and whatever the others raise."""
     with ExitStack() as stack:
         for callback in reversed(callbacks):
             stack.callback(callback.on_end, run)
         yield
-
-
-@contextmanager
-def _interruption() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event; the second one acts as before.
-
-    Nothing changes outside the main thread, where Ctrl-C is ignored, and where a program in C has taken it.
-    """
-    event = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
-        yield event
-        return
-
-    def note(*_: object) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)

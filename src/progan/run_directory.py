@@ -1,0 +1,71 @@
+"""The run directory: what is in it, whose it is, and what may be removed from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from progan import checkpoint
+from progan.checkpoint import CheckpointError
+
+CONFIG, FORMAT, VERSION = "config.json", "progan run", 1
+WRITTEN = ("metrics.jsonl", "progress.png", "samples", checkpoint.FOLDER)  # beside config.json
+PICTURE_NAME = re.compile(r"(\d{9,}|level_\d+)\.png")  # in samples/
+
+
+def read_config(run_dir: Path) -> dict[str, Any] | None:
+    """Return a run's config.json; None where there is none of ours.
+
+    Raises:
+        CheckpointError: if it is of a version that this progan does not know.
+    """
+    try:
+        config = json.loads((run_dir / CONFIG).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        return None
+    if config.get("version") != VERSION:
+        raise CheckpointError(
+            f"{run_dir / CONFIG}: version {config.get('version')!r} of the format, this progan reads {VERSION}; "
+            "update progan"
+        )
+    return config
+
+
+def what_is_there(run_dir: Path) -> tuple[bytes | None, list[str]]:
+    """Return what tells that another trainer has written to a run directory: its config.json and checkpoints."""
+    path = run_dir / CONFIG
+    config = path.read_bytes() if path.is_file() else None
+    return config, [found.name for found in checkpoint.checkpoints(run_dir)]
+
+
+def check_removable(run_dir: Path) -> None:
+    """Raise where a folder is not empty and has no config.json of ours."""
+    if read_config(run_dir) is None and run_dir.exists() and any(run_dir.iterdir()):
+        raise ValueError(f"{run_dir} is not empty and holds no run of progan's; nothing was removed")
+
+
+def remove_run(run_dir: Path) -> None:
+    """Remove the files that a run writes, and nothing else, from a folder that may be removed."""
+    if read_config(run_dir) is None:
+        return
+    checkpoint.remove_partial(run_dir)
+    for folder in checkpoint.checkpoints(run_dir):
+        for name in (checkpoint.MANIFEST, checkpoint.TENSORS):
+            (folder / name).unlink(missing_ok=True)
+        _remove_if_empty(folder)
+    for path in run_dir.glob("samples/*.png"):
+        if PICTURE_NAME.fullmatch(path.name):
+            path.unlink()
+    for name in ("progress.png", "metrics.jsonl", CONFIG):
+        (run_dir / name).unlink(missing_ok=True)
+    for name in ("samples", checkpoint.FOLDER):
+        _remove_if_empty(run_dir / name)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
