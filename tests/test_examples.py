@@ -19,7 +19,7 @@ import train
 from conftest import ROOT, SHARED
 from PIL import Image
 
-from progan import ImageFolder, presets
+from progan import ImageFolder, Interrupted, Trainer, presets
 from progan.render import read_png
 
 SMALL = ["--resolution", "8", "--stage-images", "16", "--device", "cpu"]
@@ -86,8 +86,6 @@ def test_the_article_is_the_default():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--resolution", "48"], "resolution must be 4 times a power of two"),
-        (["--resolution", "512"], "pass channels= with 8 widths"),
         (["--data", "nowhere"], "nowhere is no folder; pass a folder of PNG or JPEG files"),
         (["--data", "."], "holds no PNG or JPEG file"),
         (["--resolution", "8", "--batch-size", "12"], "cannot be split into MiniBatchStd groups of 8"),
@@ -104,6 +102,89 @@ def test_train_refuses_with_one_line(arguments, text, few_icons, capsys):
     assert text in error
     assert len(error.splitlines()) == 1
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        *(
+            (["--resolution", given], f"--resolution: must be one of 4, 8, 16, 32, 64, 128, 256, got '{given}'")
+            for given in ("0", "2", "48", "512", "-8", "8.0", "big")
+        ),
+        *(
+            ([option, given], f"{option}: must be a whole number of at least 1, got '{given}'")
+            for option in ("--stage-images", "--batch-size")
+            for given in ("0", "-8", "1.5", "many")
+        ),
+    ],
+)
+def test_the_parser_says_what_may_be_passed(arguments, text, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train.main(arguments)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: argument {text}")
+
+
+def test_resolutions_are_those_of_the_article():
+    for resolution in train.RESOLUTIONS:
+        options = train.argument_parser().parse_args(["--resolution", str(resolution)])
+        assert train.make_recipe(options, options.resolution).architecture.channels
+    assert train.RESOLUTIONS[-1] == 256
+
+
+def test_train_refuses_other_data_and_foreign_folders_before_it_times_anything(few_icons, capsys, monkeypatch):
+    run = ["--quick", *SMALL, "--run-dir", "run"]
+    assert train.main(run) == 0
+    monkeypatch.setattr(train, "draw_icons", lambda size: 255 - few_icons)
+    monkeypatch.setattr(train, "show_plan", lambda *_: pytest.fail("timed first"))
+    Path("foreign").mkdir()
+    Path("foreign/thesis.txt").write_text("")
+    for arguments, text in (
+        ([*run, "--stage-images", "16"], "the data is not that of the run"),
+        (["--quick", *SMALL, "--run-dir", "foreign", "--overwrite"], "is not empty and holds no run of progan's"),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            train.main(arguments)
+        assert stopped.value.code == 2
+        assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [
+        (1, "There is one icon only, so whether the samples vary as icons do cannot be told."),
+        (3, "The 3 icons compared are all alike, so whether the samples vary as icons do cannot be told."),
+    ],
+)
+def test_pictures_without_variety_are_said_to_be_so(n, text, few_icons, capsys, monkeypatch):
+    monkeypatch.setattr(train, "draw_icons", lambda size: few_icons[:1].repeat(n, 1, 1, 1))
+    assert train.main(["--quick", *SMALL]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == text
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "text"),
+    [
+        ("draw_icons", KeyboardInterrupt, "Stopped before the training began."),
+        ("show_plan", KeyboardInterrupt, "Stopped before the training began."),
+        ("fit", Interrupted, "Stopped after 0 real images, and saved. The same command goes on from there."),
+        ("fit", KeyboardInterrupt, "Stopped at once; the same command goes on from the last checkpoint."),
+        (
+            "show_comparison",
+            KeyboardInterrupt,
+            "Stopped during the comparison; the training is finished and saved. The same command compares again.",
+        ),
+    ],
+)
+def test_ctrl_c_tells_what_is_true(place, error, text, few_icons, capsys, monkeypatch):
+    def stop(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Trainer if place == "fit" else train, place, stop)
+    assert train.main(["--quick", *SMALL]) == 130
+    printed = capsys.readouterr()
+    assert [line for line in (printed.out + printed.err).splitlines() if "Stopped" in line] == [text]
 
 
 def test_train_names_what_differs_from_the_run_that_is_there(few_icons, capsys):
@@ -144,6 +225,7 @@ def test_generate_writes_clean_reproducible_icons(few_icons, capsys):
         (["--run-dir", "nowhere", "--out", "c"], "is no checkpoint, and no run with one"),
         (["--run-dir", "runs/mel_icon_quick", "--out", "a"], "exists and is not an empty folder"),
         (["--run-dir", "runs/mel_icon_quick", "--out", "c", "--n", "0"], "at least 1"),
+        (["--run-dir", "runs/mel_icon_quick", "--out", "a/0000.png/c"], "Not a directory"),
     ):
         with pytest.raises(SystemExit):
             generate.main(arguments)

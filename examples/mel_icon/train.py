@@ -28,6 +28,8 @@ QUICK_LEVEL_IMAGES = (1_600, 3_200, 4_800, 2_000)
 QUICK_HOLD_IMAGES = (4_000, 800)
 QUICK_LEARNING_RATE = 1e-3
 
+RESOLUTIONS = tuple(4 << level for level in range(7))  # those that the article's widths are for: 4 ... 256
+
 COMPARED = 256  # samples and icons that the two closing numbers are taken over
 COMPARED_SIZE = 32
 
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return train(options)
     except KeyboardInterrupt:
-        print("\nStopped before the training began.", file=sys.stderr)
+        print("\nStopped before the training began.", file=sys.stderr)  # `train` tells of later ones
         return 130
     except (ValueError, OSError, ImportError, progan.CheckpointError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
@@ -55,18 +57,42 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default: %(default)s)")
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="default: %(default)s")
-    parser.add_argument("--resolution", type=int, metavar="PX", help="4, 8, ... 256 (default: 256; 32 with --quick)")
-    parser.add_argument("--stage-images", type=int, metavar="N", help="real images per stage (default: the recipe's)")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="real images per step (default: the recipe's)")
+    parser.add_argument(
+        "--resolution", type=resolution_in_px, metavar="PX", help="4, 8, ... 256 (default: 256; 32 with --quick)"
+    )
+    parser.add_argument(
+        "--stage-images", type=at_least_1, metavar="N", help="real images per stage (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--batch-size", type=at_least_1, metavar="N", help="real images per step (default: the recipe's)"
+    )
     parser.add_argument("--quick", action="store_true", help="the recipe made small, to see icons form in minutes")
     parser.add_argument("--contrast", action="store_true", help="the article's variant: random contrast, twice as long")
     parser.add_argument("--overwrite", action="store_true", help="start anew where a run is kept already")
     return parser
 
 
+def resolution_in_px(text: str) -> int:
+    """Read --resolution."""
+    if text not in map(str, RESOLUTIONS):
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(map(str, RESOLUTIONS))}, got {text!r}")
+    return int(text)
+
+
+def at_least_1(text: str) -> int:
+    """Read a count."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return number
+
+
 def train(options: argparse.Namespace) -> int:
     """Train as the options say, and tell how it went."""
-    resolution = options.resolution or (32 if options.quick else 256)
+    resolution = options.resolution if options.resolution is not None else 32 if options.quick else 256
     recipe = make_recipe(options, resolution)
     if options.data is None:
         images = draw_icons(size=resolution)
@@ -74,33 +100,40 @@ def train(options: argparse.Namespace) -> int:
     else:
         data = ImageFolder(options.data, resolution)
         images = data.images
+    run_dir = options.run_dir or default_run_dir(options)
     trainer = Trainer.from_recipe(
         recipe,
         seed=options.seed,
-        run_dir=options.run_dir or default_run_dir(options),
+        run_dir=run_dir,
         device=options.device,
         save_every=max(1, recipe.schedule.total_images // 48),
         preview_every=max(1, recipe.schedule.total_images // 48),
         overwrite=options.overwrite,
     )
+    trainer.check(data)
     finished = trainer.images_seen >= recipe.schedule.total_images
     if finished:
-        print(f"The run in {trainer.run_dir} is finished; --overwrite starts it anew.")
+        print(f"The run in {run_dir} is finished; --overwrite starts it anew.")
     else:
         show_plan(trainer, recipe, len(images), options)
     try:
         trainer.fit(data)
-    except KeyboardInterrupt:
+    except progan.Interrupted:
         print(f"\nStopped after {trainer.images_seen:,} real images, and saved. The same command goes on from there.")
+        return 130
+    except KeyboardInterrupt:
+        print("\nStopped at once; the same command goes on from the last checkpoint.")
         return 130
     except progan.DivergenceError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    if not finished:
-        print(
-            f"Done: {trainer.run_dir}/progress.png shows how the icons formed, {trainer.run_dir}/samples the pictures."
-        )
-    show_comparison(trainer, images, options.seed)
+    try:
+        if not finished:
+            print(f"Done: {run_dir}/progress.png shows how the icons formed, {run_dir}/samples the pictures.")
+        show_comparison(trainer, images, options.seed)
+    except KeyboardInterrupt:
+        print("\nStopped during the comparison; the training is finished and saved. The same command compares again.")
+        return 130
     return 0
 
 
@@ -183,8 +216,13 @@ def differences(recipe: Recipe, article: Recipe) -> list[str]:
 
 def show_comparison(trainer: Trainer, images: torch.Tensor, seed: int) -> None:
     """Print two numbers that tell whether the samples vary as the icons do, and look like them on average."""
+    icons = icons_for_comparison(images)
+    if len(icons) < 2 or mean_pairwise_rms(at_compared_size(icons)) == 0:
+        alike = "There is one icon only" if len(icons) < 2 else f"The {len(icons)} icons compared are all alike"
+        print(f"{alike}, so whether the samples vary as icons do cannot be told.")
+        return
     samples = trainer.grown().sample(COMPARED, seed=seed)
-    variety, mean_distance = compare(samples, icons_for_comparison(images))
+    variety, mean_distance = compare(samples, icons)
     print(
         f"{COMPARED} samples against {min(COMPARED, len(images))} icons at {COMPARED_SIZE}x{COMPARED_SIZE}: their mean "
         f"pairwise distance is {variety:.2f} of the icons' own (1 is ideal), their mean image is {mean_distance:.3f} "
