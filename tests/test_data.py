@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
-from progan import ImageFolder, downsample, match_level, upsample
+from progan import ImageFolder, Trainer, downsample, match_level, presets, upsample
 from progan.data.feed import Order, open_feed
+from progan.data.folder import _contained
 
 
 def save(path, colour, size=(8, 8), mode="RGB", **options):
@@ -111,6 +115,117 @@ def test_all_files_that_cannot_be_read_are_listed_at_once(tmp_path):
     assert "good.png: " not in str(error.value)
 
 
+ORIENTED = {  # rows of red, green and blue corners as shown, by orientation, of one that is stored as in 1
+    1: ["RG", "B."],
+    2: ["GR", ".B"],
+    3: [".B", "GR"],
+    4: ["B.", "RG"],
+    5: ["RB", "G."],
+    6: ["BR", ".G"],
+    7: [".G", "BR"],
+    8: ["G.", "RB"],
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_as_exif_defines_it(orientation, tmp_path):
+    colours = {"R": (255, 0, 0), "G": (0, 255, 0), "B": (0, 0, 255), ".": (0, 0, 0)}
+    picture = Image.new("RGB", (2, 2))
+    for y, row in enumerate(ORIENTED[1]):
+        for x, letter in enumerate(row):
+            picture.putpixel((x, y), colours[letter])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "a.png", exif=exif)
+    image = ImageFolder(tmp_path, 2).images[0]
+    names = {colour: letter for letter, colour in colours.items()}
+    assert ["".join(names[tuple(image[:, y, x].tolist())] for x in (0, 1)) for y in (0, 1)] == ORIENTED[orientation]
+
+
+def exif_of(*entries: tuple[int, int, bytes]) -> bytes:
+    """EXIF with one value of 4 bytes per (tag, type), big-endian."""
+    table = b"".join(struct.pack(">HHI", tag, kind, 1) + value for tag, kind, value in entries)
+    return b"Exif\0\0MM\0*" + struct.pack(">IH", 8, len(entries)) + table + bytes(4)
+
+
+SIDEWAYS = (0x0112, 3, struct.pack(">HH", 6, 0))
+
+
+@pytest.mark.parametrize("odd", [(259, 4, struct.pack(">I", 70_000)), (305, 11, struct.pack(">f", 1.5))])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_other_exif_is_passed_over(name, odd, tmp_path):
+    halves().save(tmp_path / name, exif=exif_of(SIDEWAYS, odd), **({"quality": 100} if name == "a.jpg" else {}))
+    image = ImageFolder(tmp_path, (24, 8)).images[0]
+    assert [part[:, 2:6, 2:6].float().mean(dim=(1, 2)).argmax() for part in image.split(8, dim=1)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*\0", b"Exif\0\0nonsense", exif_of((0x0112, 2, b"6666"))])
+def test_a_picture_with_broken_exif_is_not_turned(exif, tmp_path):
+    halves().save(tmp_path / "a.jpg", exif=exif)
+    assert ImageFolder(tmp_path, (8, 24)).images[0, 0, 4, 4] > 200
+
+
+def test_whatever_decoding_raises_names_the_file_but_for_want_of_memory(tmp_path, monkeypatch):
+    save(tmp_path / "a.png", (1, 2, 3))
+    for error in (struct.error("ushort format"), AttributeError("no encode"), RuntimeError()):
+        monkeypatch.setattr(Image.Image, "convert", lambda *_, error=error: throw(error))
+        with pytest.raises(ValueError, match=rf"1 of 1 files .*\n  a.png: {str(error) or 'RuntimeError'}$"):
+            ImageFolder(tmp_path, 8)
+    for method in ("convert", "getexif"):
+        for error in (MemoryError(), KeyboardInterrupt()):
+            with monkeypatch.context() as patch:
+                patch.undo()
+                patch.setattr(Image.Image, method, lambda *_, error=error: throw(error))
+                with pytest.raises(type(error)):
+                    ImageFolder(tmp_path, 8)
+
+
+def throw(error):
+    raise error
+
+
+def test_a_sliver_is_padded(tmp_path):
+    save(tmp_path / "a.png", (200, 0, 0), size=(1000, 1))
+    save(tmp_path / "b.png", (200, 0, 0), size=(1, 1000))
+    wide, high = (images == 200 for images in ImageFolder(tmp_path, 8, squaring="pad", background=(0, 0, 0)).images)
+    assert wide[0].nonzero().tolist() == [[3, x] for x in range(8)]
+    assert high[0].nonzero().tolist() == [[y, 3] for y in range(8)]
+    assert ImageFolder(tmp_path, 8).images[:, 0].unique().tolist() == [200]
+
+
+@settings(max_examples=200, deadline=None)
+@given(*[st.integers(1, 300)] * 4)
+def test_padded_pictures_have_pillows_size(width, height, frame_width, frame_height):
+    expected = ImageOps.contain(Image.new("1", (width, height)), (frame_width, frame_height)).size
+    assert _contained((width, height), (frame_width, frame_height)) == tuple(max(1, side) for side in expected)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    save(tmp_path / "a.png", (1, 2, 3))
+    save(tmp_path / "locked/b.png", (1, 2, 3))
+    scandir = os.scandir
+
+    def refusing(path):
+        if os.fspath(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(OSError, match=r"^the folder .*/locked cannot be read \(Permission denied\); make it readable"):
+        ImageFolder(tmp_path, 8)
+
+
+def test_links_to_folders_are_warned_of_and_links_to_files_followed(tmp_path):
+    save(tmp_path / "elsewhere/a.png", (1, 2, 3))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/file.png").symlink_to(tmp_path / "elsewhere/a.png")
+    (tmp_path / "data/loop").symlink_to(tmp_path / "data")
+    (tmp_path / "data/more").symlink_to(tmp_path / "elsewhere")
+    with pytest.warns(UserWarning, match=r"data: 2 links to folders were not followed, such as loop; copy") as caught:
+        assert ImageFolder(tmp_path / "data", 8).paths == ["file.png"]
+    assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+
+
 def test_a_decompression_bomb_is_among_those_that_cannot_be_read(tmp_path, monkeypatch):
     save(tmp_path / "bomb.png", 0, size=(300, 300), mode="1")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
@@ -131,8 +246,11 @@ def test_folders_without_pictures_are_refused(tmp_path):
 def test_other_pictures_are_warned_of(tmp_path):
     save(tmp_path / "a.png", (1, 2, 3))
     save(tmp_path / "b.gif", (1, 2, 3))
-    with pytest.warns(UserWarning, match=r"1 pictures that are neither PNG nor JPEG were passed over, such as b.gif"):
+    with pytest.warns(
+        UserWarning, match=r"1 pictures that are neither PNG nor JPEG were passed over, such as b.gif"
+    ) as caught:
         ImageFolder(tmp_path, 8)
+    assert Path(caught[0].filename) == Path(__file__)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +300,111 @@ def test_batches_are_full_follow_the_schedule_and_start_anywhere():
     assert [len(batch) for batch in batches] == [4, 4, 6, 6]
     assert [batch[:, 0, 0, 0].tolist() for batch in feed.batches(8, 20, batch_at)] == batches[2:]
     assert sorted(index for batch in batches for index in batch) == sorted(list(range(10)) * 2)
+
+
+def taken_in(data, image_channels=3, workers=0):
+    return open_feed(data, image_channels=image_channels, base_size=(4, 4), level=1, seed=0, workers=workers)
+
+
+def test_a_folder_with_items_of_its_own_is_asked_for_them(tmp_path):
+    class Dark(ImageFolder):
+        def __getitem__(self, index):
+            return self.images[index] // 2
+
+    class Named(ImageFolder):
+        """Changes nothing of its items."""
+
+    save(tmp_path / "a.png", (200, 100, 0))
+    feeds = [taken_in(kind(tmp_path, 8)) for kind in (ImageFolder, Named, Dark)]
+    assert [colour_of(next(feed.batches(0, 1, lambda _: 1))[0]) for feed in feeds] == [
+        [200, 100, 0],
+        [200, 100, 0],
+        [100, 50, 0],
+    ]
+    assert feeds[0].fingerprint == feeds[1].fingerprint != feeds[2].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "text"),
+    [
+        *(
+            (
+                name,
+                TypeError,
+                rf"must be a tensor or a map-style data set, got {kind}; .*pass ImageFolder\(path, size\)",
+            )
+            for name, kind in (("icons", "str"), (b"icons", "bytes"), (Path("icons"), r"\w*Path"))
+        ),
+        (np.zeros((2, 3, 8, 8), np.uint8), TypeError, r"data set, got ndarray; pass torch.from_numpy\(data\)$"),
+        (
+            torch.zeros(2, 8, 8, 3),
+            ValueError,
+            r"must be \(N, C, H, W\), got \(2, 8, 8, 3\), which looks like \(N, H, W, C\); pass images.permute\(0, 3, ",
+        ),
+        (
+            [torch.zeros(8, 8, 3)],
+            ValueError,
+            r"must be \(C, H, W\), got \(8, 8, 3\), which looks like \(H, W, C\); return image.permute\(2, 0, 1\) from",
+        ),
+        (torch.zeros(2, 2, 8, 8), ValueError, "the images have 2; convert them$"),
+        (torch.zeros(2, 4, 8, 8), ValueError, "the images have 4; convert them, or .* image_channels=4$"),
+    ],
+)
+def test_what_is_no_data_is_told_what_would_be(data, error, text):
+    with pytest.raises(error, match=text):
+        taken_in(data)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("bad", [2.0, -1.0, float("nan")])
+def test_items_out_of_range_are_refused_whenever_they_come(bad, dtype):
+    first = Order(3, 0)[0]
+    items = [torch.full((3, 8, 8), 0.5 if index == first else bad, dtype=dtype) for index in range(3)]
+    with pytest.raises(
+        ValueError, match=rf"^images of floats must be in \[0, 1\], got values from {bad:g} to {bad:g};"
+    ):
+        list(taken_in(items).batches(1, 2, lambda _: 1))
+    if dtype == torch.float32:
+        with pytest.raises(ValueError, match=r"images of floats must be in \[0, 1\]"):
+            list(taken_in(items, workers=1).batches(1, 2, lambda _: 1))
+
+
+class Noisy:
+    """Items that draw: from a generator of their own, or a global one."""
+
+    def __init__(self, generator=None):
+        self.generator = generator
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        if self.generator is None:
+            return torch.from_numpy(np.random.random((3, 8, 8)))
+        return torch.from_numpy(self.generator.random((3, 8, 8)))
+
+
+def test_a_data_set_with_a_random_state_of_its_own_is_warned_of_and_not_told_apart_by_what_it_draws():
+    with pytest.warns(UserWarning, match="draws from a random state of its own .* will not repeat it exactly; draw"):
+        first = taken_in(Noisy(np.random.default_rng())).fingerprint
+    with pytest.warns(UserWarning, match="random state of its own"):
+        assert taken_in(Noisy(np.random.default_rng())).fingerprint == first
+    assert first == {"kind": "dataset", "shape": [3, 3, 8, 8], "content": None}
+
+
+def test_a_second_fit_takes_a_data_set_with_a_random_state_of_its_own():
+    trainer = Trainer.from_recipe(presets.mel_icon(8, channels=(4, 4)), device="cpu", progress=False)
+    for until in (8, 16):
+        with pytest.warns(UserWarning, match="random state of its own") as caught:
+            trainer.fit(Noisy(np.random.default_rng()), until=until)
+        assert Path(caught[0].filename) == Path(__file__)
+    assert trainer.images_seen == 16
+
+
+def test_a_data_set_that_draws_from_global_states_is_told_apart():
+    prints = [taken_in(Noisy()).fingerprint for _ in range(2)]
+    assert prints[0] == prints[1]
+    assert prints[0]["content"] is not None
 
 
 def test_match_level():

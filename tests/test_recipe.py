@@ -202,6 +202,9 @@ def test_karras_settings():
     assert karras2018(32, fmap_base=16_384).architecture.channels == (512, 512, 512, 512)
     assert karras2018(16, fmap_base=256).architecture.channels == (128, 64, 32)
     assert karras2018(16, fmap_base=256).architecture.head_channels == 256
+    # As documented, narrower official ones differ: there 128 -> 128 and 128 * 16 -> 256.
+    narrow = dict(karras2018(16, fmap_base=256).build()[1].blocks[0].named_parameters())
+    assert [narrow[name].shape[:2] for name in narrow if name.endswith("weight")] == [(256, 129), (256, 4096), (1, 256)]
     assert karras2018().training == Training(
         loss=WganGp(10.0, 1e-3),
         order="critic_first",

@@ -1,9 +1,13 @@
 """The schedule: whatever its stages and batches, a walk passes each stage once, in order, and no start ever moves."""
 
+import json
 import math
 import re
+from dataclasses import asdict
+from fractions import Fraction
 from itertools import groupby, pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -154,6 +158,9 @@ def test_stages_at_the_edge():
         (TypeError, {"level": 1.0}, "Stage.level must be an int, got 1.0"),
         (TypeError, {"hold_images": True}, "Stage.hold_images must be an int, got True"),
         (TypeError, {"batch_size": "8"}, "Stage.batch_size must be an int, got '8'"),
+        (TypeError, {"learning_rate": "1e-3"}, "Stage.learning_rate must be a real number, got '1e-3'"),
+        (TypeError, {"learning_rate": True}, "Stage.learning_rate must be a real number, got True"),
+        (TypeError, {"learning_rate": 1j}, "Stage.learning_rate must be a real number, got 1j"),
         (ValueError, {"learning_rate": 0.0}, "Stage.learning_rate must be positive and finite, got 0.0"),
         (ValueError, {"learning_rate": math.nan}, "Stage.learning_rate must be positive and finite, got nan"),
         (ValueError, {"learning_rate": math.inf}, "Stage.learning_rate must be positive and finite, got inf"),
@@ -167,6 +174,14 @@ def test_stages_at_the_edge():
 def test_stage_refusals(error, settings, text):
     with pytest.raises(error, match=f"^{re.escape(text)}$"):
         Stage(**{"level": 1, **settings})
+
+
+@pytest.mark.parametrize("number", [np.float32(0.25), np.float64(0.25), Fraction(1, 4)])
+def test_any_real_number_is_a_learning_rate_and_is_kept_as_a_float(number):
+    stage = Stage(0, hold_images=8, learning_rate=number)
+    assert type(stage.learning_rate) is float
+    assert stage == Stage(0, hold_images=8, learning_rate=0.25)
+    assert json.loads(json.dumps(asdict(stage)))["learning_rate"] == 0.25
 
 
 @pytest.mark.parametrize(

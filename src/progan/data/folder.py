@@ -200,8 +200,7 @@ def _turned(picture: Image.Image) -> Image.Image:
     except Exception:  # Pillow raises many kinds on EXIF that is broken; the pixels are sound
         return picture
     # Not ImageOps.exif_transpose: it writes all of the EXIF anew, and fails where any other tag in it is odd.
-    methods = {
-        1: None,
+    methods: dict[object, Transpose] = {
         2: Transpose.FLIP_LEFT_RIGHT,
         3: Transpose.ROTATE_180,
         4: Transpose.FLIP_TOP_BOTTOM,
