@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -310,8 +311,44 @@ def test_a_run_dir_that_another_trainer_wrote_to_is_refused(recipe, images, tmp_
         with pytest.raises(ValueError, match=r"run has changed since this trainer was made .* Make the trainer anew"):
             begin(images)
     assert contents(run) == before
+    second.step(torch.rand(8, 3, 4, 4))
+    with pytest.raises(ValueError, match="has changed"):
+        second.save()
+    assert contents(run) == before
+    shutil.rmtree(run)
     first.fit(images, until=32)
-    assert first.images_seen == 32
+    assert make(recipe, run).images_seen == 32, "one that a person emptied is begun again"
+
+
+def test_an_error_of_a_callback_tells_where_nothing_could_be_saved(recipe, images, tmp_path, monkeypatch):
+    class Fails(Callback):
+        def on_step(self, run, metrics):
+            raise RuntimeError("a fault of mine")
+
+    with pytest.raises(RuntimeError, match="a fault of mine") as caught:
+        make(recipe, callbacks=[Fails()]).fit(images)
+    assert not hasattr(caught.value, "__notes__")
+    trainer = make(recipe, tmp_path / "run", callbacks=[Fails()])
+    monkeypatch.setattr(trainer, "save", lambda: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(RuntimeError, match="a fault of mine") as caught:
+        trainer.fit(images)
+    assert caught.value.__notes__ == ["progan could not save after it: disk full"]
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_is_warned_of(recipe, images, tmp_path, monkeypatch):
+    trainer = make(recipe, tmp_path / "run", keep=1)
+    trainer.fit(images, until=24)
+
+    def held(path, **keywords):
+        if path.name == "000000024":
+            raise PermissionError("in use")
+        return rmtree(path, **keywords)
+
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", held)
+    with pytest.warns(UserWarning, match=r"old checkpoint .*000000024 could not be removed: in use"):
+        trainer.fit(images, until=32)
+    assert make(recipe, tmp_path / "run").images_seen == 32
 
 
 def test_check_refuses_what_fit_would_and_writes_nothing(recipe, images, tmp_path):
@@ -847,6 +884,8 @@ def test_what_a_save_that_was_cut_off_left_behind_is_removed(recipe, images, tmp
         (lambda config: config["recipe"]["training"]["loss"].update(name="os.system"), "'os.system' is unknown"),
         (lambda config: config["recipe"]["architecture"].update(channels=[0]), "must be ints of at least 1"),
         (lambda config: config["recipe"].update(extra=1), "a recipe has no extra"),
+        (lambda config: config.update(version=99), "version 99 of the format, this progan reads 1; update progan"),
+        (lambda config: config.update(dtype="int8"), "dtype must be one of float32, .* got 'int8'"),
     ],
 )
 def test_a_config_that_does_not_describe_a_run_is_refused(spoil, text, recipe, images, tmp_path):

@@ -480,8 +480,10 @@ class Trainer:
         if self.run_dir is None:
             raise ValueError("the trainer has no run_dir to save to; pass run_dir=, or use state_dict()")
         self._check_weights()
-        if not (self.run_dir / CONFIG).exists() or self._overwrite:
+        if self._overwrite or not (self.run_dir / CONFIG).exists():
             self._open_run_dir(self.run_dir)
+        elif what_is_there(self.run_dir)[0] != self._found[0]:
+            raise self._has_changed()
         manifest = {**self._identity(), "numbers": {}, "environment": self._environment()}
         path = checkpoint.write_checkpoint(self.run_dir, self._images_seen, manifest, self._tensors())
         # Those of a higher count are not older ones: a resume passed them over, as damaged or of a newer progan.
@@ -622,11 +624,14 @@ class Trainer:
         """Raise where run_dir is no longer what it was when this trainer was made, or may not be overwritten."""
         if self._overwrite:
             check_removable(run_dir)
-        elif what_is_there(run_dir) != self._found:
-            raise ValueError(
-                f"{run_dir} has changed since this trainer was made or last saved: another one trains there, or files "
-                "were moved. Make the trainer anew, which goes on from the newest checkpoint, or pass another run_dir"
-            )
+        elif what_is_there(run_dir) not in (self._found, (None, [])):  # one that a person emptied will do
+            raise self._has_changed()
+
+    def _has_changed(self) -> ValueError:
+        return ValueError(
+            f"{self.run_dir} has changed since this trainer was made or last saved: another one trains there, or files "
+            "were moved. Make the trainer anew, which goes on from the newest checkpoint, or pass another run_dir"
+        )
 
     def _open_run_dir(self, run_dir: Path) -> None:
         """Make the run directory, and write config.json."""
