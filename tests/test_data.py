@@ -12,11 +12,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image
 
 from progan import ImageFolder, Trainer, downsample, match_level, presets, upsample
 from progan.data.feed import Order, open_feed
-from progan.data.folder import _contained
 
 
 def save(path, colour, size=(8, 8), mode="RGB", **options):
@@ -39,59 +38,12 @@ def test_files_in_sorted_order_of_relative_path_sub_folders_included(tmp_path):
     assert (len(folder), folder.images.shape, folder.images.dtype) == (4, (4, 3, 8, 8), torch.uint8)
 
 
-@pytest.mark.parametrize(
-    ("mode", "colour", "channels", "expected"),
-    [
-        ("L", 90, 3, [90, 90, 90]),
-        ("L", 90, 1, [90]),
-        ("1", 1, 3, [255, 255, 255]),
-        ("RGB", (10, 20, 30), 3, [10, 20, 30]),
-        ("RGB", (10, 20, 30), 4, [10, 20, 30, 255]),
-        ("RGB", (255, 0, 0), 1, [76]),
-        ("RGBA", (200, 100, 0, 0), 3, [0, 128, 255]),
-        ("RGBA", (200, 100, 0, 255), 3, [200, 100, 0]),
-        ("RGBA", (200, 100, 0, 128), 3, [100, 114, 127]),
-        ("RGBA", (200, 100, 0, 128), 4, [200, 100, 0, 128]),
-        ("LA", (50, 255), 3, [50, 50, 50]),
-        ("LA", (50, 0), 3, [0, 128, 255]),
-        ("P", 0, 3, [0, 0, 0]),
-    ],
-)
-def test_kinds_of_png(mode, colour, channels, expected, tmp_path):
-    save(tmp_path / "a.png", colour, mode=mode)
-    assert colour_of(ImageFolder(tmp_path, 8, channels, background=(0, 128, 255)).images[0]) == expected
-
-
-def test_transparency_in_a_palette(tmp_path):
-    picture = Image.new("P", (8, 8), 1)
-    picture.putpalette([0, 0, 0, 200, 10, 10])
-    picture.save(tmp_path / "a.png", transparency=1)
-    assert colour_of(ImageFolder(tmp_path, 8, background=(0, 255, 0)).images[0]) == [0, 255, 0]
-
-
-def test_grey_and_cmyk_jpeg(tmp_path):
-    save(tmp_path / "a.jpg", 90, mode="L")
-    save(tmp_path / "b.jpg", (0, 0, 0, 0), mode="CMYK")
-    assert [colour_of(image) for image in ImageFolder(tmp_path, 8)] == [[90] * 3, [255] * 3]
-
-
 def halves() -> Image.Image:
     """Three stripes, 24x8: red, green, blue."""
     pixels = np.zeros((8, 24, 3), np.uint8)
     for index in range(3):
         pixels[:, index * 8 : index * 8 + 8, index] = 255
     return Image.fromarray(pixels)
-
-
-def test_squaring_crops_the_centre_or_pads_and_never_squashes(tmp_path):
-    halves().save(tmp_path / "a.png")
-    assert colour_of(ImageFolder(tmp_path, 8).images[0]) == [0, 255, 0]
-    padded = ImageFolder(tmp_path, 24, squaring="pad", background=(9, 8, 7)).images[0]
-    assert colour_of(padded[:, :8]) == colour_of(padded[:, 16:]) == [9, 8, 7]
-    assert torch.equal(padded[:, 8:16], torch.from_numpy(np.array(halves())).permute(2, 0, 1))
-    assert ImageFolder(tmp_path, (8, 24)).images.shape == (1, 3, 8, 24)
-    assert torch.equal(ImageFolder(tmp_path, (8, 24)).images[0], padded[:, 8:16])
-    assert ImageFolder(tmp_path, 24, 4, squaring="pad").images[0, 3].float().mean() == 255
 
 
 def test_orientation_is_applied(tmp_path):
@@ -107,10 +59,10 @@ def test_all_files_that_cannot_be_read_are_listed_at_once(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:40])
-    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(np.full((4, 4), 2.0, np.float32)).save(tmp_path / "deep.tif")
     with pytest.raises(ValueError, match=r"4 of 5 files .* cannot be read; mend or remove them") as error:
         ImageFolder(tmp_path, 8)
-    for name in ("text.png: ", "empty.jpg: ", "cut.png: ", "deep.png: more than 8 bits per channel"):
+    for name in ("text.png: ", "empty.jpg: ", "cut.png: ", "deep.tif: values of mode F must lie in 0..1"):
         assert name in str(error.value)
     assert "good.png: " not in str(error.value)
 
@@ -193,13 +145,6 @@ def test_a_sliver_is_padded(tmp_path):
     assert ImageFolder(tmp_path, 8).images[:, 0].unique().tolist() == [200]
 
 
-@settings(max_examples=200, deadline=None)
-@given(*[st.integers(1, 300)] * 4)
-def test_padded_pictures_have_pillows_size(width, height, frame_width, frame_height):
-    expected = ImageOps.contain(Image.new("1", (width, height)), (frame_width, frame_height)).size
-    assert _contained((width, height), (frame_width, frame_height)) == tuple(max(1, side) for side in expected)
-
-
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     save(tmp_path / "a.png", (1, 2, 3))
     save(tmp_path / "locked/b.png", (1, 2, 3))
@@ -234,7 +179,7 @@ def test_a_decompression_bomb_is_among_those_that_cannot_be_read(tmp_path, monke
 
 
 def test_folders_without_pictures_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no PNG or JPEG file \(it holds nothing\)"):
+    with pytest.raises(ValueError, match=r"holds no picture that can be read \(it holds nothing\)"):
         ImageFolder(tmp_path, 8)
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(ValueError, match="it holds 1 other files"):
@@ -245,9 +190,9 @@ def test_folders_without_pictures_are_refused(tmp_path):
 
 def test_other_pictures_are_warned_of(tmp_path):
     save(tmp_path / "a.png", (1, 2, 3))
-    save(tmp_path / "b.gif", (1, 2, 3))
+    (tmp_path / "b.heic").write_bytes(b"")
     with pytest.warns(
-        UserWarning, match=r"1 pictures that are neither PNG nor JPEG were passed over, such as b.gif"
+        UserWarning, match=r"1 files of formats that are not read were passed over, such as b.heic"
     ) as caught:
         ImageFolder(tmp_path, 8)
     assert Path(caught[0].filename) == Path(__file__)
@@ -258,7 +203,7 @@ def test_other_pictures_are_warned_of(tmp_path):
     [
         (((0, 8),), "size must be"),
         ((8, 2), "channels must be 1"),
-        ((8, 3, "squash"), "squaring must be 'crop' or 'pad'"),
+        ((8, 3, "squash"), "squaring must be one of crop"),
     ],
 )
 def test_settings_are_checked_first(arguments, text, tmp_path):

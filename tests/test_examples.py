@@ -86,8 +86,8 @@ def test_the_article_is_the_default():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--data", "nowhere"], "nowhere is no folder; pass a folder of PNG or JPEG files"),
-        (["--data", "."], "holds no PNG or JPEG file"),
+        (["--data", "nowhere"], "nowhere is no folder; pass a folder of pictures"),
+        (["--data", "."], "holds no picture that can be read"),
         (["--resolution", "8", "--batch-size", "12"], "cannot be split into MiniBatchStd groups of 8"),
         (["--resolution", "8", "--stage-images", "4"], "less than a batch of 8"),
         (["--resolution", "8", "--precision", "tf32", "--device", "cpu"], "precision tf32 is CUDA's"),

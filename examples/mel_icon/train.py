@@ -2,7 +2,7 @@
 
     python examples/mel_icon/train.py --quick          a small one, minutes on a laptop
     python examples/mel_icon/train.py                  the article's whole recipe on the embedded icons
-    python examples/mel_icon/train.py --data DIR       the same on the PNG and JPEG files of a folder
+    python examples/mel_icon/train.py --data DIR       the same on the pictures of a folder
 
 The same command again goes on with its run, or says that it is finished.
 """
@@ -50,9 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def argument_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="folder of PNG or JPEG files (default: embedded icons)"
-    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of pictures (default: embedded icons)")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run is kept (default: runs/...)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default: %(default)s)")
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")

@@ -3,5 +3,6 @@
 from progan.data.feed import Feed, open_feed
 from progan.data.folder import ImageFolder
 from progan.data.levels import match_level
+from progan.data.read import Reading, read_image
 
-__all__ = ["Feed", "ImageFolder", "match_level", "open_feed"]
+__all__ = ["Feed", "ImageFolder", "Reading", "match_level", "open_feed", "read_image"]

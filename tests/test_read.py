@@ -1,0 +1,252 @@
+"""From file to pixels: every kind of file in the table of docs/images.md, pixel by pixel."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageOps
+
+from progan.data.read import FORMATS, SUFFIXES, Reading, contained, read_image
+
+BLUE = (0, 128, 255)
+
+
+def save(path, values, mode=None, **options):
+    """Save one picture of 2x2 equal pixels, or the array given."""
+    picture = Image.fromarray(values) if isinstance(values, np.ndarray) else Image.new(mode or "RGB", (2, 2), values)
+    picture.save(path, **options)
+    return path
+
+
+def colour(image: torch.Tensor) -> list[int]:
+    assert (image == image[:, :1, :1]).all()
+    return image[:, 0, 0].tolist()
+
+
+def read(path, size=2, channels=3, **settings):
+    return read_image(path, Reading(size, channels, background=BLUE, **settings))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode", "value", "channels", "expected"),
+    [
+        ("png", "1", 1, 3, [255] * 3),
+        ("png", "1", 0, 1, [0]),
+        ("png", "L", 90, 3, [90] * 3),
+        ("png", "L", 90, 4, [90, 90, 90, 255]),
+        ("png", "LA", (50, 255), 3, [50] * 3),
+        ("png", "LA", (50, 0), 3, list(BLUE)),
+        ("png", "LA", (50, 51), 4, [50, 50, 50, 51]),
+        ("png", "RGB", (10, 20, 30), 3, [10, 20, 30]),
+        ("png", "RGB", (255, 0, 0), 1, [76]),
+        ("png", "RGBA", (200, 100, 0, 0), 3, list(BLUE)),
+        ("png", "RGBA", (200, 100, 0, 128), 3, [100, 114, 127]),
+        ("png", "RGBA", (200, 100, 0, 128), 4, [200, 100, 0, 128]),
+        ("bmp", "RGB", (10, 20, 30), 3, [10, 20, 30]),
+        ("gif", "RGB", (10, 20, 30), 3, [10, 20, 30]),
+        ("webp", "RGBA", (10, 20, 30, 255), 4, [10, 20, 30, 255]),
+        ("tif", "CMYK", (0, 255, 255, 0), 3, [255, 0, 0]),
+        ("tif", "RGB", (10, 20, 30), 3, [10, 20, 30]),
+        ("jpg", "L", 90, 3, [90] * 3),
+        ("jpg", "CMYK", (0, 0, 0, 0), 3, [255] * 3),
+    ],
+)
+def test_modes(suffix, mode, value, channels, expected, tmp_path):
+    options = {"lossless": True} if suffix == "webp" else {}
+    assert colour(read(save(tmp_path / f"a.{suffix}", value, mode, **options), channels=channels)) == expected
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_palettes(transparent, tmp_path):
+    picture = Image.new("P", (2, 2), 1)
+    picture.putpalette([0, 0, 0, 200, 10, 20])
+    for name in ("a.png", "a.gif"):
+        picture.save(tmp_path / name, **({"transparency": 1} if transparent else {}))
+        assert colour(read(tmp_path / name)) == (list(BLUE) if transparent else [200, 10, 20])
+        assert colour(read(tmp_path / name, channels=4))[3] == (0 if transparent else 255)
+
+
+@pytest.mark.parametrize(
+    ("values", "suffix", "expected"),
+    [
+        (np.array([[0, 65_535], [257, 32_768]], np.uint16), "png", [[0, 255], [1, 128]]),
+        (np.array([[0, 65_535], [128, 129]], np.uint16), "tif", [[0, 255], [0, 1]]),
+        (np.array([[0, 65_535], [257, 514]], np.int32), "tif", [[0, 255], [1, 2]]),
+        (np.array([[0.0, 1.0], [0.5, 0.1]], np.float32), "tif", [[0, 255], [128, 26]]),
+    ],
+)
+def test_more_than_8_bits_are_scaled_not_clipped(values, suffix, expected, tmp_path):
+    image = read(save(tmp_path / f"a.{suffix}", values))
+    assert image.tolist() == [expected] * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (np.array([[0, 70_000]], np.int32), r"mode I must lie in 0..65535, got 0 to 70000; convert it to 8 bits"),
+        (np.array([[-1, 5]], np.int32), "got -1 to 5"),
+        (np.array([[0.0, 255.0]], np.float32), r"mode F must lie in 0..1, got 0.0 to 255.0"),
+        (np.array([[0.0, np.nan]], np.float32), "nan"),
+    ],
+)
+def test_values_outside_the_range_of_their_kind_are_refused(values, text, tmp_path):
+    with pytest.raises(ValueError, match=text):
+        read(save(tmp_path / "a.tif", values))
+
+
+def test_a_transparent_value_of_16_bits_is_transparent(tmp_path):
+    path = save(tmp_path / "a.png", np.array([[0, 65_535], [257, 514]], np.uint16), transparency=257)
+    with Image.open(path) as picture:
+        assert picture.info["transparency"] == 257, "the file is what this test is about"
+    assert read(path, channels=4)[3].tolist() == [[255, 255], [0, 255]]
+
+
+def frames() -> list[Image.Image]:
+    return [Image.new("RGB", (2, 2), shade) for shade in ((255, 0, 0), (0, 255, 0))]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])
+def test_the_first_frame_is_taken(name, tmp_path):
+    first, second = frames()
+    options = {"lossless": True} if name == "a.webp" else {}
+    first.save(tmp_path / name, save_all=True, append_images=[second], **options)
+    assert colour(read(tmp_path / name)) == [255, 0, 0]
+
+
+def test_the_largest_icon_is_taken(tmp_path):
+    large = Image.new("RGBA", (32, 32), (255, 0, 0, 255))
+    small = Image.new("RGBA", (16, 16), (0, 255, 0, 255))
+    large.save(tmp_path / "a.ico", sizes=[(16, 16), (32, 32)], append_images=[small])
+    assert colour(read(tmp_path / "a.ico", 32)) == [255, 0, 0]
+
+
+def test_a_progressive_jpeg_is_read_whole(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    save(tmp_path / "a.jpg", pixels, quality=95)
+    save(tmp_path / "b.jpg", pixels, quality=95, progressive=True)
+    assert torch.equal(read(tmp_path / "a.jpg", 16), read(tmp_path / "b.jpg", 16))
+
+
+def swapped_profile() -> bytes:
+    """The bytes of an sRGB profile whose red and green primaries are exchanged, under another name."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(data[128:132], "big")
+    entries = {bytes(data[132 + 12 * k : 136 + 12 * k]): 136 + 12 * k for k in range(count)}
+    red, green = (bytes(data[entries[name] : entries[name] + 8]) for name in (b"rXYZ", b"gXYZ"))
+    data[entries[b"rXYZ"] : entries[b"rXYZ"] + 8] = green
+    data[entries[b"gXYZ"] : entries[b"gXYZ"] + 8] = red
+    return bytes(data).replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be")).replace(b"sRGB", b"swap")
+
+
+@pytest.mark.parametrize(("mode", "value"), [("RGB", (255, 0, 0)), ("RGBA", (255, 0, 0, 128))])
+def test_another_colour_profile_is_converted_to_srgb(mode, value, tmp_path):
+    """In the swapped profile full red is what sRGB calls full green."""
+    profile = swapped_profile()
+    path = save(tmp_path / "a.png", value, mode, icc_profile=profile)
+    image = colour(read(path, channels=4))
+    assert image[0] <= 2, image
+    assert image[1] >= 253, image
+    assert image[3] == (128 if mode == "RGBA" else 255), "transparency stays"
+
+
+@pytest.mark.parametrize("profile", ["srgb", b"broken"])
+def test_srgb_and_broken_profiles_change_nothing(profile, tmp_path):
+    if profile == "srgb":
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert colour(read(save(tmp_path / "a.png", (10, 20, 30), icc_profile=profile))) == [10, 20, 30]
+
+
+def test_invisible_colours_do_not_bleed(tmp_path):
+    """A red pixel beside an invisible green one: what is between them is red, half transparent."""
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[:, :4] = (255, 0, 0, 255)
+    pixels[:, 4:] = (0, 255, 0, 0)
+    image = read(save(tmp_path / "a.png", pixels), 1, channels=4)[:, 0, 0].tolist()
+    assert image[:3] == [255, 0, 0]
+    assert image[3] == pytest.approx(128, abs=1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (3, 2)])
+@pytest.mark.parametrize("squaring", ["crop", "pad", "edge"])
+def test_odd_shapes(shape, squaring, tmp_path):
+    pixels = np.full((*shape, 3), (10, 20, 30), np.uint8)
+    image = read(save(tmp_path / "a.png", pixels), 16, squaring=squaring)
+    shades = {tuple(pixel) for pixel in image.flatten(1).T.tolist()}
+    square = shape == (1, 1)
+    assert shades == ({(10, 20, 30)} if squaring != "pad" or square else {(10, 20, 30), BLUE})
+
+
+def test_squaring(tmp_path):
+    pixels = np.zeros((2, 6, 3), np.uint8)
+    pixels[:, :2, 0] = pixels[:, 2:4, 1] = pixels[:, 4:, 2] = 255
+    path = save(tmp_path / "a.png", pixels)
+    whole = torch.from_numpy(pixels).permute(2, 0, 1)
+    assert torch.equal(read(path, 2), whole[:, :, 2:4])
+    padded, edged = read(path, 6, squaring="pad"), read(path, 6, squaring="edge")
+    assert torch.equal(padded[:, 2:4], whole)
+    assert torch.equal(edged[:, 2:4], whole)
+    assert colour(padded[:, :2]) == colour(padded[:, 4:]) == list(BLUE)
+    assert torch.equal(edged, whole[:, :1].expand(3, 6, 6))
+    with pytest.raises(ValueError, match=r"6x2 is not of the shape 2x2 \(width x height\); crop it, or read with"):
+        read(path, 2, squaring="refuse")
+    assert torch.equal(read(path, (2, 6), squaring="refuse"), whole)
+
+
+@settings(max_examples=200, deadline=None)
+@given(*[st.integers(1, 300)] * 4)
+def test_padded_pictures_have_pillows_size(width, height, frame_width, frame_height):
+    expected = ImageOps.contain(Image.new("1", (width, height)), (frame_width, frame_height)).size
+    assert contained((width, height), (frame_width, frame_height)) == tuple(max(1, side) for side in expected)
+
+
+@pytest.mark.parametrize(
+    ("contents", "text"),
+    [
+        (b"", "an empty file"),
+        (b"no picture", r"a file of 10 bytes that is none of PNG, JPEG, GIF"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 2\n", "none of PNG"),
+    ],
+)
+def test_what_is_no_picture_is_refused(contents, text, tmp_path):
+    (tmp_path / "a.png").write_bytes(contents)
+    with pytest.raises(ValueError, match=text):
+        read(tmp_path / "a.png")
+
+
+def test_formats_that_pillow_knows_and_we_do_not_open(tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(buffer, "PPM")
+    (tmp_path / "a.png").write_bytes(buffer.getvalue())
+    with pytest.raises(ValueError, match="none of PNG"):
+        read(tmp_path / "a.png")
+
+
+def test_a_name_does_not_tell_the_format(tmp_path):
+    assert colour(read(save(tmp_path / "a.png", (10, 20, 30), format="BMP"))) == [10, 20, 30]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"size": 0}, r"size must be a side or \(height, width\) in pixels, got 0"),
+        ({"size": (4, 4, 4)}, "size must be a side"),
+        ({"size": 4, "channels": 2}, "channels must be 1 .*, got 2"),
+        ({"size": 4, "squaring": "squash"}, "squaring must be one of crop, pad, edge, refuse, got 'squash'"),
+        ({"size": 4, "background": (0, 0, 256)}, "background must be three ints of 0..255"),
+    ],
+)
+def test_settings_are_checked_once(arguments, text):
+    with pytest.raises(ValueError, match=text):
+        Reading(**arguments)
+
+
+def test_the_table_in_the_docs_names_every_format():
+    text = (ROOT / "docs/images.md").read_text()
+    for name in (*FORMATS, *SUFFIXES):
+        assert name in text, name
