@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -101,10 +103,12 @@ def test_values_outside_the_range_of_their_kind_are_refused(values, text, tmp_pa
 
 
 def test_a_transparent_value_of_16_bits_is_transparent(tmp_path):
-    path = save(tmp_path / "a.png", np.array([[0, 65_535], [257, 514]], np.uint16), transparency=257)
-    with Image.open(path) as picture:
-        assert picture.info["transparency"] == 257, "the file is what this test is about"
-    assert read(path, channels=4)[3].tolist() == [[255, 255], [0, 255]]
+    path = save(tmp_path / "a.png", np.array([[0, 65_535], [257, 514]], np.uint16))
+    data = path.read_bytes()
+    place = data.index(b"IDAT") - 4
+    chunk = b"tRNS" + (257).to_bytes(2, "big")
+    path.write_bytes(data[:place] + struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[place:])
+    assert read(path, channels=4)[:, 1].tolist() == [[1, 2]] * 3 + [[0, 255]]
 
 
 def frames() -> list[Image.Image]:
@@ -201,7 +205,11 @@ def test_squaring(tmp_path):
 @settings(max_examples=200, deadline=None)
 @given(*[st.integers(1, 300)] * 4)
 def test_padded_pictures_have_pillows_size(width, height, frame_width, frame_height):
-    expected = ImageOps.contain(Image.new("1", (width, height)), (frame_width, frame_height)).size
+    try:
+        expected = ImageOps.contain(Image.new("1", (width, height)), (frame_width, frame_height)).size
+    except ValueError:  # older Pillows, on a sliver whose side rounds to 0
+        assert min(contained((width, height), (frame_width, frame_height))) == 1
+        return
     assert contained((width, height), (frame_width, frame_height)) == tuple(max(1, side) for side in expected)
 
 
