@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "networks": {*TORCH, "layers", "randomness"},
     "recipe": {"torch", "augment", "layers", "losses", "networks", "randomness", "schedule"},
     "presets": {"augment", "networks", "recipe", "schedule"},
-    "data": {*TORCH, "PIL", "layers", "randomness"},
+    "data": {*TORCH, "PIL", "files", "layers", "randomness"},
     "step": {*TORCH, "averaging", "checkpoint", "layers", "networks", "randomness", "recipe", "schedule"},
     "planning": {"torch", "typing_extensions", "averaging", "networks", "randomness", "recipe", "schedule", "step"},
     "sampling": {*TORCH, "checkpoint", "networks", "randomness", "recipe"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class ImageFolder(Dataset[Tensor]):
         channels: 1 grey, 3 RGB, 4 RGBA.
         squaring: ``crop``, ``pad``, ``edge`` or ``refuse``, as in `Reading`.
         background: RGB, 0..255, behind transparent pictures and around padded ones.
+        only: names to read, relative to the folder, such as ``curate(path).kept``; None = all.
 
     Attributes:
         images: (N, C, H, W), uint8.
@@ -40,7 +42,7 @@ class ImageFolder(Dataset[Tensor]):
         ImportError: if Pillow is missing.
         NotADirectoryError: if the path is no folder.
         OSError: if a sub-folder cannot be read.
-        ValueError: if it holds no picture, or some cannot be read: all of them are listed.
+        ValueError: if it holds no picture, or not one of those to read, or some cannot be read: all of them are listed.
 
     Example:
         >>> ImageFolder("no such folder", 64)
@@ -61,12 +63,13 @@ class ImageFolder(Dataset[Tensor]):
         *,
         squaring: Squaring = "crop",
         background: tuple[int, int, int] = (255, 255, 255),
+        only: Iterable[str | PathLike[str]] | None = None,
     ) -> None:
         reading = Reading(size, channels, squaring, background)
         folder = Path(path)
-        if not folder.is_dir():
-            raise NotADirectoryError(f"{folder} is no folder; pass a folder of pictures")
-        self.paths = _picture_paths(folder)
+        self.paths = picture_paths(folder)
+        if only is not None:
+            self.paths = _only(self.paths, only, folder)
         self.images = torch.empty(len(self.paths), channels, *reading.shape, dtype=torch.uint8)
         failures = []
         for index, name in enumerate(self.paths):
@@ -93,8 +96,16 @@ class ImageFolder(Dataset[Tensor]):
         return self.images[index]
 
 
-def _picture_paths(folder: Path) -> list[str]:
-    """List the files to read, relative to the folder, in sorted order."""
+def picture_paths(folder: Path) -> list[str]:
+    """List the files to read, relative to the folder, in sorted order.
+
+    Raises:
+        ImportError: if Pillow is missing.
+        NotADirectoryError: if the path is no folder.
+        ValueError: if there is none.
+    """
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder; pass a folder of pictures")
     require_pillow()
     names, linked = _files(folder)
     wanted = [name for name in names if name.lower().endswith(SUFFIXES)]
@@ -118,6 +129,16 @@ def _picture_paths(folder: Path) -> list[str]:
             stacklevel=3,
         )
     return wanted
+
+
+def _only(names: list[str], wanted: Iterable[str | PathLike[str]], folder: Path) -> list[str]:
+    """Return the wanted names, in sorted order."""
+    chosen = {Path(name).as_posix() for name in wanted}
+    if missing := sorted(chosen - set(names)):
+        raise ValueError(f"{folder} lacks {len(missing)} of the pictures to read, such as {missing[0]}; mend the list")
+    if not chosen:
+        raise ValueError(f"the list of pictures to read from {folder} is empty; keep at least one")
+    return sorted(chosen)
 
 
 def _files(folder: Path) -> tuple[list[str], list[str]]:
