@@ -1,4 +1,4 @@
-"""Contrast: about every image's own mean, within [0, 1], opacity left alone."""
+"""Contrast: about every image's own mean, within [0, 1], opacity left alone. Flips: whole images, opacity too."""
 
 import re
 
@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from progan.augment import Contrast, adjust_contrast
+from progan.augment import Contrast, HorizontalFlip, adjust_contrast
+from progan.randomness import uniform
 
 FACTORS = torch.tensor([1.0, 1.3, 2.0], dtype=torch.float64)
 
@@ -58,3 +59,47 @@ def test_dtype_is_kept():
 def test_refusals(low, high):
     with pytest.raises(ValueError, match=f"^{re.escape(f'Contrast takes 0 < low <= high, got {low=}, {high=}')}$"):
         Contrast(low, high)
+
+
+# Flips
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_flip(channels, dtype):
+    x = images(channels).to(dtype)
+    shown = HorizontalFlip(0.5)(x, torch.tensor([0.49, 0.5, 0.0], dtype=dtype))
+    assert shown.dtype == dtype
+    for image, original, mirrored in zip(shown, x, (True, False, True), strict=True):
+        for ours, channel in zip(image, original, strict=True):  # the opacity goes with its colours
+            by_hand = [row[::-1] if mirrored else row for row in channel.tolist()]
+            assert ours.tolist() == by_hand
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_flip_never_and_always(dtype):
+    draws = torch.tensor([0.0, 0.5, 1 - 2**-24]).to(dtype)  # the last is the greatest draw, 1 as a half type
+    x = images(3).to(dtype)
+    assert torch.equal(HorizontalFlip(0)(x, draws), x)
+    assert torch.equal(HorizontalFlip(1)(x, draws), x.flip(-1))
+    assert torch.equal(HorizontalFlip(1)(HorizontalFlip(1)(x, draws), draws), x)
+
+
+def test_flips_are_keyed_and_of_each_image_about_half():
+    x = torch.tensor([0.0, 1.0]).expand(8, 3, 1, 2)
+    draws = [uniform((8,), 3, "augment", position) for position in range(0, 8 * 500, 8)]
+    shown = torch.stack([HorizontalFlip()(x, row) for row in draws])
+    again = torch.stack([HorizontalFlip()(x, uniform((8,), 3, "augment", 8 * step)) for step in range(500)])
+    assert torch.equal(shown, again)
+    share = shown[:, :, 0, 0, 0].mean(dim=0)
+    assert ((share - 0.5).abs() < 0.1).all(), share  # 4.5 standard deviations
+    assert len(set(shown[:, :, 0, 0, 0].unbind(1))) == 8
+    rare = torch.stack([HorizontalFlip(0.1)(x, row) for row in draws])[..., 0].mean()
+    assert_close(rare, torch.tensor(0.1), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.5, float("nan")])
+def test_flip_refusals(probability):
+    text = f"HorizontalFlip takes 0 <= probability <= 1, got {probability=}"
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        HorizontalFlip(probability)

@@ -11,7 +11,7 @@ from conftest import small_recipe
 
 from progan import Plan, Schedule, Stage, StepMetrics, Trainer, image_grid, to_uint8
 from progan.callbacks import Previews, Progress, Rate
-from progan.planning import duration
+from progan.progress import duration
 from progan.randomness import latents
 from progan.render import enlarge, read_png
 

@@ -2,13 +2,14 @@
 
 import json
 import re
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
-from progan.augment import Contrast
+from progan.augment import Contrast, HorizontalFlip
 from progan.losses import WganGp
 from progan.networks import Architecture
 from progan.presets import karras2018, mel_icon
@@ -48,10 +49,11 @@ UNUSUAL = Recipe(
         average_batch=4,
         average_warm_up=True,
         blend_real=True,
-        augment=Contrast(0.5, 1.5),
+        augment=(HorizontalFlip(0.25), Contrast(0.5, 1.5)),
         precision="bf16",
     ),
 )
+UNUSUAL_BACKWARDS = UNUSUAL.training.augment[::-1]
 RECIPES = {
     "mel_icon": mel_icon(),
     "contrast": mel_icon(64, contrast=True),
@@ -83,9 +85,20 @@ def test_the_unusual_recipe_is_unusual_throughout():
         (UNUSUAL.stages[0], Stage(0)),
         (UNUSUAL.training, Training()),
         (UNUSUAL.training.loss, WganGp()),
-        (UNUSUAL.training.augment, Contrast()),
+        (UNUSUAL.training.augment[0], HorizontalFlip()),
+        (UNUSUAL.training.augment[1], Contrast()),
     ):
         assert [field.name for field in fields(ours) if getattr(ours, field.name) == getattr(plain, field.name)] == []
+
+
+ONCE = "Training.augment takes each kind at most once"
+
+
+def refused(came):
+    return (
+        f"Training.augment refuses {came}: changes of hue give strange colours, as the Mel Icon article found, and the "
+        "generator learns to draw them; use Contrast(), x1 to x2, which did little harm there"
+    )
 
 
 def changed(*path, to):
@@ -115,7 +128,20 @@ def changed(*path, to):
             "WganGp has no hinge; was this written by a later version of progan?",
         ),
         (changed("training", "loss", "name", to="Hinge"), "loss 'Hinge' is unknown; known: WganGp"),
-        (changed("training", "augment", "name", to="Flip"), "augment 'Flip' is unknown; known: Contrast"),
+        (
+            changed("training", "augment", 0, "name", to="Flip"),
+            "augment 'Flip' is unknown; known: Contrast, HorizontalFlip",
+        ),
+        (changed("training", "augment", 1, to=2), "augment must be a JSON object, got 2"),
+        (changed("training", "augment", to="Contrast"), "augment must be a JSON object, got 'Contrast'"),
+        (
+            changed("training", "augment", 1, "speed", to=2),
+            "Contrast has no speed; was this written by a later version of progan?",
+        ),
+        (changed("training", "augment", to=[{"name": "Contrast"}] * 2), f"{ONCE}, got {(Contrast(), Contrast())}"),
+        (changed("training", "augment", to=[{"name": "Hue", "shift": 0.1}]), refused("'Hue'")),
+        (changed("training", "augment", to="hue"), refused("'hue'")),
+        (changed("training", "loss", "name", to=["WganGp"]), "loss ['WganGp'] is unknown; known: WganGp"),
         (changed("training", "loss", "name", to=None), "loss None is unknown; known: WganGp"),
         (changed("training", "loss", to="WganGp"), "the recipe lacks its loss"),
         (changed("architecture", to=None), "the recipe lacks its architecture"),
@@ -140,6 +166,16 @@ def test_json_that_leaves_out_defaults_takes_them():
     assert Recipe.from_json(data) == Recipe(Architecture((8,)), (Stage(0, hold_images=8),))
 
 
+def test_json_holds_augmentations_in_their_order():
+    written = [{"name": "HorizontalFlip", "probability": 0.25}, {"name": "Contrast", "low": 0.5, "high": 1.5}]
+    assert UNUSUAL.to_json()["training"]["augment"] == written
+    assert mel_icon().to_json()["training"]["augment"] == []
+    for came, expected in ((None, ()), (written[1], (Contrast(0.5, 1.5),)), (written[::-1], UNUSUAL_BACKWARDS)):
+        data = json.loads(json.dumps(UNUSUAL.to_json()))
+        data["training"]["augment"] = came
+        assert Recipe.from_json(data).training.augment == expected
+
+
 # Presets
 
 
@@ -157,7 +193,7 @@ def test_mel_icon_with_contrast_has_twice_the_images():
     plain, contrast = mel_icon(), mel_icon(contrast=True)
     assert contrast.schedule.total_images == 960_000
     assert rows(contrast) == [(level, 2 * fade, 2 * hold, *more) for level, fade, hold, *more in rows(plain)]
-    assert contrast.training == replace(plain.training, augment=Contrast(1.0, 2.0))
+    assert contrast.training == replace(plain.training, augment=(Contrast(1.0, 2.0),))
     assert contrast.architecture == plain.architecture
 
 
@@ -270,12 +306,67 @@ def test_presets_refuse_sizes_beyond_their_widths_and_say_what_to_do():
         (ValueError, {"average_decay": 1.0}, "Training.average_decay must be in [0, 1), got 1.0"),
         (TypeError, {"loss": "WganGp"}, "Training.loss must be one of WganGp, got 'WganGp'"),
         (TypeError, {"loss": None}, "Training.loss must be one of WganGp, got None"),
-        (TypeError, {"augment": 2.0}, "Training.augment must be one of Contrast, got 2.0"),
+        (TypeError, {"augment": 2.0}, "Training.augment takes Contrast and HorizontalFlip only, got 2.0"),
+        (
+            TypeError,
+            {"augment": (Contrast(), "HorizontalFlip")},
+            "Training.augment takes Contrast and HorizontalFlip only, got 'HorizontalFlip'",
+        ),
+        (
+            TypeError,
+            {"augment": Contrast},
+            "Training.augment takes Contrast and HorizontalFlip only, got <class 'progan.augment.Contrast'>",
+        ),
+        (
+            ValueError,
+            {"augment": [Contrast(), HorizontalFlip(), Contrast(1.0, 1.5)]},
+            f"{ONCE}, got {(Contrast(), HorizontalFlip(), Contrast(1.0, 1.5))}",
+        ),
     ],
 )
 def test_training_refusals(error, settings, text):
     with pytest.raises(error, match=f"^{re.escape(text)}$"):
         Training(**settings)
+
+
+@dataclass(frozen=True)
+class RandomHUE:
+    """Someone else's augmentation."""
+
+    shift: float = 0.1
+
+
+class ColorJitter(nn.Module):
+    """As torchvision's is named, which changes hue too."""
+
+
+def adjust_hue(images):
+    return images
+
+
+@pytest.mark.parametrize(
+    "hue", ["hue", "Random Hue", "color_jitter", RandomHUE(), RandomHUE, ColorJitter(), adjust_hue]
+)
+def test_hue_is_refused_by_name_and_with_the_reason(hue):
+    for augment in (hue, (hue,), [Contrast(), hue]):
+        with pytest.raises(ValueError, match=f"^{re.escape(refused(repr(hue)))}$"):
+            Training(augment=augment)
+
+
+def test_augment_is_a_tuple_whatever_came():
+    both = (Contrast(), HorizontalFlip())
+    for came, expected in (
+        (None, ()),
+        ([], ()),
+        (Contrast(), (Contrast(),)),
+        (HorizontalFlip(0.1), (HorizontalFlip(0.1),)),
+        (list(both), both),
+        (both[::-1], both[::-1]),
+    ):
+        assert Training(augment=came).augment == expected
+        assert Training(augment=came) == Training(augment=expected)
+    assert Training(augment=both) != Training(augment=both[::-1])
+    assert hash(Training(augment=list(both))) == hash(Training(augment=both))
 
 
 @pytest.mark.parametrize(

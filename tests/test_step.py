@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from progan import Contrast, Stage, Trainer, Training, WganGp, adjust_contrast, presets
+from progan import Contrast, HorizontalFlip, Stage, Trainer, Training, WganGp, adjust_contrast, presets
 from progan.randomness import normal, uniform
+from progan.step import Draws
 
 BATCH, SEED = 8, 5
 # Two steps at level 0, two of a fade, one held: growth, the end of the fade and a new learning rate are all crossed.
@@ -155,24 +156,54 @@ def test_the_comparison_sees_each_part(preset, broken):
     assert largest_difference(trainer_steps(preset), plain_loop(preset, BREAKS[broken](PLANS[preset]))) > 1e-6
 
 
-def test_augment_acts_on_real_images_in_0_1():
-    """A step with contrast is a step on images whose contrast was changed by hand."""
+def contrast_by_hand(real, draws):
+    return adjust_contrast((real + 1) / 2, 1 + draws) * 2 - 1
+
+
+def flip_by_hand(real, draws):
+    return torch.stack([image.flip(2) if draw < 0.5 else image for image, draw in zip(real, draws, strict=True)])
+
+
+BY_HAND = {
+    (): (),
+    (Contrast(1.0, 2.0),): (contrast_by_hand,),
+    (HorizontalFlip(),): (flip_by_hand,),
+    (Contrast(1.0, 2.0), HorizontalFlip()): (contrast_by_hand, flip_by_hand),
+    (HorizontalFlip(), Contrast(1.0, 2.0)): (flip_by_hand, contrast_by_hand),
+}
+
+
+@pytest.mark.parametrize("augment", BY_HAND, ids=str)
+def test_augment_acts_on_real_images_in_0_1_one_after_the_other(augment):
+    """A step with augmentations is a step on images that were changed by hand."""
     recipe, *_ = networks("karras2018")
-    trainers = []
-    for augment in (Contrast(1.0, 2.0), None):
+
+    def losses(augment, images):
         _, generator, discriminator = networks("karras2018")
         training = replace(recipe.training, augment=augment)
-        trainers.append(
-            Trainer(generator, discriminator, recipe.schedule, training, seed=SEED, device="cpu", progress=False)
-        )
-    real = real_images(recipe, 0)
-    factor = 1 + uniform((BATCH,), SEED, "augment", 0).double()
-    by_hand = adjust_contrast((real + 1) / 2, factor) * 2 - 1
-    losses = [trainer.step(images).losses for trainer, images in zip(trainers, (real, by_hand), strict=True)]
-    assert losses[0].keys() == losses[1].keys()
-    for name in losses[0]:
-        torch.testing.assert_close(losses[0][name], losses[1][name], atol=1e-12, rtol=1e-12)
-    assert not torch.allclose(by_hand, real)
+        trainer = Trainer(generator, discriminator, recipe.schedule, training, seed=SEED, device="cpu", progress=False)
+        return trainer.step(images).losses
+
+    real = by_hand = real_images(recipe, 0)
+    draws = uniform((len(augment), BATCH), SEED, "augment", 0).double()
+    for change, row in zip(BY_HAND[augment], draws, strict=True):
+        by_hand = change(by_hand, row)
+        assert not torch.allclose(by_hand, real)
+    ours, expected, again = losses(augment, real), losses((), by_hand), losses(augment, real)
+    assert ours.keys() == expected.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], expected[name], atol=1e-12, rtol=1e-12)
+        assert torch.equal(ours[name], again[name])
+
+
+def test_draws_have_a_row_for_each_augmentation():
+    none, one, two = (Draws.at(16, BATCH, (5,), SEED, number) for number in range(3))
+    assert [draws.augment.shape for draws in (none, one, two)] == [(0, BATCH), (1, BATCH), (2, BATCH)]
+    assert torch.equal(one.augment[0], uniform((BATCH,), SEED, "augment", 16))
+    assert torch.equal(two.augment[0], one.augment[0])  # so the first draws alike, with another after it or not
+    assert not torch.equal(two.augment[1], two.augment[0])
+    for draws in (one, two):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(draws[:3], none[:3], strict=True))
 
 
 def test_step_reports_every_part_and_its_own_growth():

@@ -1,7 +1,7 @@
 """Progressive growing of GANs (Karras et al. 2018) for PyTorch."""
 
 from progan import presets
-from progan.augment import Contrast, adjust_contrast
+from progan.augment import Contrast, HorizontalFlip, adjust_contrast
 from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, Run
 from progan.checkpoint import CheckpointError
@@ -47,6 +47,7 @@ __all__ = [
     "FadeIn",
     "GrownGenerator",
     "Growth",
+    "HorizontalFlip",
     "ImageFolder",
     "Interrupted",
     "Loss",

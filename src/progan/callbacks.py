@@ -16,7 +16,8 @@ from typing_extensions import override
 from progan.averaging import Average
 from progan.files import append_line, write_file
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
-from progan.planning import Plan, duration
+from progan.planning import Plan
+from progan.progress import duration, open_bar
 from progan.randomness import latents
 from progan.render import enlarge, image_grid, read_png, to_uint8, write_png
 from progan.sampling import GrownGenerator
@@ -212,7 +213,11 @@ class Progress(Callback):
     def on_start(self, run: Run) -> None:
         self._rate = Rate(run.schedule, run.plan_made)
         self._next_line = time.perf_counter() + self.line_every_s
-        self._bar = _bar(run.schedule.total_images, run.images_seen)
+        self._bar = open_bar(
+            run.schedule.total_images,
+            run.images_seen,
+            "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} images{postfix}",
+        )
 
     @override
     def on_step(self, run: Run, metrics: StepMetrics) -> None:
@@ -295,15 +300,3 @@ class Rate:
         return in_stage, in_stage + pace * sum(
             self.schedule.stages[index].images * (self.plan.image_s[index] or 0.0) for index in to_come
         )
-
-
-def _bar(total: int, initial: int) -> Any:
-    """Open a tqdm bar on a terminal; None elsewhere, or without tqdm."""
-    if not sys.stderr.isatty():
-        return None
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} images{postfix}"
-    return tqdm(total=total, initial=initial, bar_format=layout, dynamic_ncols=True)

@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,21 +19,10 @@ import torch
 from torch import Tensor
 
 from progan.files import sync_folder, write_file
+from progan.tensor_file import Entry, header_of, read_header
 
 MANIFEST, TENSORS, FOLDER = "manifest.json", "tensors.safetensors", "checkpoints"
 _FORMAT, _VERSION = "progan checkpoint", 1
-_HEADER_LIMIT = 100_000_000
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-_DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 class CheckpointError(Exception):
@@ -178,70 +165,29 @@ def read_tensors(folder: Path, prefix: str = "") -> dict[str, Tensor]:
     path = folder / TENSORS
     try:
         with path.open("rb") as file:
-            entries, start = _read_header(file, path)
+            entries, _ = read_header(file, path)
             return {
-                name.removeprefix(prefix): _read_tensor(file, start + begin, dtype, shape)
-                for name, (dtype, shape, begin) in entries.items()
+                name.removeprefix(prefix): _read_tensor(file, entry)
+                for name, entry in entries.items()
                 if name.startswith(prefix)
             }
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
     except (OSError, EOFError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
-def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, tuple[torch.dtype, tuple[int, ...], int]], int]:
-    """Return (dtype, shape, offset) by name, and where the bytes begin, all of it checked."""
-    size = os.fstat(file.fileno()).st_size
-    length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= min(size - 8, _HEADER_LIMIT):
-        raise CheckpointError(f"{path} is damaged: a header of {length} bytes in a file of {size}")
-    try:
-        header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        entries = {name: _entry(entry) for name, entry in header.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: its header cannot be read ({error!r})") from None
-    expected = 0
-    for name, (dtype, shape, begin, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
-        if begin != expected or end - begin != math.prod(shape) * dtype.itemsize:
-            raise CheckpointError(f"{path} is damaged: tensor {name!r} does not lie where it should")
-        expected = end
-    if expected != size - 8 - length:
-        raise CheckpointError(f"{path} is damaged: {size} bytes, its header tells of {8 + length + expected}")
-    return {name: entry[:3] for name, entry in entries.items()}, 8 + length
-
-
-def _entry(entry: Mapping[str, Any]) -> tuple[torch.dtype, tuple[int, ...], int, int]:
-    shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
-    if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
-        raise ValueError("sizes and offsets must be ints of at least 0")
-    return _DTYPES[entry["dtype"]], shape, begin, end
-
-
-def _read_tensor(file: BinaryIO, position: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    raw = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8, device="cpu")
-    file.seek(position)
+def _read_tensor(file: BinaryIO, entry: Entry) -> Tensor:
+    raw = torch.empty(math.prod(entry.shape) * entry.dtype.itemsize, dtype=torch.uint8, device="cpu")
+    file.seek(entry.begin)
     if file.readinto(raw.numpy()) != len(raw):  # type: ignore[attr-defined]
         raise EOFError("the file ends early")
-    return raw.view(dtype).reshape(shape)
+    return raw.view(entry.dtype).reshape(entry.shape)
 
 
 def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes]:
     """Yield the file: header length, header, then each tensor's bytes."""
-    if sys.byteorder != "little":
-        raise CheckpointError("checkpoints are little-endian, and this machine is not")
-    header, position = {}, 0
-    for name, tensor in tensors.items():
-        end = position + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": _DTYPE_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [position, end],
-        }
-        position = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little")
-    yield text
+    yield header_of({name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}, {})
     for tensor in tensors.values():
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         yield flat.view(torch.uint8).numpy().tobytes()

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from progan.averaging import Average
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.progress import duration
 from progan.randomness import uniform
 from progan.recipe import Training
 from progan.schedule import Growth, Schedule
@@ -38,23 +39,6 @@ class Plan:
     @override
     def __str__(self) -> str:
         return duration(self.total_s)
-
-
-def duration(seconds: float | None) -> str:
-    """Write a duration for people.
-
-    Example:
-        >>> duration(42), duration(3 * 60 + 5), duration(7 * 3600 + 120), duration(None)
-        ('42 s', '3 min 05 s', '7 h 02 min', '?')
-    """
-    if seconds is None:
-        return "?"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def make_plan(
@@ -114,7 +98,7 @@ def _time(step: TrainingStep, growth: Growth, timed_steps: int) -> float:
     times: list[float] = []
     while len(times) <= timed_steps and not (len(times) >= 2 and sum(times) > 4.0):
         begin = time.perf_counter()
-        draws = Draws.at(len(times), growth.batch_size, architecture.latent_shape, 0)
+        draws = Draws.at(len(times), growth.batch_size, architecture.latent_shape, 0, len(step.training.augment))
         step(real, draws.to(parameter.device, parameter.dtype), growth, len(times))
         if parameter.device.type == "cuda":
             torch.cuda.synchronize(parameter.device)

@@ -69,7 +69,7 @@ def mel_icon(resolution: int = 256, *, channels: Sequence[int] | None = None, co
         average_decay=0.995,
         average_batch=8,
         average_warm_up=True,
-        augment=Contrast(1.0, 2.0) if contrast else None,
+        augment=(Contrast(1.0, 2.0),) if contrast else (),
     )
     return Recipe(architecture, tuple(stages), training)
 

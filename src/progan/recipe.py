@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
-from progan.augment import Contrast
+from progan.augment import Augmentation, Contrast, HorizontalFlip
 from progan.layers import fitting_group_size
 from progan.losses import Loss, WganGp
 from progan.networks import Architecture, ProgressiveDiscriminator, ProgressiveGenerator
@@ -21,7 +21,23 @@ Precision = Literal["fp32", "tf32", "bf16"]
 
 # What a config.json may name; nothing is looked up by a name from a file anywhere else.
 LOSSES: dict[str, type[WganGp]] = {"WganGp": WganGp}
-AUGMENTATIONS: dict[str, type[Contrast]] = {"Contrast": Contrast}
+AUGMENTATIONS: dict[str, type[Augmentation]] = {"Contrast": Contrast, "HorizontalFlip": HorizontalFlip}
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    """Return a tuple of what came as a tuple, as a list, alone or as None."""
+    return tuple(value) if isinstance(value, tuple | list) else () if value is None else (value,)
+
+
+def _refuse_hue(augmentation: object) -> None:
+    """Raise where an augmentation's name, or that of its type, says that it changes hue."""
+    own = getattr(augmentation, "__name__", type(augmentation).__name__)  # of a function or a class, else of the type
+    name = str(augmentation if isinstance(augmentation, str) else own).lower().replace("_", "").replace(" ", "")
+    if any(word in name for word in ("hue", "colorjitter", "colourjitter")):
+        raise ValueError(
+            f"Training.augment refuses {augmentation!r}: changes of hue give strange colours, as the Mel Icon article "
+            "found, and the generator learns to draw them; use Contrast(), x1 to x2, which did little harm there"
+        )
 
 
 @dataclass(frozen=True)
@@ -38,12 +54,12 @@ class Training:
         average_batch: see `Average`.
         average_warm_up: see `Average`.
         blend_real: while a level fades in, real images are blended with their lower level with the same alpha.
-        augment: of the real images, or None.
+        augment: of the real images, in this order, each kind at most once; a lone one is taken as a tuple of one.
         precision: ``fp32``, ``tf32`` (CUDA only) or ``bf16`` (autocast).
 
     Raises:
-        ValueError: if a setting is unknown or out of its range.
-        TypeError: if loss or augment is not one of progan's.
+        ValueError: if a setting is unknown or out of its range, or an augmentation changes hue.
+        TypeError: if loss or an augmentation is not one of progan's.
     """
 
     loss: Loss = WganGp()  # noqa: RUF009 (frozen, so shared safely)
@@ -55,12 +71,13 @@ class Training:
     average_batch: int | None = None
     average_warm_up: bool = False
     blend_real: bool = False
-    augment: Contrast | None = None
+    augment: tuple[Augmentation, ...] = ()
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         """Check each setting once, here."""
         object.__setattr__(self, "adam_betas", tuple(self.adam_betas))
+        object.__setattr__(self, "augment", _several(self.augment))
         for name, allowed in (
             ("order", get_args(Order)),
             ("adam_reset", get_args(AdamReset)),
@@ -76,9 +93,14 @@ class Training:
             raise ValueError(f"Training.average_decay must be in [0, 1), got {self.average_decay!r}")
         if self.average_batch is not None and self.average_batch < 1:
             raise ValueError(f"Training.average_batch must be at least 1, or None, got {self.average_batch!r}")
-        for name, value, table in (("loss", self.loss, LOSSES), ("augment", self.augment, AUGMENTATIONS)):
-            if not (name == "augment" and value is None) and type(value) not in table.values():
-                raise TypeError(f"Training.{name} must be one of {', '.join(table)}, got {value!r}")
+        if type(self.loss) not in LOSSES.values():
+            raise TypeError(f"Training.loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
+        for augmentation in self.augment:
+            if type(augmentation) not in AUGMENTATIONS.values():
+                _refuse_hue(augmentation)
+                raise TypeError(f"Training.augment takes {' and '.join(AUGMENTATIONS)} only, got {augmentation!r}")
+        if len({type(augmentation) for augmentation in self.augment}) < len(self.augment):
+            raise ValueError(f"Training.augment takes each kind at most once, got {self.augment!r}")
 
     def resets(self, before: Growth, after: Growth) -> bool:
         """Tell whether Adam starts anew between two steps."""
@@ -127,14 +149,11 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict that `json.dump` takes."""
-        training = asdict(self.training)
-        for name in ("loss", "augment"):
-            value = getattr(self.training, name)
-            training[name] = None if value is None else {"name": type(value).__name__, **asdict(value)}
+        named = {"loss": _to_named(self.training.loss), "augment": [_to_named(one) for one in self.training.augment]}
         return {
             "architecture": asdict(self.architecture),
             "stages": [asdict(stage) for stage in self.stages],
-            "training": training,
+            "training": asdict(self.training) | named,
         }
 
     @classmethod
@@ -142,7 +161,7 @@ class Recipe:
         """Rebuild a recipe from what `to_json` returned.
 
         Raises:
-            ValueError: if a part is missing or unknown.
+            ValueError: if a part is missing, unknown or refused.
         """
         if unknown := sorted(set(data) - {"architecture", "stages", "training"}):
             raise ValueError(f"a recipe has no {', '.join(unknown)}; was this written by a later version of progan?")
@@ -151,12 +170,12 @@ class Recipe:
             raise ValueError("the recipe lacks its list of stages")
         stages = tuple(_build(Stage, stage) for stage in data["stages"])
         training = dict(_mapping(data, "training"))
-        for name, table in (("loss", LOSSES), ("augment", AUGMENTATIONS)):
-            if training.get(name) is not None:
-                settings = dict(_mapping(training, name))
-                if settings.get("name") not in table:
-                    raise ValueError(f"{name} {settings.get('name')!r} is unknown; known: {', '.join(table)}")
-                training[name] = _build(table[settings.pop("name")], settings)
+        if training.get("loss") is not None:
+            training["loss"] = _from_named("loss", _mapping(training, "loss"), LOSSES)
+        augment = _several(training.get("augment"))
+        for settings in augment:
+            _refuse_hue(settings.get("name") if isinstance(settings, Mapping) else settings)
+        training["augment"] = [_from_named("augment", settings, AUGMENTATIONS) for settings in augment]
         return cls(architecture, stages, _build(Training, training))
 
 
@@ -174,7 +193,22 @@ def check_fit(architecture: Architecture, schedule: Schedule) -> None:
             raise ValueError(f"stage {index}: {error}") from None
 
 
+def _to_named(part: Any) -> dict[str, Any]:
+    return {"name": type(part).__name__, **asdict(part)}
+
+
 Built = TypeVar("Built")
+
+
+def _from_named(role: str, data: Any, table: Mapping[str, type[Built]]) -> Built:
+    """Make what `_to_named` wrote, looked up in a table."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{role} must be a JSON object, got {data!r}")
+    settings = dict(data)
+    name = settings.pop("name", None)
+    if not isinstance(name, str) or name not in table:
+        raise ValueError(f"{role} {name!r} is unknown; known: {', '.join(table)}")
+    return _build(table[name], settings)
 
 
 def _build(kind: type[Built], data: Mapping[str, Any]) -> Built:

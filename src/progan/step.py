@@ -21,7 +21,14 @@ ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 class Draws(NamedTuple):
-    """Hold the random numbers of one step."""
+    """Hold the random numbers of one step.
+
+    Attributes:
+        z_critic: latents of the critic's update, (B, *latent_shape).
+        z_generator: latents of the generator's.
+        mix: for the penalty, (B,).
+        augment: a row for each of `Training.augment`, (number of augmentations, B).
+    """
 
     z_critic: Tensor
     z_generator: Tensor
@@ -29,14 +36,24 @@ class Draws(NamedTuple):
     augment: Tensor
 
     @classmethod
-    def at(cls, images_seen: int, batch_size: int, latent_shape: tuple[int, ...], seed: int) -> Draws:
-        """Make the numbers of the step that begins at ``images_seen``: float32, on the CPU."""
+    def at(
+        cls, images_seen: int, batch_size: int, latent_shape: tuple[int, ...], seed: int, augmentations: int
+    ) -> Draws:
+        """Make the numbers of the step that begins at ``images_seen``: float32, on the CPU.
+
+        Args:
+            images_seen: real images shown when it begins.
+            batch_size: B.
+            latent_shape: of one latent.
+            seed: of the run.
+            augmentations: their number.
+        """
         shape = (batch_size, *latent_shape)
         return cls(
             normal(shape, seed, "z_critic", images_seen),
             normal(shape, seed, "z_generator", images_seen),
             uniform((batch_size,), seed, "mix", images_seen),
-            uniform((batch_size,), seed, "augment", images_seen),
+            uniform((augmentations, batch_size), seed, "augment", images_seen),
         )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Draws:
@@ -167,9 +184,12 @@ class TrainingStep:
 
     def _as_shown(self, real: Tensor, draws: Draws, growth: Growth) -> Tensor:
         """Return real images as the critic sees them: augmented, and blended while a level fades in."""
-        if self.training.augment is not None:
+        if self.training.augment:
             low, high = self.generator.architecture.image_range
-            real = self.training.augment((real - low) / (high - low), draws.augment) * (high - low) + low
+            real = (real - low) / (high - low)
+            for augmentation, numbers in zip(self.training.augment, draws.augment, strict=True):
+                real = augmentation(real, numbers)
+            real = real * (high - low) + low
         if self.training.blend_real and growth.alpha is not None:
             real = blend_with_lower(real, growth.alpha)
         return real
