@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from progan import ImageFolder, Trainer, downsample, match_level, presets, upsample
-from progan.data.feed import Order, open_feed
+from progan.data.feed import Order, fits, open_feed
 
 
 def save(path, colour, size=(8, 8), mode="RGB", **options):
@@ -120,14 +120,14 @@ def test_a_picture_with_broken_exif_is_not_turned(exif, tmp_path):
 def test_whatever_decoding_raises_names_the_file_but_for_want_of_memory(tmp_path, monkeypatch):
     save(tmp_path / "a.png", (1, 2, 3))
     for error in (struct.error("ushort format"), AttributeError("no encode"), RuntimeError()):
-        monkeypatch.setattr(Image.Image, "convert", lambda *_, error=error: throw(error))
+        monkeypatch.setattr(Image.Image, "resize", lambda *_, error=error, **__: throw(error))
         with pytest.raises(ValueError, match=rf"1 of 1 files .*\n  a.png: {str(error) or 'RuntimeError'}$"):
             ImageFolder(tmp_path, 8)
-    for method in ("convert", "getexif"):
+    for method in ("resize", "getexif"):
         for error in (MemoryError(), KeyboardInterrupt()):
             with monkeypatch.context() as patch:
                 patch.undo()
-                patch.setattr(Image.Image, method, lambda *_, error=error: throw(error))
+                patch.setattr(Image.Image, method, lambda *_, error=error, **__: throw(error))
                 with pytest.raises(type(error)):
                     ImageFolder(tmp_path, 8)
 
@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    with pytest.raises(OSError, match=r"^the folder .*/locked cannot be read \(Permission denied\); make it readable"):
+    with pytest.raises(OSError, match=r"these folders cannot be read: locked \(Permission denied\); make them"):
         ImageFolder(tmp_path, 8)
 
 
@@ -239,7 +239,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 def test_batches_are_full_follow_the_schedule_and_start_anywhere():
     data = torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1).expand(10, 1, 4, 4)
-    feed = open_feed(data, image_channels=1, base_size=(4, 4), level=0, seed=2, workers=0)
+    feed = open_feed(data, image_channels=1, base_size=(4, 4), level=0, seed=2, workers=0, device=torch.device("cpu"))
     batch_at = {0: 4, 4: 4, 8: 6, 14: 6}.__getitem__
     batches = [batch[:, 0, 0, 0].tolist() for batch in feed.batches(0, 20, batch_at)]
     assert [len(batch) for batch in batches] == [4, 4, 6, 6]
@@ -248,7 +248,15 @@ def test_batches_are_full_follow_the_schedule_and_start_anywhere():
 
 
 def taken_in(data, image_channels=3, workers=0):
-    return open_feed(data, image_channels=image_channels, base_size=(4, 4), level=1, seed=0, workers=workers)
+    return open_feed(
+        data,
+        image_channels=image_channels,
+        base_size=(4, 4),
+        level=1,
+        seed=0,
+        workers=workers,
+        device=torch.device("cpu"),
+    )
 
 
 def test_a_folder_with_items_of_its_own_is_asked_for_them(tmp_path):
@@ -365,3 +373,24 @@ def test_match_level():
             match_level(bad, 2)
     with pytest.raises(TypeError, match="divide uint8 images by 255"):
         match_level(images.to(torch.uint8), 1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_set_that_fits_is_held_in_the_memory_of_the_device():
+    images = torch.randint(0, 256, (21, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    batches = []
+    for device in (torch.device("cpu"), torch.device("cuda")):
+        feed = open_feed(images, image_channels=3, base_size=(4, 4), level=1, seed=0, workers=0, device=device)
+        batches.append(list(feed.batches(0, 64, lambda _: 8)))
+    for here, there in zip(*batches, strict=True):
+        assert there.device.type == "cuda"
+        assert torch.equal(here, there.cpu())
+
+
+def test_what_does_not_fit_stays_where_it_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (4000, 8000))
+    cuda = torch.device("cuda")
+    assert fits(torch.zeros(1000, dtype=torch.uint8), cuda)
+    assert not fits(torch.zeros(1001, dtype=torch.uint8), cuda)
+    assert not fits(torch.zeros(1), torch.device("cpu"))

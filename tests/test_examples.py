@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import curate
 import dataset_pictures
 import draw_icons
 import generate
@@ -69,10 +70,46 @@ def test_train_on_a_folder_goes_to_a_run_of_its_name(capsys):
     options = ["--quick", *SMALL, "--batch-size", "4", "--precision", "bf16", "--contrast"]
     assert train.main(["--data", "my icons", *options]) == 0
     config = json.loads(Path("runs/my icons_quick/config.json").read_text())["recipe"]
-    assert config["training"]["augment"] == {"name": "Contrast", "low": 1.0, "high": 2.0}
+    assert config["training"]["augment"] == [{"name": "Contrast", "low": 1.0, "high": 2.0}]
     assert config["training"]["precision"] == "bf16"
     assert [stage["batch_size"] for stage in config["stages"]] == [4] * 4
     assert train.default_run_dir(train.argument_parser().parse_args(["--data", "my icons"])) == Path("runs/my icons")
+
+
+def test_a_folder_is_checked_chosen_from_and_trained_on(capsys):
+    folder = folder_of_icons(Path("raw"))
+    (folder / "copy.png").write_bytes((folder / "3.png").read_bytes())
+    (folder / "broken.png").write_bytes(b"")
+    options = ["--data", "raw", "--quick", *SMALL, "--batch-size", "4"]
+    with pytest.raises(SystemExit):
+        train.main(options)
+    printed = capsys.readouterr()
+    assert "files      11, of which 1 cannot be read" in printed.out
+    assert "alike      1 groups of exact duplicates (2 pictures);" in printed.out
+    assert "curate.py --data raw --out report" in printed.out
+    assert "broken.png: an empty file" in printed.err
+    choose = ["--data", "raw", "--out", "report"]
+    assert curate.main(choose) == 0
+    assert "Edit report/list.txt, then train with --data raw --only report/list.txt." in capsys.readouterr().out
+    listed = Path("report/list.txt").read_text()
+    assert "drop\tbroken.png\tcannot be read: an empty file" in listed
+    Path("report/list.txt").write_text(listed.replace("keep\t8.png", "drop\t8.png"))
+    with pytest.raises(SystemExit):
+        curate.main(choose)
+    assert "list.txt is there already, perhaps edited; pass --overwrite" in capsys.readouterr().err
+    assert train.main([*options, "--only", "report/list.txt"]) == 0
+    assert "samples against 8 icons" in capsys.readouterr().out
+    assert train.main([*options, "--only", "report/list.txt"]) == 0
+    assert "is finished" in capsys.readouterr().out
+
+
+def test_flips_against_the_verdict_are_warned_of(capsys):
+    folder_of_icons(Path("icons"), n=80, size=32)
+    with pytest.warns(UserWarning, match="HorizontalFlip is on, and left-right flips look unsafe: of 100 pictures"):
+        assert train.main(["--data", "icons", "--quick", *SMALL, "--flips"]) == 0
+    config = json.loads(Path("runs/icons_quick/config.json").read_text())["recipe"]
+    assert config["training"]["augment"] == [{"name": "HorizontalFlip", "probability": 0.5}]
+    assert "flips      left-right flips look unsafe" in capsys.readouterr().out
 
 
 def test_the_article_is_the_default():

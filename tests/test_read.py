@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
-from progan.data.read import FORMATS, SUFFIXES, Reading, contained, read_image
+from progan.data.decode import FORMATS, SUFFIXES
+from progan.data.read import Reading, contained, read_image
 
 BLUE = (0, 128, 255)
 

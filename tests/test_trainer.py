@@ -24,6 +24,7 @@ from progan import (
     CheckpointError,
     Contrast,
     DivergenceError,
+    HorizontalFlip,
     ImageFolder,
     Interrupted,
     ProgressiveDiscriminator,
@@ -72,7 +73,7 @@ def uninterrupted(tmp_path_factory):
     pixels = torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     for preset in (presets.mel_icon, presets.karras2018):
         run_dir = tmp_path_factory.mktemp(preset.__name__) / "run"
-        recipe = small_recipe(preset, augment=Contrast())
+        recipe = small_recipe(preset, augment=(Contrast(), HorizontalFlip()))
         make(recipe, run_dir).fit(pixels)
         runs[preset.__name__] = recipe, pixels, contents(run_dir)
     return runs

@@ -2,7 +2,7 @@
 
     python examples/mel_icon/train.py --quick          a small one, minutes on a laptop
     python examples/mel_icon/train.py                  the article's whole recipe on the embedded icons
-    python examples/mel_icon/train.py --data DIR       the same on the pictures of a folder
+    python examples/mel_icon/train.py --data DIR       the same on the pictures of a folder, which is checked first
 
 The same command again goes on with its run, or says that it is finished.
 """
@@ -19,7 +19,8 @@ import torch
 from draw_icons import draw_icons
 
 import progan
-from progan import ImageFolder, Recipe, Stage, Trainer, presets
+from progan import HorizontalFlip, ImageFolder, Recipe, Stage, Trainer, presets
+from progan.data import Curation, check
 
 # What --quick changes in the article's recipe. Real images: of each level, coarse first, the last one for all above;
 # and of the two holds at the top, at the full and at a fifth of the learning rate.
@@ -51,6 +52,7 @@ def argument_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of pictures (default: embedded icons)")
+    parser.add_argument("--only", type=Path, metavar="FILE", help="train on what a list of curate.py keeps")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run is kept (default: runs/...)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default: %(default)s)")
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
@@ -66,6 +68,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="the recipe made small, to see icons form in minutes")
     parser.add_argument("--contrast", action="store_true", help="the article's variant: random contrast, twice as long")
+    parser.add_argument("--flips", action="store_true", help="mirror every other real image, left to right, at random")
     parser.add_argument("--overwrite", action="store_true", help="start anew where a run is kept already")
     return parser
 
@@ -92,13 +95,13 @@ def train(options: argparse.Namespace) -> int:
     """Train as the options say, and tell how it went."""
     resolution = options.resolution if options.resolution is not None else 32 if options.quick else 256
     recipe = make_recipe(options, resolution)
+    run_dir = options.run_dir or default_run_dir(options)
     if options.data is None:
         images = draw_icons(size=resolution)
         data: torch.Tensor | ImageFolder = images
     else:
-        data = ImageFolder(options.data, resolution)
+        data = read_folder(options, resolution, new=options.overwrite or not run_dir.exists())
         images = data.images
-    run_dir = options.run_dir or default_run_dir(options)
     trainer = Trainer.from_recipe(
         recipe,
         seed=options.seed,
@@ -135,6 +138,19 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
+def read_folder(options: argparse.Namespace, resolution: int, *, new: bool) -> ImageFolder:
+    """Read the pictures; before a new run on a whole folder, tell what is wrong with them."""
+    if options.only is not None:
+        return ImageFolder(options.data, resolution, only=Curation.load(options.only, options.data).kept)
+    if new:
+        report = check(options.data, printed=False)
+        print(f"{options.data}:\n{report.summary()}")
+        if report.curation.dropped:
+            program = Path(__file__).with_name("curate.py")
+            print(f"To see which, and to choose: python {program} --data {options.data} --out report")
+    return ImageFolder(options.data, resolution)
+
+
 def make_recipe(options: argparse.Namespace, resolution: int) -> Recipe:
     """Return the article's recipe with what the options change."""
     channels = None
@@ -155,7 +171,11 @@ def make_recipe(options: argparse.Namespace, resolution: int) -> Recipe:
         )
     if options.batch_size is not None:
         stages = tuple(dataclasses.replace(stage, batch_size=options.batch_size) for stage in stages)
-    training = dataclasses.replace(recipe.training, precision=options.precision)
+    training = dataclasses.replace(
+        recipe.training,
+        augment=(*recipe.training.augment, *[HorizontalFlip()] * options.flips),
+        precision=options.precision,
+    )
     return dataclasses.replace(recipe, stages=stages, training=training)
 
 

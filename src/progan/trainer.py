@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from typing_extensions import Unpack
 
 from progan import checkpoint
+from progan.augment import HorizontalFlip
 from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, crosses
 from progan.checkpoint import CheckpointError
@@ -180,6 +181,7 @@ class Trainer:
         self._progress = progress
         self._overwrite = overwrite
         self._fingerprint: dict[str, Any] | None = None
+        self._flips_judged = False
         if self.run_dir is not None:
             if self.run_dir.exists() and not self.run_dir.is_dir():
                 raise NotADirectoryError(f"run_dir must be a folder, and {self.run_dir} is a file; pass another")
@@ -291,7 +293,8 @@ class Trainer:
                 f"after {self._images_seen} images, at level {growth.level}, step takes {expected}, got "
                 f"{tuple(real.shape)}; resize with progan.match_level"
             )
-        draws = Draws.at(self._images_seen, growth.batch_size, architecture.latent_shape, self.seed)
+        n_augment = len(self.training.augment)
+        draws = Draws.at(self._images_seen, growth.batch_size, architecture.latent_shape, self.seed, n_augment)
         real = real.to(self.device, self._dtype)
         with self._block_state():
             losses = self._step(real, draws.to(self.device, self._dtype), growth, self._images_seen)
@@ -359,8 +362,14 @@ class Trainer:
             level=max(stage.level for stage in self.schedule.stages),
             seed=self.seed,
             workers=self._workers,
+            device=self.device,
         )
         self._take_fingerprint(feed)
+        if not self._flips_judged and any(isinstance(kind, HorizontalFlip) for kind in self.training.augment):
+            self._flips_judged = True
+            verdict = feed.flip_verdict()
+            if verdict is not None and verdict.safe is False:
+                warnings.warn(f"HorizontalFlip is on, and {verdict}; leave it out of Training.augment", stacklevel=3)
         return feed
 
     def _train(self, feed: Feed, stop: int, interrupted: threading.Event) -> None:

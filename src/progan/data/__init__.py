@@ -1,9 +1,27 @@
-"""Images in: read a folder, take a data set in, match a level's size."""
+"""Images in: check a folder, choose from it, read or pack it; take a data set in, match a level's size."""
 
+from progan.data.check import Report, check
 from progan.data.curate import Curation, curate
 from progan.data.feed import Feed, open_feed
+from progan.data.flips import FlipVerdict, flip_verdict
 from progan.data.folder import ImageFolder
 from progan.data.levels import match_level
+from progan.data.pack import Pack, pack
 from progan.data.read import Reading, read_image
 
-__all__ = ["Curation", "Feed", "ImageFolder", "Reading", "curate", "match_level", "open_feed", "read_image"]
+__all__ = [
+    "Curation",
+    "Feed",
+    "FlipVerdict",
+    "ImageFolder",
+    "Pack",
+    "Reading",
+    "Report",
+    "check",
+    "curate",
+    "flip_verdict",
+    "match_level",
+    "open_feed",
+    "pack",
+    "read_image",
+]

@@ -15,14 +15,18 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from typing_extensions import override
 
-from progan.data.folder import ImageFolder
+from progan.data.flips import SIZE as THUMBNAIL
+from progan.data.flips import FlipVerdict, flip_verdict
+from progan.data.folder import Pictures
 from progan.randomness import item_state, permutation
 
 _CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+_JUDGED = 1000  # images that a verdict on flips is taken from
 
 
 class Order:
@@ -71,9 +75,20 @@ class Feed(ABC):
             (B, C, H, W), uint8 or floats in [0, 1].
         """
 
+    def flip_verdict(self) -> FlipVerdict | None:
+        """Tell whether left-right flips look safe; None where the images are not at hand."""
+        return None
+
 
 def open_feed(
-    data: Tensor | Dataset[Any], *, image_channels: int, base_size: tuple[int, int], level: int, seed: int, workers: int
+    data: Tensor | Dataset[Any],
+    *,
+    image_channels: int,
+    base_size: tuple[int, int],
+    level: int,
+    seed: int,
+    workers: int,
+    device: torch.device,
 ) -> Feed:
     """Take a data set in, checked once, here.
 
@@ -85,6 +100,7 @@ def open_feed(
         level: the highest that is trained; images may be larger by a power of two.
         seed: of the run.
         workers: processes that fetch items; 0 = this one.
+        device: that trains. A tensor or a folder that fits is held in its memory, and batches are cut there.
 
     Raises:
         TypeError: if it is no such data set, or of another dtype.
@@ -102,14 +118,14 @@ def open_feed(
             else "for a folder of pictures pass ImageFolder(path, size)"
         )
         raise TypeError(f"data must be a tensor or a map-style data set, got {type(data).__name__}; {mend}")
-    if isinstance(data, ImageFolder) and _is_plain(data):
-        feed: Feed = _TensorFeed(data.images, seed, data.fingerprint)
+    if isinstance(data, Pictures) and _is_plain(data):
+        feed: Feed = _TensorFeed(data.images, seed, device, data.fingerprint)
         first = data.images[:1]
     elif isinstance(data, Tensor):
         if data.ndim != 4:
             raise ValueError(f"images must be one tensor (N, C, H, W), got {tuple(data.shape)}")
         _check_order(tuple(data.shape), "N", "pass images.permute(0, 3, 1, 2)")
-        feed, first = _TensorFeed(data, seed), data
+        feed, first = _TensorFeed(data, seed, device), data
     elif hasattr(data, "__len__") and hasattr(data, "__getitem__"):
         feed = _DatasetFeed(data, seed, workers)
         _check_order(tuple(feed.first.shape), "", "return image.permute(2, 0, 1) from the data set")
@@ -120,10 +136,10 @@ def open_feed(
     return feed
 
 
-def _is_plain(folder: ImageFolder) -> bool:
-    """Tell whether a folder's items are its images: a subclass may make others of them."""
-    kind = type(folder)
-    return kind.__getitem__ is ImageFolder.__getitem__ and kind.__len__ is ImageFolder.__len__
+def _is_plain(pictures: Pictures) -> bool:
+    """Tell whether the items are the images: a subclass may make others of them."""
+    kind = type(pictures)
+    return kind.__getitem__ is Pictures.__getitem__ and kind.__len__ is Pictures.__len__
 
 
 def _check_order(shape: tuple[int, ...], before: str, mend: str) -> None:
@@ -167,10 +183,11 @@ def _check_values(images: Tensor) -> None:
 class _TensorFeed(Feed):
     """Cut batches from a tensor."""
 
-    def __init__(self, images: Tensor, seed: int, fingerprint: str | None = None) -> None:
+    def __init__(self, images: Tensor, seed: int, device: torch.device, fingerprint: str | None = None) -> None:
         if len(images) == 0:
             raise ValueError("the data set is empty; pass at least one image")
         self.images = images
+        self.device = device
         self.order = Order(len(images), seed)
         self.n_images = len(images)
         self.fingerprint = {
@@ -180,9 +197,28 @@ class _TensorFeed(Feed):
         }
 
     @override
+    def flip_verdict(self) -> FlipVerdict:
+        n = min(len(self.images), _JUDGED)
+        scale = 255 if self.images.is_floating_point() else 1
+        parts = [
+            F.adaptive_avg_pool2d(self.images[some].cpu().float() * scale, THUMBNAIL).round().to(torch.uint8)
+            for some in torch.split(torch.arange(n) * len(self.images) // n, 32)
+        ]
+        return flip_verdict(torch.cat(parts))
+
+    @override
     def batches(self, begin: int, end: int, batch_size_at: Callable[[int], int]) -> Iterator[Tensor]:
+        images = self.images.to(self.device) if fits(self.images, self.device) else self.images
         for positions in _positions(begin, end, batch_size_at):
-            yield self.images[[self.order[position] for position in positions]]
+            yield images[[self.order[position] for position in positions]]
+
+
+def fits(images: Tensor, device: torch.device) -> bool:
+    """Tell whether images take at most a quarter of what is free of a CUDA device's memory."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.numel() * images.element_size() <= free // 4
 
 
 class _DatasetFeed(Feed):

@@ -5,21 +5,45 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
 
-from progan.data.read import SUFFIXES, Reading, Squaring, read_image, require_pillow
+from progan.data.decode import SUFFIXES, Unreadable, decoded, decoding, read_each, require_pillow
+from progan.data.read import Reading, Squaring, squared
 
 _PASSED_OVER = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".svg", ".tga")
 
 
-class ImageFolder(Dataset[Tensor]):
+class Pictures(Dataset[Tensor]):
+    """Pictures of one size, held at once or mapped from a file: what `ImageFolder` and `Pack` share.
+
+    Attributes:
+        images: (N, C, H, W), uint8.
+        paths: of the files that they came from, relative to their folder.
+        fingerprint: of names and pixels.
+    """
+
+    images: Tensor
+    paths: list[str]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @override
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
+
+
+class ImageFolder(Pictures):
     """Read all pictures of a folder and its sub-folders, in sorted order of their relative paths.
 
     PNG, JPEG, GIF, WebP, BMP, ICO and TIFF, told by their contents; what happens to each kind is `read_image`'s. A
@@ -51,10 +75,6 @@ class ImageFolder(Dataset[Tensor]):
         NotADirectoryError: no such folder is no folder; pass a folder of pictures
     """
 
-    images: Tensor
-    paths: list[str]
-    fingerprint: str
-
     def __init__(
         self,
         path: str | PathLike[str],
@@ -67,68 +87,166 @@ class ImageFolder(Dataset[Tensor]):
     ) -> None:
         reading = Reading(size, channels, squaring, background)
         folder = Path(path)
-        self.paths = picture_paths(folder)
-        if only is not None:
-            self.paths = _only(self.paths, only, folder)
+        self.paths = picture_paths(folder, only)
         self.images = torch.empty(len(self.paths), channels, *reading.shape, dtype=torch.uint8)
-        failures = []
-        for index, name in enumerate(self.paths):
-            try:
-                self.images[index] = read_image(folder / name, reading)
-            except MemoryError:
-                raise
-            except Exception as error:  # Pillow's decoders raise many kinds on a file that is no sound picture
-                failures.append(f"{name}: {str(error) or type(error).__name__}")
-        if failures:
-            raise ValueError(
-                f"{len(failures)} of {len(self.paths)} files in {folder} cannot be read; mend or remove them:\n  "
-                + "\n  ".join(failures)
+        failures, hashes = {}, []
+        with decoding():
+            for index, image in enumerate(read_images(folder, self.paths, reading)):
+                if isinstance(image, Unreadable):
+                    failures[self.paths[index]] = image.reason
+                else:
+                    self.images[index] = image.pixels
+                    hashes.append(image.digest)
+        refuse_unreadable(folder, failures, len(self.paths))
+        self.fingerprint = fingerprint(self.paths, b"".join(hashes))
+
+
+class HashedImage(NamedTuple):
+    """Hold a picture as it is trained on."""
+
+    pixels: Tensor
+    """(channels, height, width), uint8."""
+    digest: bytes
+    """16 bytes, of the pixels."""
+
+
+def read_images(folder: Path, names: Sequence[str], reading: Reading) -> Iterator[HashedImage | Unreadable]:
+    """Read pictures of a folder, on all cores, in order; within `decoding`."""
+
+    def read(path: Path) -> HashedImage:
+        with decoded(path) as (picture, *_):
+            pixels = squared(picture, reading).contiguous()
+        return HashedImage(pixels, content_hash(pixels))
+
+    return read_each([folder / name for name in names], read)
+
+
+def refuse_unreadable(folder: Path, failures: dict[str, str], n: int) -> None:
+    """Raise ValueError where pictures could not be read, with each of them."""
+    if failures:
+        raise ValueError(
+            f"{len(failures)} of {n} files in {folder} cannot be read; mend or remove them, or read the others with "
+            "only=progan.data.curate(folder).kept:\n  "
+            + "\n  ".join(f"{shown(name)}: {reason}" for name, reason in failures.items())
+        )
+
+
+def content_hash(pixels: Tensor) -> bytes:
+    """Return a hash of one picture's values, 16 bytes: (C, H, W), uint8, contiguous."""
+    return hashlib.blake2b(pixels.numpy().data, digest_size=16).digest()
+
+
+def fingerprint(names: Sequence[str], hashes: bytes) -> str:
+    """Return one hash over the relative names and the contents' hashes."""
+    digest = hashlib.blake2b("\0".join(names).encode(errors="surrogateescape"), digest_size=16)
+    digest.update(hashes)
+    return digest.hexdigest()
+
+
+def shown(name: str | PathLike[str]) -> str:
+    """Return a file's name as a terminal can show it, whatever bytes it holds."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in Path(name).as_posix())
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Hold what lies in a folder and its sub-folders, by names relative to it, in sorted order.
+
+    Attributes:
+        pictures: files to read, by their names' endings; whatever is called like a picture and is none among them.
+        others: files of other kinds.
+        linked: links to folders, which are not followed.
+        closed: sub-folders that cannot be read, with the reason.
+    """
+
+    pictures: list[str]
+    others: list[str]
+    linked: list[str]
+    closed: dict[str, str]
+
+    @classmethod
+    def of(cls, folder: Path) -> Listing:
+        """List a folder.
+
+        Raises:
+            ImportError: if Pillow is missing.
+            NotADirectoryError: if the path is no folder.
+        """
+        if not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is no folder; pass a folder of pictures")
+        require_pillow()
+        pictures: list[Path] = []
+        others: list[Path] = []
+        linked: list[Path] = []
+        closed: dict[str, str] = {}
+
+        def note(error: OSError) -> None:
+            closed[Path(error.filename).relative_to(folder).as_posix()] = error.strerror or str(error)
+
+        for here, folders, files in os.walk(folder, onerror=note):
+            for name in folders:
+                path = Path(here, name)
+                if path.is_symlink():
+                    linked.append(path)
+                elif name.lower().endswith(SUFFIXES):
+                    pictures.append(path)
+            for name in files:
+                (pictures if name.lower().endswith(SUFFIXES) else others).append(Path(here, name))
+
+        def sorted_names(paths: list[Path]) -> list[str]:
+            return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+        return cls(sorted_names(pictures), sorted_names(others), sorted_names(linked), dict(sorted(closed.items())))
+
+    @property
+    def passed_over(self) -> list[str]:
+        """Pictures of formats that are not read."""
+        return [name for name in self.others if name.lower().endswith(_PASSED_OVER)]
+
+    def remarks(self) -> list[str]:
+        """Say what was left out that may belong to the data."""
+        remarks = []
+        if self.linked:
+            remarks.append(
+                f"{len(self.linked)} links to folders were not followed, such as {shown(self.linked[0])}; copy the "
+                "folders in if they belong to the data"
             )
-        digest = hashlib.blake2b("\n".join(self.paths).encode(errors="surrogateescape"), digest_size=16)
-        digest.update(self.images.numpy().data)
-        self.fingerprint = digest.hexdigest()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @override
-    def __getitem__(self, index: int) -> Tensor:
-        return self.images[index]
+        if self.passed_over:
+            remarks.append(
+                f"{len(self.passed_over)} files of formats that are not read were passed over, such as "
+                f"{shown(self.passed_over[0])}; convert them to PNG if they belong to the data"
+            )
+        return remarks
 
 
-def picture_paths(folder: Path) -> list[str]:
-    """List the files to read, relative to the folder, in sorted order.
+def picture_paths(folder: Path, only: Iterable[str | PathLike[str]] | None) -> list[str]:
+    """List the files to read, relative to the folder, in sorted order; warn of what is left out.
+
+    Args:
+        folder: of the pictures.
+        only: those wanted; None = all.
 
     Raises:
         ImportError: if Pillow is missing.
         NotADirectoryError: if the path is no folder.
-        ValueError: if there is none.
+        OSError: if a sub-folder cannot be read.
+        ValueError: if there is no picture, or not one of those wanted.
     """
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is no folder; pass a folder of pictures")
-    require_pillow()
-    names, linked = _files(folder)
-    wanted = [name for name in names if name.lower().endswith(SUFFIXES)]
-    passed_over = [name for name in names if name.lower().endswith(_PASSED_OVER)]
-    if linked:
-        warnings.warn(
-            f"{folder}: {len(linked)} links to folders were not followed, such as {linked[0]}; copy the folders in if "
-            "they belong to the data",
-            stacklevel=3,
-        )
-    if not wanted:
-        what = f"{len(names)} other files" if names else "nothing"
+    listing = Listing.of(folder)
+    if listing.closed:
+        closed = "; ".join(f"{shown(name)} ({reason})" for name, reason in listing.closed.items())
+        raise OSError(f"{folder}: these folders cannot be read: {closed}; make them readable, or move them elsewhere")
+    if not listing.pictures:
+        what = f"{len(listing.others)} other files" if listing.others else "nothing"
         raise ValueError(
             f"{folder} holds no picture that can be read (it holds {what}); pass a folder with PNG, JPEG, GIF, "
             "WebP, BMP, ICO or TIFF files"
         )
-    if passed_over:
-        warnings.warn(
-            f"{folder}: {len(passed_over)} files of formats that are not read were passed over, such as "
-            f"{passed_over[0]}; convert them to PNG if they belong to the data",
-            stacklevel=3,
-        )
-    return wanted
+    if only is not None:
+        return _only(listing.pictures, only, folder)
+    for remark in listing.remarks():
+        warnings.warn(f"{folder}: {remark}", stacklevel=3)
+    return listing.pictures
 
 
 def _only(names: list[str], wanted: Iterable[str | PathLike[str]], folder: Path) -> list[str]:
@@ -139,19 +257,3 @@ def _only(names: list[str], wanted: Iterable[str | PathLike[str]], folder: Path)
     if not chosen:
         raise ValueError(f"the list of pictures to read from {folder} is empty; keep at least one")
     return sorted(chosen)
-
-
-def _files(folder: Path) -> tuple[list[str], list[str]]:
-    """List all files and all links to folders, relative to the folder, in sorted order."""
-
-    def refuse(error: OSError) -> None:
-        raise OSError(
-            f"the folder {error.filename} cannot be read ({error.strerror}); make it readable, or move it elsewhere"
-        ) from error
-
-    files, linked = [], []
-    for here, folders, names in os.walk(folder, onerror=refuse):
-        files += [Path(here, name) for name in names]
-        linked += [path for path in (Path(here, name) for name in folders) if path.is_symlink()]
-    relative = (sorted(path.relative_to(folder).as_posix() for path in paths) for paths in (files, linked))
-    return next(relative), next(relative)

@@ -1,0 +1,42 @@
+"""Check a folder of pictures and choose those to train on, as the article's author did by hand.
+
+    python examples/mel_icon/curate.py --data DIR --out report
+
+Prints the report; draws the near-duplicates and the irregular pictures on sheets; writes list.txt, a line per picture:
+keep or drop, its name, the reason. Look at the sheets, edit the list, and train on what it keeps:
+
+    python examples/mel_icon/train.py --data DIR --only report/list.txt
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from progan.data import check
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the example; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of pictures")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the sheets and the list go")
+    parser.add_argument(
+        "--max-similar", type=int, default=4, metavar="N", help="near-duplicates to keep (default: %(default)s)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="write a list anew that may have been edited")
+    options = parser.parse_args(arguments)
+    path = options.out / "list.txt"
+    try:
+        if path.exists() and not options.overwrite:
+            raise FileExistsError(f"{path} is there already, perhaps edited; pass --overwrite or another --out")
+        report = check(options.data, options.max_similar, sheets=options.out)
+        report.curation.save(path)
+    except (ValueError, OSError, ImportError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    print(f"Edit {path}, then train with --data {options.data} --only {path}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

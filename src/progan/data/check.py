@@ -1,0 +1,291 @@
+"""What is wrong with a folder of pictures, and what is left of it for training: a report, and sheets to look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from progan.data.curate import Curation, check_limits, curation
+from progan.data.decode import Unreadable, decoding
+from progan.data.flips import FlipVerdict, flip_verdict
+from progan.data.folder import read_images, shown
+from progan.data.likeness import IRREGULAR, SIMILAR, irregularity, near_duplicates
+from progan.data.read import Reading
+from progan.data.survey import Facts, survey
+from progan.render import write_png
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_CELL, _ROWS, _COLUMNS = 96, 30, 11  # of a contact sheet; the first in pixels
+_LISTED = 20  # groups and outliers that the text names
+_KEPT, _DROPPED = (0, 140, 60), (200, 30, 30)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Hold what `check` found. Names are relative to the folder, in sorted order.
+
+    Attributes:
+        folder: that was checked.
+        facts: what each picture that can be read is: format, mode, width, height, transparent.
+        unreadable: the others, with the reason.
+        duplicates: groups of pictures with the same pixels.
+        near_duplicates: groups of pictures that differ in one part, linked from one to the next, the largest first.
+        scores: how irregular each picture is; copies are not scored.
+        flips: whether left-right flips look safe.
+        curation: what `curate` keeps and drops, and why.
+        remarks: on what was passed over.
+    """
+
+    folder: Path
+    facts: dict[Path, Facts]
+    unreadable: dict[Path, str]
+    duplicates: list[list[Path]]
+    near_duplicates: list[list[Path]]
+    scores: dict[Path, float]
+    flips: FlipVerdict
+    curation: Curation
+    remarks: list[str]
+
+    @property
+    def irregular(self) -> dict[Path, float]:
+        """The pictures that are dropped as irregular, with their scores, the oddest first."""
+        odd = [name for name, reason in self.curation.dropped.items() if reason.startswith("irregular")]
+        return {name: self.scores[name] for name in sorted(odd, key=lambda name: -self.scores[name])}
+
+    def summary(self) -> str:
+        """Return the report in a few lines: the counts."""
+        return _table(
+            [
+                (
+                    "files",
+                    f"{len(self.facts) + len(self.unreadable):,}, of which {len(self.unreadable):,} cannot be read",
+                ),
+                ("alike", f"{_grouped(self.duplicates, 'exact')}; {_grouped(self.near_duplicates, 'near')}"),
+                ("irregular", f"{len(self.irregular):,}"),
+                ("flips", str(self.flips)),
+                ("left", f"{len(self.curation.kept):,} for training, by progan.data.curate"),
+            ]
+        )
+
+    @override
+    def __str__(self) -> str:
+        facts = list(self.facts.values())
+        rows = [
+            ("files", f"{len(facts) + len(self.unreadable):,} that are called pictures"),
+            ("cannot be read", _lines(f"{shown(name)}: {reason}" for name, reason in self.unreadable.items())),
+        ]
+        if facts:
+            rows += [
+                ("formats", _counts(fact.format for fact in facts)),
+                ("modes", _counts(fact.mode for fact in facts)),
+                ("sizes", _sizes(facts)),
+                ("transparent", f"{sum(fact.transparent for fact in facts):,}"),
+                ("not square", _not_square(facts)),
+            ]
+        rows += [
+            ("exact duplicates", _groups(self.duplicates)),
+            ("near-duplicates", _groups(self.near_duplicates)),
+            ("irregular", _first([f"{shown(name)} ({score:.1f})" for name, score in self.irregular.items()])),
+            ("flips", str(self.flips)),
+            ("left", f"{len(self.curation.kept):,} for training, by progan.data.curate"),
+            *(("passed over", remark) for remark in self.remarks),
+        ]
+        return f"{shown(self.folder)}\n{_table(rows)}"
+
+    def save_sheets(self, folder: str | PathLike[str]) -> list[Path]:
+        """Draw contact sheets: the groups of near-duplicates, and the irregular pictures with those next to them.
+
+        A green frame means kept, a red one dropped.
+
+        Args:
+            folder: where near_duplicates_1.png, ..., irregular_1.png, ... go; made where it is missing.
+
+        Returns:
+            The files.
+        """
+        ranked = sorted(self.scores, key=lambda name: -self.scores[name])
+        outliers = ranked[: max(len(self.irregular) + _COLUMNS, 2 * _COLUMNS)] if self.irregular else []
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        written = []
+        for kind, groups in (("near_duplicates", self.near_duplicates), ("irregular", [outliers])):
+            all_rows = _rows(groups)
+            for number, at in enumerate(range(0, len(all_rows), _ROWS), 1):
+                path = Path(folder) / f"{kind}_{number}.png"
+                write_png(path, self._sheet(all_rows[at : at + _ROWS], scored=kind == "irregular"))
+                written.append(path)
+        return written
+
+    def _sheet(self, rows: Sequence[Sequence[Path | None]], *, scored: bool) -> Tensor:
+        from PIL import Image, ImageDraw
+
+        label = 12
+        sheet = Image.new("RGB", (_COLUMNS * (_CELL + 8), len(rows) * (_CELL + 8 + label)), "white")
+        draw = ImageDraw.Draw(sheet)
+        places = {name: (x, y) for y, row in enumerate(rows) for x, name in enumerate(row) if name is not None}
+        names = [name.as_posix() for name in places]
+        with decoding():
+            pictures = list(read_images(self.folder, names, Reading(_CELL, squaring="pad")))
+        kept = set(self.curation.kept)
+        for (name, (x, y)), picture in zip(places.items(), pictures, strict=True):
+            left, top = x * (_CELL + 8) + 4, y * (_CELL + 8 + label) + 4
+            frame = (left - 2, top - 2, left + _CELL + 1, top + _CELL + 1)
+            draw.rectangle(frame, outline=_KEPT if name in kept else _DROPPED, width=2)
+            if not isinstance(picture, Unreadable):  # it has gone since
+                sheet.paste(_as_picture(picture.pixels), (left, top))
+            text = f"{self.scores[name]:.1f} {name.stem}" if scored else name.stem
+            # Pillow's own font has the letters of ASCII.
+            draw.text((left, top + _CELL + 2), text.encode("ascii", "replace").decode()[:15], fill="black")
+        return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)
+
+
+def check(
+    folder: str | PathLike[str],
+    max_similar: int = 4,
+    *,
+    similar: float = SIMILAR,
+    irregular: float = IRREGULAR,
+    sheets: str | PathLike[str] | None = None,
+    printed: bool = True,
+) -> Report:
+    """Find all that is wrong with a folder of pictures, at once, and print it.
+
+    Args:
+        folder: with sub-folders.
+        max_similar: as for `curate`; so the two that follow.
+        similar: share of equal cells from which two pictures are near-duplicates, in (0, 1].
+        irregular: score from which a picture is irregular.
+        sheets: folder for contact sheets, see `Report.save_sheets`; None = none are drawn.
+        printed: whether to print the report, and how long it will take where it takes long.
+
+    Returns:
+        The report. Nothing in the folder is changed.
+
+    Raises:
+        ImportError: if Pillow is missing.
+        NotADirectoryError: if the folder is none.
+        ValueError: if a number is out of its range.
+    """
+    check_limits(max_similar, similar)
+    found = survey(folder, progress=printed)
+    alike = list(near_duplicates(found.descriptors, similar))
+    scores = irregularity(found.descriptors).tolist()
+    report = Report(
+        found.folder,
+        found.facts,
+        dict(sorted(found.unreadable.items())),
+        _copies(found.copies),
+        [[found.distinct[index] for index in group] for group in _linked(alike)],
+        dict(zip(found.distinct, scores, strict=True)),
+        flip_verdict(found.thumbnails),
+        curation(found, alike, scores, max_similar, irregular),
+        found.listing.remarks(),
+    )
+    if printed:
+        print(report)
+    if sheets is not None:
+        written = report.save_sheets(sheets)
+        if printed and written:
+            print("Look at " + ", ".join(map(str, written)) + ".")
+    return report
+
+
+def _copies(copies: dict[Path, Path]) -> list[list[Path]]:
+    """Return groups of pictures with the same pixels, from every copy's first."""
+    groups: dict[Path, list[Path]] = {}
+    for name, first in copies.items():
+        groups.setdefault(first, [first]).append(name)
+    return [groups[first] for first in sorted(groups)]
+
+
+def _rows(groups: Sequence[Sequence[Path]]) -> list[list[Path | None]]:
+    """Lay groups out in rows; small ones stand side by side, with a gap."""
+    rows: list[list[Path | None]] = []
+    for group in groups:
+        if rows and len(rows[-1]) + 1 + len(group) <= _COLUMNS:
+            rows[-1] += [None, *group]
+        else:
+            rows += [list(group[at : at + _COLUMNS]) for at in range(0, len(group), _COLUMNS)]
+    return rows
+
+
+def _linked(alike: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return the groups of more than one that links to earlier ones make, the largest first."""
+    labels = np.arange(len(alike))
+    for index, earlier in enumerate(alike):
+        if earlier:
+            merged = np.unique(labels[earlier])
+            labels[index] = merged[0]
+            if len(merged) > 1:
+                labels[np.isin(labels, merged)] = merged[0]
+    numbers, counts = np.unique(labels, return_counts=True)
+    groups: list[list[int]] = [np.flatnonzero(labels == number).tolist() for number in numbers[counts > 1]]
+    return sorted(groups, key=lambda group: -len(group))
+
+
+def _as_picture(image: Tensor) -> Image.Image:
+    from PIL import Image
+
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    """Lay out rows of a name and a text, which may have several lines."""
+    width = max(len(name) for name, _ in rows) + 4
+    return "\n".join(f"  {name:<{width - 2}}" + text.replace("\n", "\n" + " " * width) for name, text in rows)
+
+
+def _counts(words: Iterable[str]) -> str:
+    return ", ".join(f"{word} {count:,}" for word, count in Counter(words).most_common())
+
+
+def _lines(items: Iterable[str]) -> str:
+    every = list(items)
+    return "\n".join([f"{len(every):,}; mend or remove them:", *every]) if every else "0"
+
+
+def _first(items: Sequence[str], sep: str = ", ") -> str:
+    rest = f"{sep}and {len(items) - _LISTED:,} more" if len(items) > _LISTED else ""
+    return f"{len(items):,}" + (": " if items and sep != "\n" else sep * bool(items)) + sep.join(items[:_LISTED]) + rest
+
+
+def _grouped(groups: Sequence[Sequence[Path]], kind: str) -> str:
+    return f"{len(groups):,} groups of {kind} duplicates ({sum(map(len, groups)):,} pictures)"
+
+
+def _groups(groups: Sequence[Sequence[Path]]) -> str:
+    lines = [f"{len(group)}: " + ", ".join(map(shown, group[:6])) + ", ..." * (len(group) > 6) for group in groups]
+    return _first(lines, "\n") if lines else "0"
+
+
+def _sizes(facts: Sequence[Facts]) -> str:
+    sizes = Counter((fact.width, fact.height) for fact in facts)
+    common = ", ".join(f"{width}x{height} {count:,}" for (width, height), count in sizes.most_common(3))
+    if len(sizes) <= 3:
+        return common
+    shorter = sorted(min(fact.width, fact.height) for fact in facts)
+    return (
+        f"{len(sizes):,} of them, such as {common}; the shorter side is {shorter[0]} to {shorter[-1]} px, "
+        f"half are below {shorter[len(shorter) // 2]} px"
+    )
+
+
+def _not_square(facts: Sequence[Facts]) -> str:
+    oblong = [fact for fact in facts if fact.width != fact.height]
+    if not oblong:
+        return "0"
+    extreme = max(oblong, key=lambda fact: max(fact.width, fact.height) / min(fact.width, fact.height))
+    return (
+        f"{len(oblong):,}, at most {extreme.width}x{extreme.height}; their centre is cut out, "
+        "unless squaring= says otherwise"
+    )

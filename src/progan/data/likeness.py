@@ -1,0 +1,178 @@
+"""What tells pictures apart: which are nearly the same, and which are unlike all others.
+
+Own descriptors, of a few hundred numbers per picture: share of equal cells, and where edges and background lie.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SIZE = 128  # pixels at which pictures are compared
+SIMILAR = 0.75
+IRREGULAR = 4.5
+_FEWEST = 40  # pictures without which nobody can say what is usual
+_EQUAL = 0.03  # of the range of values, in every channel
+_BLOCK = 512
+
+
+class Descriptors(NamedTuple):
+    """Hold what is compared of N pictures."""
+
+    colours: Tensor
+    """(N, C, 256), in [0, 1]: the mean colours of 16x16 cells."""
+    drawn: Tensor
+    """(N, 256), bool: which cells are not plain background."""
+    edges: Tensor
+    """(N, 2, 8, 8): mean edge strength in 8x8 cells, across and down."""
+    background: Tensor
+    """(N, 8, 8), in [0, 1]: the share of a cell that is not background."""
+
+
+def describe(images: Tensor) -> Descriptors:
+    """Describe pictures.
+
+    Args:
+        images: (N, C, H, W), uint8, of one size, a multiple of 16.
+    """
+    x = images.float() / 255
+    backdrop = _backdrop(x)
+    across = F.pad((x[..., :, 1:] - x[..., :, :-1]).abs().amax(dim=1, keepdim=True), (0, 1))
+    down = F.pad((x[..., 1:, :] - x[..., :-1, :]).abs().amax(dim=1, keepdim=True), (0, 0, 0, 1))
+    not_background = ((x - backdrop).abs().amax(dim=1) > 0.08).float()
+    cell = x.shape[2] // 8, x.shape[3] // 8
+    half = x.shape[2] // 16, x.shape[3] // 16
+    mean = F.avg_pool2d(x, half)
+    variance = (F.avg_pool2d(x.square(), half) - mean.square()).mean(dim=1)
+    drawn = ((mean - backdrop).abs().amax(dim=1) > 0.04) | (variance > 1e-3)
+    return Descriptors(
+        mean.flatten(2),
+        drawn.flatten(1),
+        F.avg_pool2d(torch.cat([across, down], dim=1), cell),
+        F.avg_pool2d(not_background[:, None], cell)[:, 0],
+    )
+
+
+def joined(parts: list[Descriptors]) -> Descriptors:
+    """Return the descriptors of all pictures, from those of some at a time."""
+    return Descriptors(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def similarity(one: Descriptors, others: Descriptors) -> Tensor:
+    """Return the share of equal cells of one picture with others.
+
+    Pictures are cut into 16x16 cells; those that are plain background in both do not count, and two cells are equal
+    where their mean colours differ by less than 3 % in every channel. So pictures that differ in one part only are
+    near 1, and others of one style far below, which a distance over all pixels does not tell apart.
+
+    Args:
+        one: of one picture.
+        others: of N.
+
+    Returns:
+        (N,), in [0, 1].
+    """
+    equal = (others.colours - one.colours).abs().amax(dim=1) < _EQUAL
+    counted = others.drawn | one.drawn
+    # Two pictures that are nothing but background are alike where their colours are.
+    share = (equal & counted).sum(dim=1) / counted.sum(dim=1).clamp_min(1)
+    return torch.where(counted.any(dim=1), share, equal.float().mean(dim=1))
+
+
+def near_duplicates(pictures: Descriptors, similar: float = SIMILAR) -> Iterator[list[int]]:
+    """Yield, for each picture in turn, those before it whose `similarity` is at least ``similar``.
+
+    Not every pair is compared cell by cell. Where two cells are equal, the cosine of their difference, at so many turns
+    over the range of values, is near 1; so the sum of the cosines, one matrix product for a block of pictures, has a
+    lower bound that no pair to be found falls below.
+    """
+    turns = 2.0
+    # Of the counted cells so many are equal; of the others nothing is known, and a cosine is at least -1.
+    bound = similar * math.cos(math.tau * turns * _EQUAL) - (1 - similar)
+    for begin in range(0, len(pictures.drawn), _BLOCK):
+        block = _rows(pictures, slice(begin, begin + _BLOCK))
+        n = len(block.drawn)
+        waves = _waves(block.colours, turns)
+        mask = block.drawn[:, None].repeat(1, waves.shape[1], 1)
+        left = torch.cat([waves * mask, waves * ~mask], dim=1).flatten(1)
+        candidates = []
+        for start in range(0, begin + 1, _BLOCK):
+            earlier = _rows(pictures, slice(start, start + _BLOCK))
+            waves = _waves(earlier.colours, turns)
+            right = torch.cat([waves, waves * earlier.drawn[:, None]], dim=1).flatten(1)
+            drawn, earlier_drawn = block.drawn.float(), earlier.drawn.float()
+            counted = drawn.sum(dim=1)[:, None] + earlier_drawn.sum(dim=1) - drawn @ earlier_drawn.T
+            candidates.append(left @ right.T >= counted * bound - 1e-2)
+        possible = torch.cat(candidates, dim=1)
+        for row in range(n):
+            before = possible[row, : begin + row].nonzero()[:, 0]
+            alike = similarity(_rows(pictures, slice(begin + row, begin + row + 1)), _rows(pictures, before)) >= similar
+            yield before[alike].tolist()
+
+
+def irregularity(pictures: Descriptors) -> Tensor:
+    """Score how unlike the others each picture of a set is, by where its edges and its background lie.
+
+    The mean of two robust scores, each in units of the distance from the set's median to its upper quartile: the
+    distance of its edges from the median picture's; and how improbable edges and background are under a Gaussian of
+    few dimensions, fitted to the 85 % that it explains best. Odd pictures may resemble each other: they are few.
+
+    Returns:
+        (N,): about 0 for the usual ones; all 0 for fewer than 40 pictures.
+    """
+    edges, background = pictures.edges, pictures.background
+    n = len(edges)
+    if n < _FEWEST:
+        return torch.zeros(n)
+    roots = edges.flatten(1).sqrt()
+    distances = (roots - roots.median(dim=0).values).abs().mean(dim=1)
+    whole = torch.cat([_scaled(edges.sum(dim=1).flatten(1)), _scaled(background.flatten(1))], dim=1)
+    return (_robust(distances) + _robust(_improbability(whole, min(16, n // 20)))) / 2
+
+
+def _rows(pictures: Descriptors, which: slice | Tensor) -> Descriptors:
+    return Descriptors(*(tensor[which] for tensor in pictures))
+
+
+def _waves(colours: Tensor, turns: float) -> Tensor:
+    """Return numbers whose products add up to the cosines' mean over the channels: (N, C, 256) -> (N, 2 C, 256)."""
+    angle = colours * (math.tau * turns)
+    return torch.cat([angle.cos(), angle.sin()], dim=1) / math.sqrt(colours.shape[1])
+
+
+def _backdrop(x: Tensor) -> Tensor:
+    """Return the colour of each picture's background: the median along its top, left and right edge."""
+    border = torch.cat([x[:, :, 0], x[:, :, :, 0], x[:, :, :, -1]], dim=2)
+    return border.median(dim=2).values[:, :, None, None]
+
+
+def _scaled(values: Tensor) -> Tensor:
+    return values / values.std().clamp_min(1e-6)
+
+
+def _improbability(values: Tensor, dimensions: int, rounds: int = 5) -> Tensor:
+    """Return each row's Mahalanobis distance under a probabilistic PCA of the 85 % of rows that it explains best."""
+    used = torch.ones(len(values), dtype=torch.bool)
+    distances = values.new_zeros(len(values))
+    for _ in range(rounds):
+        centred = values - values[used].mean(dim=0)
+        _, singular, axes = torch.linalg.svd(centred[used], full_matrices=False)
+        variances = (singular.square() / used.sum()).clamp_min(1e-9)
+        noise = (variances[dimensions:].sum() / (values.shape[1] - dimensions)).clamp_min(1e-9)
+        along = (centred @ axes[:dimensions].T).square()
+        rest = centred.square().sum(dim=1) - along.sum(dim=1)
+        distances = ((along / variances[:dimensions]).sum(dim=1) + rest / noise).sqrt()
+        used = distances <= torch.quantile(distances, 0.85)
+    return distances
+
+
+def _robust(scores: Tensor) -> Tensor:
+    """Return scores in units of the distance from their median to their upper quartile."""
+    middle, upper = torch.quantile(scores, torch.tensor([0.5, 0.75]))
+    robust: Tensor = (scores - middle) / (upper - middle).clamp_min(1e-6)
+    return robust

@@ -1,0 +1,137 @@
+"""One reading of a folder for all that is to be known of it: what files there are, which are alike, which broken."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from progan.data.decode import Unreadable, bands, decoded, decoding, read_each
+from progan.data.flips import SIZE as THUMBNAIL
+from progan.data.folder import Listing
+from progan.data.likeness import SIZE, Descriptors, describe, joined
+from progan.data.read import Reading, squared
+from progan.progress import counted
+
+_READING = Reading(SIZE)
+_AT_ONCE = 64
+
+
+class Facts(NamedTuple):
+    """Hold what a file is."""
+
+    format: str
+    mode: str
+    """As stored, by Pillow's names."""
+    width: int
+    """As shown, in pixels."""
+    height: int
+    transparent: bool
+    """Whether anything shows through."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Hold what one reading of a folder tells. Names are relative to it, in sorted order.
+
+    Attributes:
+        folder: that was read.
+        listing: of its files.
+        facts: of every picture that can be read.
+        unreadable: the others, with the reason.
+        copies: pictures with the same pixels as one before them, and that one.
+        distinct: the pictures that are no such copies.
+        descriptors: of those, to compare them by.
+        thumbnails: of those, (N, 3, 32, 32), uint8.
+    """
+
+    folder: Path
+    listing: Listing
+    facts: dict[Path, Facts]
+    unreadable: dict[Path, str]
+    copies: dict[Path, Path]
+    distinct: list[Path]
+    descriptors: Descriptors
+    thumbnails: Tensor
+
+
+class _Look(NamedTuple):
+    facts: Facts
+    digest: bytes
+    pixels: Tensor
+
+
+def survey(folder: str | PathLike[str], *, progress: bool = False) -> Survey:
+    """Read every picture of a folder once; what is kept of each are some kilobytes.
+
+    Args:
+        folder: with sub-folders.
+        progress: show how long it will take.
+
+    Raises:
+        ImportError: if Pillow is missing.
+        NotADirectoryError: if the path is no folder.
+    """
+    folder = Path(folder)
+    listing = Listing.of(folder)
+    names = [Path(name) for name in listing.pictures]
+    facts: dict[Path, Facts] = {}
+    unreadable = {Path(name): f"a folder that cannot be read ({reason})" for name, reason in listing.closed.items()}
+    copies: dict[Path, Path] = {}
+    firsts: dict[bytes, Path] = {}
+    waiting: list[Tensor] = []
+    # Of no pictures, so that there is always one to join.
+    described = [_described(torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8))]
+    with decoding():
+        looks: Iterable[_Look | Unreadable] = read_each([folder / name for name in names], _look)
+        if progress:
+            looks = counted(looks, len(names), "reading pictures")
+        for name, look in zip(names, looks, strict=True):
+            if isinstance(look, Unreadable):
+                unreadable[name] = look.reason
+                continue
+            facts[name] = look.facts
+            first = firsts.setdefault(look.digest, name)
+            if first != name:
+                copies[name] = first
+                continue
+            waiting.append(look.pixels)
+            if len(waiting) == _AT_ONCE:
+                described.append(_described(torch.stack(waiting)))
+                waiting = []
+    if waiting:
+        described.append(_described(torch.stack(waiting)))
+    return Survey(
+        folder,
+        listing,
+        facts,
+        unreadable,
+        copies,
+        list(firsts.values()),
+        joined([descriptors for descriptors, _ in described]),
+        torch.cat([thumbnails for _, thumbnails in described]),
+    )
+
+
+def _look(path: Path) -> _Look:
+    with decoded(path) as (picture, kind, mode):
+        # A picture that is nowhere transparent is the same with and without alpha, a grey one in grey and in RGB.
+        transparent = picture.mode == "RGBA" and picture.getextrema()[3] != (255, 255)  # type: ignore[misc]
+        digest = hashlib.blake2b(repr((picture.size, transparent)).encode(), digest_size=16)
+        for band in bands(picture):
+            values = band[..., None].repeat(3, axis=2) if band.ndim == 2 else band if transparent else band[..., :3]
+            digest.update(values.tobytes())
+        facts = Facts(kind, mode, picture.width, picture.height, transparent)
+        return _Look(facts, digest.digest(), squared(picture, _READING))
+
+
+def _described(images: Tensor) -> tuple[Descriptors, Tensor]:
+    small = F.avg_pool2d(images.float(), SIZE // THUMBNAIL).round().to(torch.uint8)
+    return describe(images), small

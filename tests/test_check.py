@@ -1,0 +1,169 @@
+"""The report on a folder: all that is wrong with it, at once, and sheets to look at."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import draw_icons
+import numpy as np
+import pytest
+from conftest import SHARED
+from PIL import Image
+from test_curate import near_duplicate, odd_picture
+
+from progan.data import check, curate
+from progan.data.check import _rows
+from progan.data.read import Reading, read_image
+from progan.data.survey import survey
+from progan.render import read_png
+
+
+@pytest.fixture(scope="module")
+def messy(tmp_path_factory) -> Path:
+    """60 icons, one group of 6 near-duplicates, 3 odd pictures, copies, other kinds, and some that are broken."""
+    folder = tmp_path_factory.mktemp("messy")
+    (folder / "sub").mkdir()
+    for index in range(60):
+        draw_icons.draw_icon(index, size=64).save(folder / f"icon_{index:02d}.png")
+    for variant in range(6):
+        near_duplicate(75, variant).save(folder / f"near_{variant}.png")
+    for k in range(3):
+        odd_picture(k).save(folder / f"odd_{k}.png")
+    icon = draw_icons.draw_icon(3, size=64)
+    icon.save(folder / "sub/copy.bmp")
+    icon.convert("RGBA").save(folder / "sub/copy.webp", lossless=True)
+    draw_icons.draw_icon(61, size=64).crop((0, 0, 64, 60)).save(folder / "wide.png")
+    glass = draw_icons.draw_icon(62, size=64).convert("RGBA")
+    glass.putalpha(Image.linear_gradient("L").resize((64, 64)))
+    glass.save(folder / "glass.png")
+    (folder / "broken.png").write_bytes((folder / "icon_00.png").read_bytes()[:300])
+    (folder / "text.jpg").write_text("no picture")
+    (folder / "camera.heic").write_bytes(b"")
+    return folder
+
+
+def test_all_that_is_wrong_is_in_the_report(messy, capsys):
+    before = {path: path.stat().st_mtime_ns for path in messy.rglob("*")}
+    report = check(messy)
+    text = capsys.readouterr().out
+    assert text == f"{report}\n"
+    assert set(report.unreadable) == {Path("broken.png"), Path("text.jpg")}
+    assert report.duplicates == [[Path("icon_03.png"), Path("sub/copy.bmp"), Path("sub/copy.webp")]]
+    near = {Path(f"near_{variant}.png") for variant in range(6)}
+    (group,) = [group for group in report.near_duplicates if near & set(group)]
+    assert near <= set(group)
+    assert set(report.irregular) == {Path(f"odd_{k}.png") for k in range(3)}
+    assert report.facts[Path("glass.png")] == ("PNG", "RGBA", 64, 64, True)
+    assert report.facts[Path("wide.png")][2:] == (64, 60, False)
+    assert report.facts[Path("sub/copy.webp")] == ("WEBP", "RGB", 64, 64, False)
+    for piece in (
+        "files             75 that are called pictures",
+        "cannot be read    2; mend or remove them:\n",
+        "text.jpg: a file of 10 bytes that is none of PNG,",
+        "formats           PNG 71, BMP 1, WEBP 1",
+        "modes             RGB 72, RGBA 1",
+        "sizes             64x64 63, 128x128 9, 64x60 1",
+        "transparent       1\n",
+        "not square        1, at most 64x60;",
+        "exact duplicates  1\n                    3: icon_03.png, sub/copy.bmp, sub/copy.webp",
+        "irregular         3: ",
+        f"left              {len(report.curation.kept)} for training",
+        "passed over       1 files of formats that are not read were passed over, such as camera.heic",
+    ):
+        assert piece in text, piece
+    assert {path: path.stat().st_mtime_ns for path in messy.rglob("*")} == before
+
+
+def test_what_is_left_is_what_curate_keeps(messy):
+    report = check(messy, printed=False)
+    assert report.curation == curate(messy)
+    dropped = report.curation.dropped
+    assert dropped[Path("sub/copy.bmp")] == "the same pixels as icon_03.png"
+    assert len(report.curation.kept) + len(dropped) == len(report.facts) + len(report.unreadable)
+    assert check(messy, 1, irregular=1e9, printed=False).curation == curate(messy, 1, irregular=1e9)
+    assert len(report.summary().splitlines()) == 5
+    assert "75, of which 2 cannot be read" in report.summary()
+
+
+def test_contact_sheets(messy, tmp_path, capsys):
+    report = check(messy, sheets=tmp_path / "sheets")
+    names = sorted(path.name for path in (tmp_path / "sheets").iterdir())
+    assert names == ["irregular_1.png", "near_duplicates_1.png"]
+    assert "irregular_1.png" in capsys.readouterr().out.splitlines()[-1]
+    sheet = read_png(tmp_path / "sheets/near_duplicates_1.png").permute(1, 2, 0).numpy()
+    largest = report.near_duplicates[0]
+    kept = set(report.curation.kept)
+    for place, name in enumerate(largest):
+        left = place * 104 + 4
+        frame, picture = sheet[2, left + 40], sheet[4:100, left : left + 96]
+        assert frame.tolist() == ([0, 140, 60] if name in kept else [200, 30, 30])
+        expected = read_image(messy / name, Reading(96, squaring="pad")).permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(picture, expected)
+    assert {name in kept for name in largest} == {True, False}
+
+
+def test_groups_on_a_sheet_stand_side_by_side_where_they_fit():
+    groups = [[Path(f"{size}_{k}") for k in range(size)] for size in (13, 4, 4, 2)]
+    assert [[name and name.name[0] for name in row] for row in _rows(groups)] == [
+        ["1"] * 11,
+        ["1", "1", None, "4", "4", "4", "4"],
+        ["4", "4", "4", "4", None, "2", "2"],
+    ]
+
+
+def test_a_folder_of_nothing_and_of_one(tmp_path):
+    report = check(tmp_path, printed=False)
+    assert report.curation.kept == []
+    assert "files             0 that are called pictures" in str(report)
+    Image.new("L", (7, 9), 3).save(tmp_path / "one.png")
+    report = check(tmp_path, sheets=tmp_path / "sheets", printed=False)
+    assert report.curation.kept == [Path("one.png")]
+    assert list((tmp_path / "sheets").iterdir()) == []
+    with pytest.raises(NotADirectoryError, match="is no folder; pass a folder of pictures"):
+        check(tmp_path / "one.png")
+    with pytest.raises(ValueError, match="max_similar must be"):
+        check(tmp_path, 0)
+
+
+def test_names_of_any_bytes_are_shown(tmp_path, capsys):
+    name = b"a\xff\n\x1b[31m.png".decode(errors="surrogateescape")
+    try:
+        (tmp_path / name).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    check(tmp_path)
+    printed = capsys.readouterr().out
+    assert r"a\udcff\n\x1b[31m.png: an empty file" in printed
+
+
+def test_the_same_pixels_in_other_files_are_exact_duplicates(tmp_path):
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (8, 6, 3), np.uint8))
+    picture.save(tmp_path / "a.png")
+    picture.save(tmp_path / "b.bmp")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "c.png", exif=exif)
+    picture.resize((12, 16), Image.Resampling.NEAREST).save(tmp_path / "larger.png")
+    other = picture.copy()
+    other.putpixel((5, 7), (0, 0, 0))
+    other.save(tmp_path / "other.png")
+    assert survey(tmp_path).copies == {Path("b.bmp"): Path("a.png"), Path("c.png"): Path("a.png")}
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the portraits are not here (../shared)")
+def test_flips_of_the_messy_portraits_are_unsafe():
+    assert check(SHARED / "data/portraits_raw", printed=False).flips.safe is False
+
+
+def test_the_report_of_a_large_set_names_some_and_counts_all(tmp_path):
+    rng = random.Random(0)
+    for index in range(50):
+        shade = tuple(rng.randrange(256) for _ in range(3))
+        for copy in range(2):
+            Image.new("RGB", (index + 1, 9), shade).save(tmp_path / f"{index:02d}_{copy}.png")
+    text = str(check(tmp_path, printed=False))
+    assert "exact duplicates  50\n" in text
+    assert "and 30 more" in text
+    assert "50 of them, such as" in text

@@ -1,0 +1,205 @@
+"""A thousand damaged files in one folder: no crash, every one named with a reason, within bounds of memory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import socket
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from progan import ImageFolder
+from progan.data import check, pack, read_image
+from progan.data.decode import MAX_PIXELS
+from progan.data.read import Reading
+
+SOUND = {
+    "png": {},
+    "jpg": {"quality": 90},
+    "jpeg": {"progressive": True},
+    "gif": {},
+    "webp": {"lossless": True},
+    "bmp": {},
+    "ico": {"sizes": [(48, 48)]},
+    "tif": {},
+    "tiff": {"compression": "tiff_deflate"},
+}
+
+
+def encoded(suffix: str) -> bytes:
+    noise = np.random.default_rng(3).integers(0, 256, (48, 48, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, Image.registered_extensions()[f".{suffix}"], **SOUND[suffix])
+    return file.getvalue()
+
+
+def png_of(width: int, height: int, *, depth: int = 8, colour: int = 2, data: bool = False) -> bytes:
+    """A PNG with this header; its pixels, all 0, only where asked for."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    packed = zlib.compressobj(1)
+    row = bytes(1 + width * channels * depth // 8)
+    rows = b"".join(packed.compress(row) for _ in range(height)) + packed.flush() if data else zlib.compress(b"")
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def icon_of(png: bytes) -> bytes:
+    """An ICO that calls a PNG 16x16."""
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(png), 22) + png
+
+
+def bombs() -> dict[str, bytes]:
+    """Small files of many pixels, and headers of 20,000x20,000."""
+    many = {
+        "header.png": png_of(20_000, 20_000),
+        "header_of_an_icon.ico": icon_of(png_of(20_000, 20_000)),
+        "below_the_limit_of_pillow.png": png_of(13_000, 13_000, data=True),
+        "icon_below_the_limit_of_pillow.ico": icon_of(png_of(9_000, 9_000, colour=6, data=True)),
+        "wide.png": png_of(2**31 - 1, 1),
+    }
+    bmp, gif, tif, jpg = (bytearray(encoded(suffix)) for suffix in ("bmp", "gif", "tif", "jpg"))
+    struct.pack_into("<ii", bmp, 18, 20_000, 20_000)
+    struct.pack_into("<HH", gif, 6, 20_000, 20_000)
+    start_of_frame = jpg.index(b"\xff\xc0")
+    struct.pack_into(">HH", jpg, start_of_frame + 5, 20_000, 20_000)
+    for tag in (256, 257):
+        place = tif.index(struct.pack("<HH", tag, 4), 8)
+        struct.pack_into("<I", tif, place + 8, 20_000)
+    return many | {
+        "header.bmp": bytes(bmp),
+        "header.gif": bytes(gif),
+        "header.jpg": bytes(jpg),
+        "header.tif": bytes(tif),
+    }
+
+
+def damaged_folder(folder: Path, n: int) -> set[str]:
+    """Fill a folder with n files, all called pictures; returns the names of those that must be found unreadable."""
+    rng = random.Random(0)
+    folder.mkdir()
+    hopeless: set[str] = set()
+
+    def put(name: str, contents: bytes) -> None:
+        (folder / name).write_bytes(contents)
+
+    for name, contents in bombs().items():
+        put(name, contents)
+        hopeless.add(name)
+    for k in range(5):
+        (folder / f"folder_{k}.png").mkdir()
+        (folder / f"loop_{k}.png").symlink_to(f"loop_{k}.png")
+        (folder / f"gone_{k}.jpg").symlink_to("nowhere.jpg")
+        put(f"empty_{k}.gif", b"")
+        put(f"zeros_{k}.png", bytes(1000))
+        put(f"text_{k}.jpg", b"This is no picture.\n" * (k + 1))
+        for name in ("folder_{}.png", "loop_{}.png", "gone_{}.jpg", "empty_{}.gif", "zeros_{}.png", "text_{}.jpg"):
+            hopeless.add(name.format(k))
+        if hasattr(os, "mkfifo"):
+            os.mkfifo(folder / f"pipe_{k}.png")
+            hopeless.add(f"pipe_{k}.png")
+    if hasattr(socket, "AF_UNIX"):
+        with contextlib.chdir(folder), socket.socket(socket.AF_UNIX) as bound:  # a socket's path is short
+            bound.bind("socket.webp")
+        hopeless.add("socket.webp")
+    sound = {suffix: encoded(suffix) for suffix in SOUND}
+    number = 0
+    while len(list(folder.iterdir())) + 1 < n:
+        for suffix, contents in sound.items():
+            number += 1
+            cut = len(contents) * rng.randrange(1, 90) // 100
+            put(f"cut_{number}.{suffix}", contents[:cut])
+            hopeless.add(f"cut_{number}.{suffix}")
+            flipped = bytearray(contents)
+            for _ in range(rng.randrange(1, 30)):
+                flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
+            put(f"flipped_{number}.{suffix}", bytes(flipped))  # may be a picture still, of other pixels
+            put(f"called_{number}.{rng.choice(list(SOUND))}", rng.randbytes(4) + contents)
+        if number % 90 == 0:
+            put(f"head_{number}.png", sound["png"][:33] + rng.randbytes(200))
+    put("good.png", sound["png"])
+    return hopeless
+
+
+MEASURED = """
+import resource, sys, time
+import progan
+from progan.data import check
+before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+report = check(sys.argv[1], printed=False)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000, len(report.facts), len(report.unreadable))
+"""
+
+
+def test_a_thousand_damaged_files(tmp_path):
+    folder = tmp_path / "damaged"
+    hopeless = damaged_folder(folder, 1000)
+    names = {path.name for path in folder.iterdir()}
+    report = check(folder, printed=False)
+    named = {name.as_posix() for name in report.unreadable}
+    assert len(names) >= 1000
+    assert {name.as_posix() for name in report.facts} | named == names
+    assert hopeless <= named, hopeless - named
+    assert all(report.unreadable.values())
+    assert Path("good.png") in report.facts
+    text = str(report)
+    assert all(name in text for name in named)
+    with pytest.raises(ValueError, match=f"{len(named)} of {len(names)} files in .* cannot be read") as error:
+        ImageFolder(folder, 16)
+    assert all(f"  {name}: " in str(error.value) for name in named)
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=f"{len(named)} of {len(names)} files in .* cannot be read"):
+        pack(folder, tmp_path / "a.pack", 16, progress=False)
+    assert {path.name for path in tmp_path.iterdir()} == before, "half a pack stays behind"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
+def test_they_take_little_memory(tmp_path):
+    damaged_folder(tmp_path / "damaged", 120)
+    # The largest that are read, of the kinds that take most.
+    side = int(MAX_PIXELS**0.5)
+    for name, colour in (("rgba.png", 6), ("grey_and_alpha.png", 4)):
+        (tmp_path / "damaged" / name).write_bytes(png_of(side, side, colour=colour, data=True))
+    command = [sys.executable, "-c", MEASURED, str(tmp_path / "damaged")]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert float(printed[0]) < 500, f"{printed[0]} MB above import"
+    assert int(printed[1]) >= 4
+
+
+def test_what_vanishes_or_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (4, 4), name.encode()[0]).save(tmp_path / name)
+    really_open = os.open
+
+    def opened(path, *arguments, **keywords):
+        if str(path).endswith("a.png"):
+            Path(path).unlink()
+        if str(path).endswith("b.png"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return really_open(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", opened)
+    report = check(tmp_path, printed=False)
+    assert report.unreadable == {Path("a.png"): "No such file or directory", Path("b.png"): "Permission denied"}
+    assert list(report.facts) == [Path("c.png")]
+
+
+def test_pictures_beyond_the_limit_are_refused_before_they_are_decoded(tmp_path):
+    (tmp_path / "a.png").write_bytes(png_of(10_000, 5_001))
+    with pytest.raises(ValueError, match="10000x5001 pixels, more than the 50 million that are read; reduce it"):
+        read_image(tmp_path / "a.png", Reading(8))
+    (tmp_path / "a.png").write_bytes(png_of(10_000, 5_000))
+    with pytest.raises(OSError, match="truncated"):
+        read_image(tmp_path / "a.png", Reading(8))
