@@ -66,7 +66,7 @@ def test_all_that_is_wrong_is_in_the_report(messy, capsys):
         "sizes             64x64 63, 128x128 9, 64x60 1",
         "transparent       1\n",
         "not square        1, at most 64x60;",
-        "exact duplicates  1\n                    3: icon_03.png, sub/copy.bmp, sub/copy.webp",
+        "exact duplicates  1 groups, 3 pictures:\n                    3: icon_03.png, sub/copy.bmp, sub/copy.webp",
         "irregular         3: ",
         f"left              {len(report.curation.kept)} for training",
         "passed over       1 files of formats that are not read were passed over, such as camera.heic",
@@ -164,6 +164,7 @@ def test_the_report_of_a_large_set_names_some_and_counts_all(tmp_path):
         for copy in range(2):
             Image.new("RGB", (index + 1, 9), shade).save(tmp_path / f"{index:02d}_{copy}.png")
     text = str(check(tmp_path, printed=False))
-    assert "exact duplicates  50\n" in text
-    assert "and 30 more" in text
+    assert "exact duplicates  50 groups, 100 pictures:\n" in text
+    assert "and 30 more groups" in text
+    assert max(map(len, text.splitlines())) <= 122
     assert "50 of them, such as" in text

@@ -325,7 +325,7 @@ def test_too_few(icons):
 
 
 def test_a_line_for_people():
-    told = "of 100 pictures and their mirror images, {} can be told apart, where guessing gets 50"
+    told = "{} of 100 pictures can be told from their mirror images (chance: 50)"
     assert str(FlipVerdict(False, 0.934)) == f"left-right flips look unsafe: {told.format(93)}"
     assert str(FlipVerdict(True, 0.51)) == f"left-right flips look safe: {told.format(51)}"
     with pytest.raises(FrozenInstanceError):

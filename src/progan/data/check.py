@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -240,9 +241,17 @@ def _as_picture(image: Tensor) -> Image.Image:
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
-    """Lay out rows of a name and a text, which may have several lines."""
+    """Lay out rows of a name and a text, which may have several lines; long ones are wrapped."""
     width = max(len(name) for name, _ in rows) + 4
-    return "\n".join(f"  {name:<{width - 2}}" + text.replace("\n", "\n" + " " * width) for name, text in rows)
+    laid_out = []
+    for name, text in rows:
+        lines = [
+            part
+            for line in text.splitlines()
+            for part in textwrap.wrap(line, 100, break_long_words=False, break_on_hyphens=False)
+        ]
+        laid_out.append(f"  {name:<{width - 2}}" + ("\n" + " " * width).join(lines))
+    return "\n".join(laid_out)
 
 
 def _counts(words: Iterable[str]) -> str:
@@ -254,9 +263,11 @@ def _lines(items: Iterable[str]) -> str:
     return "\n".join([f"{len(every):,}; mend or remove them:", *every]) if every else "0"
 
 
-def _first(items: Sequence[str], sep: str = ", ") -> str:
-    rest = f"{sep}and {len(items) - _LISTED:,} more" if len(items) > _LISTED else ""
-    return f"{len(items):,}" + (": " if items and sep != "\n" else sep * bool(items)) + sep.join(items[:_LISTED]) + rest
+def _first(items: Sequence[str]) -> str:
+    if not items:
+        return "0"
+    more = [f"and {len(items) - _LISTED:,} more"] if len(items) > _LISTED else []
+    return f"{len(items):,}: " + ", ".join([*items[:_LISTED], *more])
 
 
 def _grouped(groups: Sequence[Sequence[Path]], kind: str) -> str:
@@ -264,8 +275,11 @@ def _grouped(groups: Sequence[Sequence[Path]], kind: str) -> str:
 
 
 def _groups(groups: Sequence[Sequence[Path]]) -> str:
+    if not groups:
+        return "0"
     lines = [f"{len(group)}: " + ", ".join(map(shown, group[:6])) + ", ..." * (len(group) > 6) for group in groups]
-    return _first(lines, "\n") if lines else "0"
+    more = [f"and {len(lines) - _LISTED:,} more groups"] if len(lines) > _LISTED else []
+    return "\n".join([f"{len(groups):,} groups, {sum(map(len, groups)):,} pictures:", *lines[:_LISTED], *more])
 
 
 def _sizes(facts: Sequence[Facts]) -> str:

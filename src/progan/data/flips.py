@@ -39,8 +39,8 @@ class FlipVerdict:
         if self.safe is None:
             return "left-right flips: too few different pictures to tell whether they are safe"
         return (
-            f"left-right flips look {'safe' if self.safe else 'unsafe'}: of 100 pictures and their mirror images, "
-            f"{round(100 * self.told_apart)} can be told apart, where guessing gets 50"
+            f"left-right flips look {'safe' if self.safe else 'unsafe'}: {round(100 * self.told_apart)} of 100 "
+            "pictures can be told from their mirror images (chance: 50)"
         )
 
 
