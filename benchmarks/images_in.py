@@ -33,14 +33,22 @@ from progan.data import Pack, check, pack
 
 ROOT = Path(__file__).resolve().parents[1]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+# Peak of memory above import, in MB. Not ru_maxrss, which a process takes over from the one that started it.
 MEMORY = """
-import resource, sys, threading, time
+import sys
 import progan
 from progan.data import pack
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def resident(name):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name)) / 1000
+
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+before = resident("VmRSS")
 images = pack(sys.argv[1], sys.argv[2], 256, progress=False).images
 images[[5, 9, 300]].float().mean()
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000)
+print(resident("VmHWM") - before)
 """
 
 
@@ -111,11 +119,11 @@ def measure_wait(folder: Path, beside: Path, device: str) -> dict[str, Any]:
         shares = []
         for level in range(7):
             generator, discriminator = recipe.build()
-            schedule = Schedule([Stage(level, hold_images=8 * 12)])
+            schedule = Schedule([Stage(level, hold_images=1000)])
             trainer = Trainer(generator, discriminator, schedule, recipe.training, device=device, progress=False)
             feed = trainer._take(data)
             waited = whole = 0.0
-            batches = feed.batches(0, 8 * (4 if level > 4 else 12), lambda _: 8)
+            batches = feed.batches(0, 8 * max(5, 120 >> level), lambda _: 8)  # more than an epoch at 4x4
             for step in itertools.count():
                 began = time.perf_counter()
                 batch = next(batches, None)

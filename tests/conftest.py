@@ -19,6 +19,22 @@ SHARED = ROOT.parent / "shared"
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
+# For programs that tests start: the peak of their memory, in MB, above what it was at `begin`. Not ru_maxrss,
+# which a process takes over from the one that started it.
+MEMORY = """
+def begin():
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    return resident("VmRSS")
+
+def resident(name):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name)) / 1000
+
+def peak_above(before):
+    return resident("VmHWM") - before
+"""
+
 
 def small_recipe(preset=presets.mel_icon, **training) -> Recipe:
     """A preset with three narrow levels and a schedule of a dozen steps, fades and a hold among them."""

@@ -103,6 +103,13 @@ def test_contact_sheets(messy, tmp_path, capsys):
     assert {name in kept for name in largest} == {True, False}
 
 
+def test_sheets_are_not_put_among_the_pictures(messy):
+    for inside in (messy / "sheets", messy):
+        with pytest.raises(ValueError, match=r"lies in .*, so the sheets would be read as pictures; pass another"):
+            check(messy, sheets=inside, printed=False)
+    assert not (messy / "sheets").exists()
+
+
 def test_groups_on_a_sheet_stand_side_by_side_where_they_fit():
     groups = [[Path(f"{size}_{k}") for k in range(size)] for size in (13, 4, 4, 2)]
     assert [[name and name.name[0] for name in row] for row in _rows(groups)] == [
@@ -117,9 +124,9 @@ def test_a_folder_of_nothing_and_of_one(tmp_path):
     assert report.curation.kept == []
     assert "files             0 that are called pictures" in str(report)
     Image.new("L", (7, 9), 3).save(tmp_path / "one.png")
-    report = check(tmp_path, sheets=tmp_path / "sheets", printed=False)
+    report = check(tmp_path, printed=False)
     assert report.curation.kept == [Path("one.png")]
-    assert list((tmp_path / "sheets").iterdir()) == []
+    assert report.save_sheets(tmp_path.with_name("sheets")) == []
     with pytest.raises(NotADirectoryError, match="is no folder; pass a folder of pictures"):
         check(tmp_path / "one.png")
     with pytest.raises(ValueError, match="max_similar must be"):

@@ -103,6 +103,14 @@ def test_a_folder_is_checked_chosen_from_and_trained_on(capsys):
     assert "is finished" in capsys.readouterr().out
 
 
+def test_a_run_is_not_kept_among_its_data(capsys, monkeypatch):
+    monkeypatch.chdir(folder_of_icons(Path("icons")))
+    with pytest.raises(SystemExit):
+        train.main(["--data", ".", *SMALL])
+    assert "runs/icons lies in .: its samples would be data too; pass another --run-dir" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
 def test_flips_against_the_verdict_are_warned_of(capsys):
     folder_of_icons(Path("icons"), n=80, size=32)
     with pytest.warns(UserWarning, match=r"HorizontalFlip is on, and left-right flips look unsafe: \d+ of"):
@@ -124,7 +132,7 @@ def test_the_article_is_the_default():
     ("arguments", "text"),
     [
         (["--data", "nowhere"], "nowhere is no folder; pass a folder of pictures"),
-        (["--data", "."], "holds no picture that can be read"),
+        (["--data", ".", "--run-dir", "../run"], "holds no picture that can be read"),
         (["--resolution", "8", "--batch-size", "12"], "cannot be split into MiniBatchStd groups of 8"),
         (["--resolution", "8", "--stage-images", "4"], "less than a batch of 8"),
         (["--resolution", "8", "--precision", "tf32", "--device", "cpu"], "precision tf32 is CUDA's"),

@@ -100,6 +100,8 @@ def train(options: argparse.Namespace) -> int:
         images = draw_icons(size=resolution)
         data: torch.Tensor | ImageFolder = images
     else:
+        if run_dir.resolve().is_relative_to(options.data.resolve()):
+            raise ValueError(f"{run_dir} lies in {options.data}: its samples would be data too; pass another --run-dir")
         data = read_folder(options, resolution, new=options.overwrite or not run_dir.exists())
         images = data.images
     trainer = Trainer.from_recipe(

@@ -296,7 +296,7 @@ class Trainer:
         n_augment = len(self.training.augment)
         draws = Draws.at(self._images_seen, growth.batch_size, architecture.latent_shape, self.seed, n_augment)
         real = real.to(self.device, self._dtype)
-        with self._block_state():
+        with self._own_draws(keyed=True):
             losses = self._step(real, draws.to(self.device, self._dtype), growth, self._images_seen)
         self._images_seen += growth.batch_size
         if self.training.resets(growth, self.growth):
@@ -410,25 +410,21 @@ class Trainer:
             error.add_note(f"raised by a callback; all {self._images_seen:,} images trained are saved in {path}")
 
     @contextmanager
-    def _own_draws(self) -> Iterator[None]:
-        """Put torch's random state back behind blocks of one's own, which may draw from it."""
+    def _own_draws(self, *, keyed: bool = False) -> Iterator[None]:
+        """Put torch's random state back behind blocks of one's own, which may draw from it; seed it by key of the step.
+
+        Args:
+            keyed: whether to seed it.
+        """
         if self.generator.block_name is None and self.discriminator.block_name is None:
             yield
             return
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            yield
-
-    @contextmanager
-    def _block_state(self) -> Iterator[None]:
-        """Seed torch's random state for blocks of one's own, by key of the step; put it back."""
-        if self.generator.block_name is None and self.discriminator.block_name is None:
-            yield
-            return
-        with self._own_draws():
-            seed = key(self.seed, "block", self._images_seen) & (2**63 - 1)
-            torch.default_generator.manual_seed(seed)
-            if self.device.type == "cuda":
-                torch.cuda.manual_seed(seed)
+            if keyed:
+                seed = key(self.seed, "block", self._images_seen) & (2**63 - 1)
+                torch.default_generator.manual_seed(seed)
+                if self.device.type == "cuda":
+                    torch.cuda.manual_seed(seed)
             yield
 
     def _to_level(self, images: Tensor) -> Tensor:

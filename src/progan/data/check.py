@@ -43,6 +43,7 @@ class Report:
         duplicates: groups of pictures with the same pixels.
         near_duplicates: groups of pictures that differ in one part, linked from one to the next, the largest first.
         scores: how irregular each picture is; copies are not scored.
+        irregular: the pictures whose score is too high, the oddest first.
         flips: whether left-right flips look safe.
         curation: what `curate` keeps and drops, and why.
         remarks: on what was passed over.
@@ -54,15 +55,10 @@ class Report:
     duplicates: list[list[Path]]
     near_duplicates: list[list[Path]]
     scores: dict[Path, float]
+    irregular: list[Path]
     flips: FlipVerdict
     curation: Curation
     remarks: list[str]
-
-    @property
-    def irregular(self) -> dict[Path, float]:
-        """The pictures that are dropped as irregular, with their scores, the oddest first."""
-        odd = [name for name, reason in self.curation.dropped.items() if reason.startswith("irregular")]
-        return {name: self.scores[name] for name in sorted(odd, key=lambda name: -self.scores[name])}
 
     def summary(self) -> str:
         """Return the report in a few lines: the counts."""
@@ -97,7 +93,7 @@ class Report:
         rows += [
             ("exact duplicates", _groups(self.duplicates)),
             ("near-duplicates", _groups(self.near_duplicates)),
-            ("irregular", _first([f"{shown(name)} ({score:.1f})" for name, score in self.irregular.items()])),
+            ("irregular", _first([f"{shown(name)} ({self.scores[name]:.1f})" for name in self.irregular])),
             ("flips", str(self.flips)),
             ("left", f"{len(self.curation.kept):,} for training, by progan.data.curate"),
             *(("passed over", remark) for remark in self.remarks),
@@ -114,15 +110,23 @@ class Report:
 
         Returns:
             The files.
+
+        Raises:
+            ValueError: if it lies in the folder that was checked.
         """
+        sheets = Path(folder)
+        if sheets.resolve().is_relative_to(self.folder.resolve()):
+            raise ValueError(
+                f"{sheets} lies in {self.folder}, so the sheets would be read as pictures; pass another folder"
+            )
         ranked = sorted(self.scores, key=lambda name: -self.scores[name])
         outliers = ranked[: max(len(self.irregular) + _COLUMNS, 2 * _COLUMNS)] if self.irregular else []
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        sheets.mkdir(parents=True, exist_ok=True)
         written = []
         for kind, groups in (("near_duplicates", self.near_duplicates), ("irregular", [outliers])):
             all_rows = _rows(groups)
             for number, at in enumerate(range(0, len(all_rows), _ROWS), 1):
-                path = Path(folder) / f"{kind}_{number}.png"
+                path = sheets / f"{kind}_{number}.png"
                 write_png(path, self._sheet(all_rows[at : at + _ROWS], scored=kind == "irregular"))
                 written.append(path)
         return written
@@ -175,19 +179,23 @@ def check(
     Raises:
         ImportError: if Pillow is missing.
         NotADirectoryError: if the folder is none.
-        ValueError: if a number is out of its range.
+        ValueError: if a number is out of its range, or the sheets would lie in the folder.
     """
     check_limits(max_similar, similar)
+    if sheets is not None:
+        _outside(Path(sheets), Path(folder))
     found = survey(folder, progress=printed)
     alike = list(near_duplicates(found.descriptors, similar))
     scores = irregularity(found.descriptors).tolist()
+    score_of = dict(zip(found.distinct, scores, strict=True))
     report = Report(
         found.folder,
         found.facts,
         dict(sorted(found.unreadable.items())),
         _copies(found.copies),
         [[found.distinct[index] for index in group] for group in _linked(alike)],
-        dict(zip(found.distinct, scores, strict=True)),
+        score_of,
+        sorted((name for name in score_of if score_of[name] >= irregular), key=lambda name: -score_of[name]),
         flip_verdict(found.thumbnails),
         curation(found, alike, scores, max_similar, irregular),
         found.listing.remarks(),
@@ -199,6 +207,13 @@ def check(
         if printed and written:
             print("Look at " + ", ".join(map(str, written)) + ".")
     return report
+
+
+def _outside(sheets: Path, folder: Path) -> Path:
+    """Return where sheets go; raise ValueError where that is among the pictures."""
+    if sheets.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{sheets} lies in {folder}, so the sheets would be read as pictures; pass another folder")
+    return sheets
 
 
 def _copies(copies: dict[Path, Path]) -> list[list[Path]]:
