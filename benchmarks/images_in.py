@@ -169,6 +169,8 @@ def main() -> None:
         "machine": f"{platform.machine()}, {CORES} cores, {torch.get_num_threads()} threads",
         "date": datetime.date.today().isoformat(),
     }
+    if options.out is not None and options.out.exists():  # parts that were measured on another day stay
+        result = json.loads(options.out.read_text()) | result
     text = json.dumps(result, indent=1)
     print(text)
     if options.out is not None:
