@@ -159,7 +159,7 @@ def test_no_near_duplicate_is_passed_over(similar):
         one, before = (
             type(described)(*(tensor[rows] for tensor in described)) for rows in (slice(index, index + 1), slice(index))
         )
-        assert earlier == (similarity(one, before) >= similar).nonzero()[:, 0].tolist()
+        assert earlier.tolist() == (similarity(one, before) >= similar).nonzero()[:, 0].tolist()
 
 
 def test_few_pictures_are_never_called_irregular():
@@ -193,6 +193,18 @@ def test_a_list_that_cannot_be_read_is_refused(text, message, tmp_path):
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(ValueError, match=message):
         Curation.load(tmp_path / "list.txt", tmp_path)
+
+
+def test_odd_names_and_editors_leave_the_list_as_it_is(tmp_path):
+    names = [Path(name) for name in ("#1.png", " a .png", "b.png ", "keep", "c\x0bd\u2028e\udcff.png")]
+    curation = Curation(tmp_path, sorted(names[:4]), {names[4]: "cannot be read:\n two\tlines"})
+    path = tmp_path / "list.txt"
+    curation.save(path)
+    loaded = Curation.load(path, tmp_path)
+    assert loaded.kept == curation.kept
+    assert loaded.dropped == {names[4]: "cannot be read: two lines"}
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert Curation.load(path, tmp_path) == loaded
 
 
 def test_names_that_no_line_can_hold_are_refused(tmp_path):

@@ -235,12 +235,12 @@ def _rows(groups: Sequence[Sequence[Path]]) -> list[list[Path | None]]:
     return rows
 
 
-def _linked(alike: Sequence[Sequence[int]]) -> list[list[int]]:
+def _linked(alike: Sequence[Tensor]) -> list[list[int]]:
     """Return the groups of more than one that links to earlier ones make, the largest first."""
     labels = np.arange(len(alike))
     for index, earlier in enumerate(alike):
-        if earlier:
-            merged = np.unique(labels[earlier])
+        if len(earlier):
+            merged = np.unique(labels[earlier.numpy()])
             labels[index] = merged[0]
             if len(merged) > 1:
                 labels[np.isin(labels, merged)] = merged[0]

@@ -12,6 +12,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Self
 
+from torch import Tensor
+
+from progan.data.folder import shown
 from progan.data.likeness import IRREGULAR, SIMILAR, irregularity, near_duplicates
 from progan.data.survey import Survey, survey
 from progan.files import write_file
@@ -43,7 +46,7 @@ class Curation:
             if any(character in name.as_posix() for character in "\t\r\n"):
                 raise ValueError(f"{name.as_posix()!r} holds a tab or a line break; rename it")
             word = "drop" if name in self.dropped else "keep"
-            lines.append(f"{word}\t{name.as_posix()}\t{reasons[name]}".rstrip())
+            lines.append(f"{word}\t{name.as_posix()}\t{' '.join(reasons[name].split())}".removesuffix("\t"))
         write_file(Path(path), ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
 
     @classmethod
@@ -59,8 +62,8 @@ class Curation:
         """
         kept: list[Path] = []
         dropped: dict[Path, str] = {}
-        text = Path(path).read_bytes().decode(errors="surrogateescape")
-        for number, line in enumerate(text.splitlines(), 1):
+        text = Path(path).read_bytes().decode("utf-8-sig", errors="surrogateescape")
+        for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):  # names may hold other line breaks
             if not line.strip() or line.startswith("#"):
                 continue
             word, name, reason = (*line.split("\t", 2), "", "")[:3]
@@ -117,26 +120,26 @@ def check_limits(max_similar: int, similar: float) -> None:
 
 
 def curation(
-    found: Survey, alike: Iterable[Sequence[int]], scores: Sequence[float], max_similar: int, irregular: float
+    found: Survey, alike: Iterable[Tensor], scores: Sequence[float], max_similar: int, irregular: float
 ) -> Curation:
     """Choose by what is known of a folder; see `curate`.
 
     Args:
         found: of the folder.
-        alike: for each distinct picture, the near-duplicates before it.
+        alike: for each distinct picture, the indices of the near-duplicates before it.
         scores: of each distinct picture, how irregular it is.
         max_similar: as for `curate`.
         irregular: as for `curate`.
     """
     dropped = {name: f"cannot be read: {reason}" for name, reason in found.unreadable.items()}
-    dropped |= {name: f"the same pixels as {first.as_posix()}" for name, first in found.copies.items()}
+    dropped |= {name: f"the same pixels as {shown(first)}" for name, first in found.copies.items()}
     kept: dict[int, Path] = {}
     for index, (name, score, earlier) in enumerate(zip(found.distinct, scores, alike, strict=True)):
-        before = [kept[other] for other in earlier if other in kept]
+        before = [kept[other] for other in earlier.tolist() if other in kept]
         if score >= irregular:
             dropped[name] = f"irregular: {score:.1f}, from {irregular:g} on"
         elif len(before) >= max_similar:
-            dropped[name] = f"{len(before)} near-duplicates are kept, such as {before[0].as_posix()}"
+            dropped[name] = f"{len(before)} near-duplicates are kept, such as {shown(before[0])}"
         else:
             kept[index] = name
     return Curation(found.folder, list(kept.values()), dict(sorted(dropped.items())))

@@ -84,8 +84,8 @@ def similarity(one: Descriptors, others: Descriptors) -> Tensor:
     return torch.where(counted.any(dim=1), share, equal.float().mean(dim=1))
 
 
-def near_duplicates(pictures: Descriptors, similar: float = SIMILAR) -> Iterator[list[int]]:
-    """Yield, for each picture in turn, those before it whose `similarity` is at least ``similar``.
+def near_duplicates(pictures: Descriptors, similar: float = SIMILAR) -> Iterator[Tensor]:
+    """Yield, for each picture in turn, those before it whose `similarity` is at least ``similar``: int32, (n,).
 
     Not every pair is compared cell by cell. Where two cells are equal, the cosine of their difference, at so many turns
     over the range of values, is near 1; so the sum of the cosines, one matrix product for a block of pictures, has a
@@ -112,7 +112,7 @@ def near_duplicates(pictures: Descriptors, similar: float = SIMILAR) -> Iterator
         for row in range(n):
             before = possible[row, : begin + row].nonzero()[:, 0]
             alike = similarity(_rows(pictures, slice(begin + row, begin + row + 1)), _rows(pictures, before)) >= similar
-            yield before[alike].tolist()
+            yield before[alike].int()
 
 
 def irregularity(pictures: Descriptors) -> Tensor:
