@@ -171,8 +171,13 @@ def test_they_take_little_memory(tmp_path):
     damaged_folder(tmp_path / "damaged", 120)
     # The largest that are read, of the kinds that take most.
     side = int(MAX_PIXELS**0.5)
-    for name, colour in (("rgba.png", 6), ("grey_and_alpha.png", 4)):
-        (tmp_path / "damaged" / name).write_bytes(png_of(side, side, colour=colour, data=True))
+    largest = png_of(side, side, colour=6, data=True)
+    for name, contents in (
+        ("1.png", largest),
+        ("2.png", largest[:-1000]),
+        ("3.png", png_of(5000, 6000, colour=6, data=True)),
+    ):
+        (tmp_path / "damaged" / name).write_bytes(contents)
     command = [sys.executable, "-c", MEMORY + MEASURED, str(tmp_path / "damaged")]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     assert float(printed[0]) < 500, f"{printed[0]} MB above import"
