@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "losses": {"torch"},
     "averaging": {"torch", "typing_extensions"},
     "checkpoint": {"torch", "numpy", "files", "tensor_file"},
-    "run_directory": {"checkpoint"},
+    "run_directory": {"checkpoint", "files"},
     "scoped": {"torch", "recipe"},
     "render": {"torch", "files", "layers"},
     "networks": {*TORCH, "layers", "randomness"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -81,15 +83,23 @@ def test_float64_networks_keep_their_precision(recipe, images, tmp_path):
     assert grown.sample(1).dtype == torch.float32
 
 
+def with_its_hash(path, text):
+    """Write a manifest that somebody changed, and its hash with it."""
+    contents = json.loads(text)
+    del contents["manifest_sha256"]
+    contents["manifest_sha256"] = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(contents))
+
+
 def test_manifest_and_tensors_must_fit(recipe, images, tmp_path):
     Trainer.from_recipe(recipe, run_dir=tmp_path, device="cpu", progress=False).fit(images, until=8)
     manifest = tmp_path / "checkpoints/000000008/manifest.json"
     text = manifest.read_text()
-    manifest.write_text(text.replace('"widen_first"', '"widen_last"'))
+    with_its_hash(manifest, text.replace('"widen_first"', '"widen_last"'))
     with pytest.raises(CheckpointError, match="does not describe a run: Architecture has no widen_last"):
         load_generator(tmp_path)
     other = replace(recipe, architecture=replace(recipe.architecture, image_channels=1))
     assert isinstance(other, Recipe)
-    manifest.write_text(text.replace('"image_channels": 3', '"image_channels": 1'))
+    with_its_hash(manifest, text.replace('"image_channels": 3', '"image_channels": 1'))
     with pytest.raises(CheckpointError, match="does not fit its architecture"):
         load_generator(tmp_path)

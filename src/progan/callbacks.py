@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from progan.averaging import Average
-from progan.files import append_line, write_file
+from progan.files import append_line, make_folder, write_file
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.planning import Plan
 from progan.progress import duration, open_bar
@@ -171,7 +171,7 @@ class Previews(Callback):
     def _draw(self, run: Run) -> None:
         assert run.run_dir is not None
         folder = run.run_dir / "samples"
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         grown = run.grown()
         architecture = grown.generator.architecture
         z = latents(range(self.n), architecture.latent_shape, run.seed, "preview")

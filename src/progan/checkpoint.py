@@ -1,16 +1,17 @@
 """Checkpoints: a JSON manifest beside one file of raw tensors. Nothing in them is ever executed.
 
-``checkpoints/000480000/`` holds ``manifest.json`` and ``tensors.safetensors``, the latter in the safetensors layout: 8
-bytes of little-endian header length, a JSON header, the bytes. The folder is written beside its final name, synced, and
-renamed, so that it is whole or not there.
+``checkpoints/000480000/`` holds ``manifest.json`` and ``tensors.safetensors``; the manifest has a SHA-256 of the other
+file and one of itself. The folder is written beside its final name, synced, and renamed, so that it is whole or not
+there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
-import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from progan.files import sync_folder, write_file
+from progan.files import make_folder, move, remove, write_file
 from progan.tensor_file import Entry, header_of, read_header
 
 MANIFEST, TENSORS, FOLDER = "manifest.json", "tensors.safetensors", "checkpoints"
@@ -44,35 +45,44 @@ def write_checkpoint(
         The checkpoint's folder.
     """
     final = run_dir / FOLDER / f"{images_seen:09d}"
-    beside = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside, aside = final.with_name(f".{final.name}.partial"), _aside(final)
     try:
-        beside.mkdir(parents=True)
+        remove(beside)
+        make_folder(beside)
         digest = hashlib.sha256()
         write_file(beside / TENSORS, _hashed(_pieces(tensors), digest))
         contents = {"format": _FORMAT, "version": _VERSION, "images_seen": images_seen, **manifest}
         contents["tensors_sha256"] = digest.hexdigest()
+        contents["manifest_sha256"] = _own_hash(contents)
         write_file(beside / MANIFEST, (json.dumps(contents, indent=1) + "\n").encode())
-        aside = _aside(final)
-        shutil.rmtree(aside, ignore_errors=True)
+        verify(beside)
+        remove(aside)
         if final.exists():
-            final.replace(aside)  # until the new one stands in its place
-        beside.replace(final)
+            move(final, aside)  # until the new one stands in its place
+        move(beside, final)
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        _put_back(final)
+        with contextlib.suppress(OSError):
+            remove(beside)
+            _put_back(final)
         raise
-    sync_folder(final.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(OSError):  # the next start removes it
+        remove(aside)
     return final
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
     """List a run's checkpoints, oldest first."""
-    folders = (run_dir / FOLDER).glob("[0-9]*")
+    folders = (path for path in (run_dir / FOLDER).glob("[0-9]*") if path.name.isdecimal())
     return sorted(
-        (path for path in folders if path.is_dir() and path.name.isdecimal()), key=lambda path: int(path.name)
+        (path for path in folders if path.is_dir() and not path.is_symlink()), key=lambda path: int(path.name)
     )
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove a checkpoint; one that is cut off here is no longer taken for one."""
+    beside = folder.with_name(f".{folder.name}.partial")
+    move(folder, beside)
+    remove(beside)
 
 
 def _aside(final: Path) -> Path:
@@ -83,20 +93,23 @@ def _aside(final: Path) -> Path:
 def _put_back(final: Path) -> None:
     """Undo what a failed save did to the checkpoint that it was to replace."""
     if _aside(final).exists() and not final.exists():
-        _aside(final).replace(final)
+        move(_aside(final), final)
 
 
 def remove_partial(run_dir: Path) -> None:
     """Remove what a save that was cut off left beside the checkpoints; what it was about to replace is put back."""
     for folder in (run_dir / FOLDER).glob(".[0-9]*.replaced"):
         _put_back(folder.with_name(folder.name[1:].removesuffix(".replaced")))
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
     for folder in (run_dir / FOLDER).glob(".[0-9]*.partial"):
-        shutil.rmtree(folder)
+        remove(folder)
+    for folder in (run_dir, run_dir / "samples"):
+        for path in folder.glob(".*.partial"):
+            remove(path)
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint that a path names: itself, or the newest sound one of a run.
+    """Return the checkpoint that a path names: itself, or the newest sound one of a run; warn of those passed over.
 
     Raises:
         CheckpointError: if there is none, or the one named is damaged.
@@ -114,6 +127,10 @@ def find_checkpoint(path: Path) -> Path:
         except CheckpointError as error:
             reasons.append(str(error))
         else:
+            if reasons:
+                warnings.warn(
+                    f"{candidate} is taken, and newer checkpoints were passed over: {'; '.join(reasons)}", stacklevel=3
+                )
             return candidate
     raise CheckpointError(f"no checkpoint of {path} is sound: " + "; ".join(reasons))
 
@@ -151,7 +168,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder}: version {manifest.get('version')!r} of the format, this progan reads {_VERSION}; update progan"
         )
+    if manifest.pop("manifest_sha256", None) != _own_hash(manifest):
+        raise CheckpointError(f"{folder}: {MANIFEST} is damaged: its checksum is not its own")
     return manifest
+
+
+def _own_hash(manifest: Mapping[str, Any]) -> str:
+    """Return the hash of a manifest's contents, however they are laid out."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def read_tensors(folder: Path, prefix: str = "") -> dict[str, Tensor]:

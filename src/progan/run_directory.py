@@ -9,6 +9,7 @@ from typing import Any
 
 from progan import checkpoint
 from progan.checkpoint import CheckpointError
+from progan.files import remove
 
 CONFIG, FORMAT, VERSION = "config.json", "progan run", 1
 WRITTEN = ("metrics.jsonl", "progress.png", "samples", checkpoint.FOLDER)  # beside config.json
@@ -55,17 +56,17 @@ def remove_run(run_dir: Path) -> None:
     checkpoint.remove_partial(run_dir)
     for folder in checkpoint.checkpoints(run_dir):
         for name in (checkpoint.MANIFEST, checkpoint.TENSORS):
-            (folder / name).unlink(missing_ok=True)
+            remove(folder / name)
         _remove_if_empty(folder)
     for path in run_dir.glob("samples/*.png"):
         if PICTURE_NAME.fullmatch(path.name):
-            path.unlink()
+            remove(path)
     for name in ("progress.png", "metrics.jsonl", CONFIG):
-        (run_dir / name).unlink(missing_ok=True)
+        remove(run_dir / name)
     for name in ("samples", checkpoint.FOLDER):
         _remove_if_empty(run_dir / name)
 
 
 def _remove_if_empty(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+        remove(folder)

@@ -6,7 +6,6 @@ import copy
 import json
 import operator
 import platform
-import shutil
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, crosses
 from progan.checkpoint import CheckpointError
 from progan.data import Feed, match_level, open_feed
-from progan.files import write_file
+from progan.files import make_folder, write_file
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
 from progan.planning import Plan, make_plan
 from progan.randomness import key
@@ -495,7 +494,7 @@ class Trainer:
         so_far = [found for found in checkpoint.checkpoints(self.run_dir) if int(found.name) <= self._images_seen]
         for old in so_far[: -self._intervals["keep"]]:
             try:
-                shutil.rmtree(old)
+                checkpoint.remove_checkpoint(old)
             except OSError as error:
                 warnings.warn(f"the old checkpoint {old} could not be removed: {error}", stacklevel=2)
         self._found = what_is_there(self.run_dir)
@@ -644,7 +643,7 @@ class Trainer:
         if self._overwrite:
             remove_run(run_dir)
             self._overwrite = False
-        run_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(run_dir)
         checkpoint.remove_partial(run_dir)
         config = {
             "format": FORMAT,

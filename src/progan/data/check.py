@@ -22,6 +22,7 @@ from progan.data.folder import read_images, shown
 from progan.data.likeness import IRREGULAR, SIMILAR, irregularity, near_duplicates
 from progan.data.read import Reading
 from progan.data.survey import Facts, survey
+from progan.files import make_folder
 from progan.render import write_png
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Report:
             )
         ranked = sorted(self.scores, key=lambda name: -self.scores[name])
         outliers = ranked[: max(len(self.irregular) + _COLUMNS, 2 * _COLUMNS)] if self.irregular else []
-        sheets.mkdir(parents=True, exist_ok=True)
+        make_folder(sheets)
         written = []
         for kind, groups in (("near_duplicates", self.near_duplicates), ("irregular", [outliers])):
             all_rows = _rows(groups)
