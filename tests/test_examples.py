@@ -213,7 +213,7 @@ def test_pictures_without_variety_are_said_to_be_so(n, text, few_icons, capsys, 
     [
         ("draw_icons", KeyboardInterrupt, "Stopped before the training began."),
         ("show_plan", KeyboardInterrupt, "Stopped before the training began."),
-        ("fit", Interrupted, "Stopped after 0 real images, and saved. The same command goes on from there."),
+        ("fit", Interrupted(2), "Stopped after 0 real images, and saved. The same command goes on from there."),
         ("fit", KeyboardInterrupt, "Stopped at once; the same command goes on from the last checkpoint."),
         (
             "show_comparison",

@@ -37,6 +37,7 @@ from progan import (
     presets,
 )
 from progan.callbacks import crosses
+from progan.files import owned
 from progan.render import read_png
 from progan.scoped import numerics
 
@@ -528,16 +529,22 @@ def test_divergence_stops_the_run_and_keeps_the_last_checkpoint(where, recipe, i
     assert all(np.isfinite(json.loads(line)["critic_loss"]) for line in lines)
 
 
-def test_ctrl_c_finishes_the_step_saves_and_resumes_exactly(recipe, images, tmp_path, uninterrupted):
+SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGUSR1") if (number := getattr(signal, name, None))]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_finishes_the_step_saves_and_resumes_exactly(number, recipe, images, tmp_path):
     class Interrupt(Callback):
         def on_step(self, run, metrics):
             if metrics.images_seen == 40:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
 
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(Interrupted):
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with pytest.raises(Interrupted) as caught:
         make(recipe, tmp_path / "run", callbacks=[Interrupt()]).fit(images)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert caught.value.signal == number
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert [signal.getsignal(each) for each in SIGNALS] == before
     trainer = make(recipe, tmp_path / "run")
     assert trainer.images_seen == 40
     trainer.fit(images)
@@ -545,6 +552,60 @@ def test_ctrl_c_finishes_the_step_saves_and_resumes_exactly(recipe, images, tmp_
     whole.fit(images)
     for name, tensor in whole.state_dict()["tensors"].items():
         assert torch.equal(trainer.state_dict()["tensors"][name], tensor), name
+
+
+def test_a_signal_that_is_ignored_stays_ignored(recipe, images):
+    class Ask(Callback):
+        def on_step(self, run, metrics):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        trainer = make(recipe, callbacks=[Ask()])
+        trainer.fit(images, until=16)
+        assert trainer.images_seen == 16
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+HOLDING = """
+import sys
+from pathlib import Path
+from progan.files import owned
+with owned(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_run_directory_has_one_owner_at_a_time(recipe, images, tmp_path):
+    run = tmp_path / "run"
+    make(recipe, run).fit(images, until=16)
+    before = contents(run)
+    command = [sys.executable, "-c", HOLDING, str(run)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        owner = rf"run is being written to by process {other.pid} on .*; wait for its end, or pass another"
+        for attempt in (lambda: make(recipe, run).fit(images), make(recipe, run).save):
+            with pytest.raises(BlockingIOError, match=owner):
+                attempt()
+        assert contents(run).keys() - before.keys() == {".owner"}
+        other.kill()  # the owner is gone, and what it left is taken over
+        other.wait()
+    assert (run / ".owner").exists()
+    make(recipe, run).fit(images, until=24)
+    assert not (run / ".owner").exists()
+    with owned(run), pytest.raises(BlockingIOError, match="is being written to by this process"):
+        make(recipe, run).fit(images)
+    with owned(run):
+        pass
+
+
+def test_a_folder_of_an_owner_only_is_free(recipe, images, tmp_path):
+    (tmp_path / ".owner").write_text("process 1 on a machine that has gone")
+    make(recipe, tmp_path, overwrite=True).fit(images, until=8)
+    assert make(recipe, tmp_path).images_seen == 8
 
 
 def test_fit_outside_the_main_thread_leaves_signals_alone(recipe, images):

@@ -121,9 +121,9 @@ def train(options: argparse.Namespace) -> int:
         show_plan(trainer, recipe, len(images), options)
     try:
         trainer.fit(data)
-    except progan.Interrupted:
+    except progan.Interrupted as interrupted:
         print(f"\nStopped after {trainer.images_seen:,} real images, and saved. The same command goes on from there.")
-        return 130
+        return 128 + interrupted.signal
     except KeyboardInterrupt:
         print("\nStopped at once; the same command goes on from the last checkpoint.")
         return 130

@@ -5,12 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import platform
 import stat
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 # Windows cannot open a folder, some network file systems cannot sync one.
 _CANNOT_SYNC = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EISDIR)
+
+OWNER = ".owner"
+_held: set[Path] = set()
 
 
 def write_file(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -93,3 +100,61 @@ def sync_folder(path: Path) -> None:
     except OSError as error:
         if error.errno not in _CANNOT_SYNC:
             raise
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process, with a lock that the system lets go of however the process ends.
+
+    Raises:
+        BlockingIOError: if another process, or another part of this one, holds it.
+    """
+    path = folder.resolve() / OWNER
+    if path in _held:  # not to be opened: to close it would let go of the lock
+        raise BlockingIOError(f"{folder} is being written to by this process; wait for its end, or pass another folder")
+    while True:
+        file = open(path, "ab+")  # noqa: PTH123, SIM115
+        if not _lock(file):
+            file.seek(0)
+            owner = file.read(200).decode(errors="replace").strip() or "another process"
+            file.close()
+            raise BlockingIOError(f"{folder} is being written to by {owner}; wait for its end, or pass another folder")
+        if _is_at(file, path):
+            break
+        file.close()  # its owner removed it meanwhile
+    _held.add(path)
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n".encode())
+        file.flush()
+        yield
+    finally:
+        _held.discard(path)
+        with contextlib.suppress(OSError):
+            remove(path)
+        file.close()
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file without waiting; where the file system knows no locks, take it as locked."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(1 << 30)  # beyond the text, which others read
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            # Of the process, not of the open file: workers that it forked do not hold it when it has died.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    return True

@@ -9,7 +9,7 @@ from typing import Any
 
 from progan import checkpoint
 from progan.checkpoint import CheckpointError
-from progan.files import remove
+from progan.files import OWNER, remove
 
 CONFIG, FORMAT, VERSION = "config.json", "progan run", 1
 WRITTEN = ("metrics.jsonl", "progress.png", "samples", checkpoint.FOLDER)  # beside config.json
@@ -45,7 +45,7 @@ def what_is_there(run_dir: Path) -> tuple[bytes | None, list[str]]:
 
 def check_removable(run_dir: Path) -> None:
     """Raise where a folder is not empty and has no config.json of ours."""
-    if read_config(run_dir) is None and run_dir.exists() and any(run_dir.iterdir()):
+    if read_config(run_dir) is None and run_dir.exists() and any(path.name != OWNER for path in run_dir.iterdir()):
         raise ValueError(f"{run_dir} is not empty and holds no run of progan's; nothing was removed")
 
 

@@ -1,4 +1,4 @@
-"""What `fit` changes outside the trainer, for as long as it runs: number formats and the handler of Ctrl-C."""
+"""What `fit` changes outside the trainer, for as long as it runs: number formats and the handlers of signals."""
 
 from __future__ import annotations
 
@@ -37,24 +37,37 @@ def numerics(device: torch.device, training: Training) -> Iterator[None]:
             setattr(switch, name, earlier)
 
 
-@contextmanager
-def interruption() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event; the second one acts as before.
+class Interruption:
+    """Tell whether a signal asked for the end.
 
-    Nothing changes outside the main thread, where Ctrl-C is ignored, and where a program in C has taken it.
+    Attributes:
+        signal: its number; None while there was none.
     """
-    event = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
-        yield event
-        return
 
-    def note(*_: object) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, before)
+    signal: int | None = None
 
-    signal.signal(signal.SIGINT, note)
+
+@contextmanager
+def interruption() -> Iterator[Interruption]:
+    """Note the first Ctrl-C, SIGTERM or, where the system has it, SIGUSR1; the second of its kind acts as before.
+
+    Nothing changes outside the main thread, for a signal that is ignored, and for one that a program in C has taken.
+    """
+    asked = Interruption()
+    before: dict[int, Any] = {}
+
+    def note(number: int, _: object) -> None:
+        asked.signal = number
+        signal.signal(number, before[number])
+
     try:
-        yield event
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+                number = getattr(signal, name, None)
+                if number is not None and signal.getsignal(number) not in (None, signal.SIG_IGN):
+                    before[number] = signal.getsignal(number)
+                    signal.signal(number, note)
+        yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -6,7 +6,6 @@ import copy
 import json
 import operator
 import platform
-import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,7 +25,7 @@ from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, crosses
 from progan.checkpoint import CheckpointError
 from progan.data import Feed, match_level, open_feed
-from progan.files import make_folder, write_file
+from progan.files import make_folder, owned, write_file
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
 from progan.planning import Plan, make_plan
 from progan.randomness import key
@@ -43,7 +42,7 @@ from progan.run_directory import (
 )
 from progan.sampling import GrownGenerator, check_block, same_block
 from progan.schedule import Growth, Schedule
-from progan.scoped import interruption, numerics
+from progan.scoped import Interruption, interruption, numerics
 from progan.step import Draws, StepMetrics, TrainingStep
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -54,7 +53,15 @@ class DivergenceError(RuntimeError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Say that Ctrl-C ended `Trainer.fit` in good order: the step is finished and, with a run_dir, saved."""
+    """Say that a signal ended `Trainer.fit` in good order: the step is finished and, with a run_dir, saved.
+
+    Attributes:
+        signal: its number. ``sys.exit(128 + error.signal)`` is what a shell expects of a program that catches this.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.signal = number
 
 
 class TrainerKeywords(TypedDict, total=False):
@@ -181,6 +188,7 @@ class Trainer:
         self._overwrite = overwrite
         self._fingerprint: dict[str, Any] | None = None
         self._flips_judged = False
+        self._owns = False
         if self.run_dir is not None:
             if self.run_dir.exists() and not self.run_dir.is_dir():
                 raise NotADirectoryError(f"run_dir must be a folder, and {self.run_dir} is a file; pass another")
@@ -305,7 +313,8 @@ class Trainer:
     def fit(self, data: Tensor | Dataset[Any], *, until: int | None = None) -> None:
         """Train to the end of the schedule, or until a count of real images.
 
-        Ctrl-C finishes the step, saves, and raises `Interrupted`; a second one leaves at once. An error of a callback
+        Ctrl-C, SIGTERM and SIGUSR1 finish the step, save, and raise `Interrupted`; a second one of the kind acts as it
+        would without fit. While fit runs, run_dir is this process's; another one is refused. An error of a callback
         is raised after a save, so that no step is lost. Every global state is left as it was found.
 
         Args:
@@ -319,13 +328,14 @@ class Trainer:
             ValueError: if its images do not fit, it is not the data that the run began with, or another trainer has
                 written to run_dir since this one was made.
             DivergenceError: if a loss or a weight is no longer finite.
-            Interrupted: after Ctrl-C; a kind of KeyboardInterrupt.
+            Interrupted: after a signal; a kind of KeyboardInterrupt.
+            BlockingIOError: if another process trains in run_dir.
         """
         feed = self._take(data)
         stop = self.schedule.total_images if until is None else min(until, self.schedule.total_images)
         if self._images_seen >= stop:
             return
-        with self._own_draws(), numerics(self.device, self.training), interruption() as interrupted:
+        with self._own_draws(), numerics(self.device, self.training), interruption() as asked, self._owning():
             if self.run_dir is not None:
                 self._open_run_dir(self.run_dir)
             if self._progress and self.plan_made is None and _worth_planning(self.schedule, self._images_seen, stop):
@@ -333,9 +343,9 @@ class Trainer:
             with _all_told(self._callbacks, self):
                 for callback in self._callbacks:
                     callback.on_start(self)
-                self._train(feed, stop, interrupted)
-        if interrupted.is_set():
-            raise Interrupted
+                self._train(feed, stop, asked)
+        if asked.signal is not None:
+            raise Interrupted(asked.signal)
 
     def check(self, data: Tensor | Dataset[Any]) -> None:
         """Check a data set and run_dir as `fit` does before it begins; nothing is written.
@@ -371,7 +381,7 @@ class Trainer:
                 warnings.warn(f"HorizontalFlip is on, and {verdict}; leave it out of Training.augment", stacklevel=3)
         return feed
 
-    def _train(self, feed: Feed, stop: int, interrupted: threading.Event) -> None:
+    def _train(self, feed: Feed, stop: int, asked: Interruption) -> None:
         saved = None
         for images in feed.batches(self._images_seen, stop, lambda count: self.schedule.at(count).batch_size):
             before = self._images_seen
@@ -392,7 +402,7 @@ class Trainer:
             if save and self.run_dir is not None:
                 self.save()
                 saved = self._images_seen
-            if interrupted.is_set():
+            if asked.signal is not None:
                 break
         if self.run_dir is not None and saved != self._images_seen:
             self.save()
@@ -484,23 +494,44 @@ class Trainer:
         if self.run_dir is None:
             raise ValueError("the trainer has no run_dir to save to; pass run_dir=, or use state_dict()")
         self._check_weights()
-        if self._overwrite or not (self.run_dir / CONFIG).exists():
-            self._open_run_dir(self.run_dir)
-        elif what_is_there(self.run_dir)[0] != self._found[0]:
+        with self._owning():
+            path = self._save(self.run_dir)
+        for callback in self._callbacks:
+            callback.on_save(self, path)
+        return path
+
+    def _save(self, run_dir: Path) -> Path:
+        """Write a checkpoint, then drop all but the newest."""
+        if self._overwrite or not (run_dir / CONFIG).exists():
+            self._open_run_dir(run_dir)
+        elif what_is_there(run_dir)[0] != self._found[0]:
             raise self._has_changed()
         manifest = {**self._identity(), "numbers": {}, "environment": self._environment()}
-        path = checkpoint.write_checkpoint(self.run_dir, self._images_seen, manifest, self._tensors())
+        path = checkpoint.write_checkpoint(run_dir, self._images_seen, manifest, self._tensors())
         # Those of a higher count are not older ones: a resume passed them over, as damaged or of a newer progan.
-        so_far = [found for found in checkpoint.checkpoints(self.run_dir) if int(found.name) <= self._images_seen]
+        so_far = [found for found in checkpoint.checkpoints(run_dir) if int(found.name) <= self._images_seen]
         for old in so_far[: -self._intervals["keep"]]:
             try:
                 checkpoint.remove_checkpoint(old)
             except OSError as error:
-                warnings.warn(f"the old checkpoint {old} could not be removed: {error}", stacklevel=2)
-        self._found = what_is_there(self.run_dir)
-        for callback in self._callbacks:
-            callback.on_save(self, path)
+                warnings.warn(f"the old checkpoint {old} could not be removed: {error}", stacklevel=3)
+        self._found = what_is_there(run_dir)
         return path
+
+    @contextmanager
+    def _owning(self) -> Iterator[None]:
+        """Hold the run directory for this process, from the outermost use on."""
+        if self.run_dir is None or self._owns:
+            yield
+            return
+        self._check_run_dir(self.run_dir)
+        make_folder(self.run_dir)
+        with owned(self.run_dir):
+            self._owns = True
+            try:
+                yield
+            finally:
+                self._owns = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes while training: images_seen, and the tensors by name (not copies)."""
