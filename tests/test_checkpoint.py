@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 
 import pytest
 import torch
@@ -187,3 +188,35 @@ def test_a_missing_file_is_named(folder, tmp_path):
         read_tensors(folder)
     with pytest.raises(CheckpointError, match="is no checkpoint, and no run with one"):
         find_checkpoint(tmp_path / "nowhere")
+
+
+def test_every_change_of_a_byte_is_noticed(tmp_path, tensors):
+    """Cut, flipped, zeroed, swapped, in either file: 500 of them."""
+    rng = random.Random(0)
+    folder = write_checkpoint(tmp_path, 48, {"seed": 3, "name": "a longer text, so that there is something"}, tensors)
+    sound = {path: path.read_bytes() for path in folder.iterdir()}
+    for k in range(500):
+        path = rng.choice(sorted(sound))
+        data = bytearray(sound[path])
+        place, other = rng.sample(range(len(data)), 2)
+        if k % 4 == 0:
+            del data[place:]
+        elif k % 4 == 1:
+            data[place] ^= 1 << rng.randrange(8)
+        elif k % 4 == 2:
+            data[place : place + 1 + rng.randrange(20)] = bytes(len(data[place : place + 1 + rng.randrange(20)]))
+        else:
+            data[place], data[other] = data[other], data[place]
+        path.write_bytes(data)
+        if bytes(data) == sound[path]:
+            continue
+        with pytest.raises(CheckpointError):
+            find_checkpoint(tmp_path)
+        path.write_bytes(sound[path])
+    assert find_checkpoint(tmp_path) == folder
+
+
+def test_a_manifest_without_end_is_refused(folder):
+    (folder / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_manifest(folder)

@@ -118,21 +118,23 @@ def killed_and_begun_again(
     waiting = list(planned)
     while waiting:
         attempts += 1
-        assert attempts < 6 * len(planned) + 20, f"the phases are not reached: {waiting[:3]}"
+        assert attempts < 10 * len(planned), f"the phases are not reached: {waiting[:3]}"
         run_dir = folder / f"{number}"
         phase, resumed, seen = launcher.run(run_dir, preset, waiting[0])
         assert resumed >= last_seen - SAVE_EVERY - BATCH, "more than one save interval was lost"
         last_seen = seen
         if phase is not None:
             histogram[phase] += 1
-            waiting.pop(0)
+            aimed_at, times, _ = waiting.pop(0)
+            if aimed_at not in (phase, "clock"):  # it was too late, and had gone on to another one
+                waiting.append((aimed_at, times, 0.0))
         else:
             assert outcome(run_dir) == expected
             number, last_seen = number + 1, 0
     launcher.run(folder / f"{number}", preset, None)
     assert outcome(folder / f"{number}") == expected
     print("\nkilled in", dict(histogram))
-    assert histogram.total() == len(planned)
+    assert histogram.total() >= len(planned)
     return histogram
 
 

@@ -85,10 +85,8 @@ def test_float64_networks_keep_their_precision(recipe, images, tmp_path):
 
 def with_its_hash(path, text):
     """Write a manifest that somebody changed, and its hash with it."""
-    contents = json.loads(text)
-    del contents["manifest_sha256"]
-    contents["manifest_sha256"] = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
-    path.write_text(json.dumps(contents))
+    zeroed = text.replace(json.loads(text)["manifest_sha256"], "0" * 64)
+    path.write_text(zeroed.replace("0" * 64, hashlib.sha256(zeroed.encode()).hexdigest()))
 
 
 def test_manifest_and_tensors_must_fit(recipe, images, tmp_path):
@@ -103,3 +101,17 @@ def test_manifest_and_tensors_must_fit(recipe, images, tmp_path):
     with_its_hash(manifest, text.replace('"image_channels": 3', '"image_channels": 1'))
     with pytest.raises(CheckpointError, match="does not fit its architecture"):
         load_generator(tmp_path)
+
+
+def test_a_manifest_that_asks_for_any_size_takes_no_memory(recipe, images, tmp_path):
+    Trainer.from_recipe(recipe, run_dir=tmp_path, device="cpu", progress=False).fit(images, until=8)
+    manifest, config = tmp_path / "checkpoints/000000008/manifest.json", tmp_path / "config.json"
+    for path in (manifest, config):
+        contents = json.loads(path.read_text())
+        contents["recipe"]["architecture"]["channels"] = [10**7, 10**7, 4]
+        text = json.dumps(contents)
+        with_its_hash(path, text) if path == manifest else path.write_text(text)
+    with pytest.raises(CheckpointError, match=r"its average does not fit its architecture: .* \(10000000, "):
+        load_generator(tmp_path)
+    with pytest.raises(CheckpointError, match=r"its generator does not fit its architecture"):
+        Trainer.from_run(tmp_path, device="cpu")

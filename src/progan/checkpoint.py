@@ -24,6 +24,8 @@ from progan.tensor_file import Entry, header_of, read_header
 
 MANIFEST, TENSORS, FOLDER = "manifest.json", "tensors.safetensors", "checkpoints"
 _FORMAT, _VERSION = "progan checkpoint", 1
+_OWN_HASH, _NO_HASH = "manifest_sha256", "0" * 64
+_MANIFEST_LIMIT = 10_000_000  # bytes; a longer one is cut off, and so damaged
 
 
 class CheckpointError(Exception):
@@ -53,8 +55,9 @@ def write_checkpoint(
         write_file(beside / TENSORS, _hashed(_pieces(tensors), digest))
         contents = {"format": _FORMAT, "version": _VERSION, "images_seen": images_seen, **manifest}
         contents["tensors_sha256"] = digest.hexdigest()
-        contents["manifest_sha256"] = _own_hash(contents)
-        write_file(beside / MANIFEST, (json.dumps(contents, indent=1) + "\n").encode())
+        contents[_OWN_HASH] = _NO_HASH
+        text = (json.dumps(contents, indent=1) + "\n").encode()
+        write_file(beside / MANIFEST, text.replace(_NO_HASH.encode(), _own_hash(text)))
         verify(beside)
         remove(aside)
         if final.exists():
@@ -159,8 +162,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         CheckpointError: if it cannot be read, or is of a kind that this version does not know.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError) as error:
+        with (folder / MANIFEST).open("rb") as file:
+            text = file.read(_MANIFEST_LIMIT)
+        manifest = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder}: {MANIFEST} cannot be read: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
         raise CheckpointError(f"{folder}: {MANIFEST} is not a {_FORMAT}'s")
@@ -168,14 +173,31 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder}: version {manifest.get('version')!r} of the format, this progan reads {_VERSION}; update progan"
         )
-    if manifest.pop("manifest_sha256", None) != _own_hash(manifest):
+    declared = str(manifest.pop(_OWN_HASH, "")).encode()
+    if len(declared) != len(_NO_HASH) or _own_hash(text.replace(declared, _NO_HASH.encode())) != declared:
         raise CheckpointError(f"{folder}: {MANIFEST} is damaged: its checksum is not its own")
     return manifest
 
 
-def _own_hash(manifest: Mapping[str, Any]) -> str:
-    """Return the hash of a manifest's contents, however they are laid out."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+def _own_hash(text: bytes) -> bytes:
+    """Return the hash of a manifest's text in which it stands as zeros itself."""
+    return hashlib.sha256(text).hexdigest().encode()
+
+
+def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a checkpoint's tensors, from the header alone.
+
+    Raises:
+        CheckpointError: if the file is damaged.
+    """
+    path = folder / TENSORS
+    try:
+        with path.open("rb") as file:
+            return {name: entry.shape for name, entry in read_header(file, path)[0].items()}
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def read_tensors(folder: Path, prefix: str = "") -> dict[str, Tensor]:

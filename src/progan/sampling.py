@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from progan.checkpoint import CheckpointError, find_checkpoint, read_manifest, read_tensors
-from progan.networks import Block, ProgressiveGenerator
+from progan.checkpoint import CheckpointError, find_checkpoint, read_manifest, read_shapes, read_tensors
+from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
 from progan.randomness import latents
 from progan.recipe import Recipe
 
@@ -87,6 +87,11 @@ def load_generator(
         recorded, images_seen = manifest["blocks"]["generator"], int(manifest["images_seen"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint}: its manifest does not describe a run: {error}") from error
+    # A crafted manifest may ask for any size: nothing is made before the tensors that are there are seen to fit.
+    if block is None and recorded is None:
+        check_shapes(ProgressiveGenerator, recipe, checkpoint, "average/")
+    elif block is None:
+        check_block(None, recorded, checkpoint, "block")
     with torch.random.fork_rng(devices=[]):
         generator = ProgressiveGenerator(recipe.architecture, block=block)
     check_block(generator.block_name, recorded, checkpoint, "block")
@@ -97,6 +102,26 @@ def load_generator(
         raise CheckpointError(f"{checkpoint}: its average does not fit its architecture: {error}") from error
     generator.requires_grad_(False)
     return GrownGenerator(generator, *recipe.schedule.reached(images_seen)).to(device or "cpu")
+
+
+def check_shapes(
+    network: type[ProgressiveGenerator] | type[ProgressiveDiscriminator],
+    recipe: Recipe,
+    checkpoint: Path,
+    prefix: str,
+) -> None:
+    """Raise where a network of built-in blocks would not have the shapes of the tensors in a checkpoint."""
+    with torch.device("meta"):
+        made = network(recipe.architecture)
+    needed = {f"{prefix}{name}": tuple(tensor.shape) for name, tensor in made.state_dict().items()}
+    there = {name: shape for name, shape in read_shapes(checkpoint).items() if name.startswith(prefix)}
+    differing = [name for name in {**needed, **there} if needed.get(name) != there.get(name)]
+    if differing:
+        name = differing[0]
+        raise CheckpointError(
+            f"{checkpoint}: its {prefix.rstrip('/')} does not fit its architecture: {name} is {there.get(name)}, and "
+            f"should be {needed.get(name)}"
+        )
 
 
 def check_block(given: str | None, recorded: str | None, path: Path, keyword: str) -> None:

@@ -8,7 +8,7 @@ import operator
 import platform
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self, TypedDict
@@ -40,7 +40,7 @@ from progan.run_directory import (
     remove_run,
     what_is_there,
 )
-from progan.sampling import GrownGenerator, check_block, same_block
+from progan.sampling import GrownGenerator, check_block, check_shapes, same_block
 from progan.schedule import Growth, Schedule
 from progan.scoped import Interruption, interruption, numerics
 from progan.step import Draws, StepMetrics, TrainingStep
@@ -245,6 +245,11 @@ class Trainer:
                 raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path / CONFIG} does not describe a run: {error}") from error
+        found = checkpoint.checkpoints(path)[-1:]
+        if found and generator_block is None and recorded[0] is None:
+            check_shapes(ProgressiveGenerator, recipe, found[0], "generator/")
+        if found and discriminator_block is None and recorded[1] is None:
+            check_shapes(ProgressiveDiscriminator, recipe, found[0], "discriminator/")
         with torch.random.fork_rng(devices=[]):
             generator = ProgressiveGenerator(recipe.architecture, block=generator_block)
             discriminator = ProgressiveDiscriminator(recipe.architecture, block=discriminator_block)
@@ -334,6 +339,10 @@ class Trainer:
         feed = self._take(data)
         stop = self.schedule.total_images if until is None else min(until, self.schedule.total_images)
         if self._images_seen >= stop:
+            if self.run_dir is not None and (self.run_dir / CONFIG).exists():
+                with suppress(OSError), self._owning():  # it may have been killed within its last save
+                    checkpoint.remove_partial(self.run_dir)
+                    self._rotate(self.run_dir)
             return
         with self._own_draws(), numerics(self.device, self.training), interruption() as asked, self._owning():
             if self.run_dir is not None:
@@ -508,15 +517,19 @@ class Trainer:
             raise self._has_changed()
         manifest = {**self._identity(), "numbers": {}, "environment": self._environment()}
         path = checkpoint.write_checkpoint(run_dir, self._images_seen, manifest, self._tensors())
+        self._rotate(run_dir)
+        self._found = what_is_there(run_dir)
+        return path
+
+    def _rotate(self, run_dir: Path) -> None:
+        """Remove the checkpoints that are not to stay."""
         # Those of a higher count are not older ones: a resume passed them over, as damaged or of a newer progan.
         so_far = [found for found in checkpoint.checkpoints(run_dir) if int(found.name) <= self._images_seen]
         for old in so_far[: -self._intervals["keep"]]:
             try:
                 checkpoint.remove_checkpoint(old)
             except OSError as error:
-                warnings.warn(f"the old checkpoint {old} could not be removed: {error}", stacklevel=3)
-        self._found = what_is_there(run_dir)
-        return path
+                warnings.warn(f"the old checkpoint {old} could not be removed: {error}", stacklevel=4)
 
     @contextmanager
     def _owning(self) -> Iterator[None]:
