@@ -61,6 +61,23 @@ def test_a_run_on_a_folder_goes_on_with_its_pack(recipe, folder, tmp_path):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_changed_pictures_are_named_one_by_one(recipe, folder, tmp_path):
+    run = tmp_path / "run"
+    Trainer.from_recipe(recipe, run_dir=run, progress=False, device="cpu").fit(ImageFolder(folder, 16), until=8)
+    picture = Image.open(folder / "sub/1.png")
+    picture.putpixel((12, 8), (1, 2, 3))
+    picture.save(folder / "sub/1.png")
+    (folder / "sub/2.png").rename(folder / "renamed.png")
+    for data in (ImageFolder(folder, 16), pack(folder, tmp_path / "a.pack", 16, progress=False)):
+        trainer = Trainer.from_run(run, progress=False, device="cpu")
+        text = r"the data is not that of the run .*: 1 changed: sub/1.png; 1 gone: sub/2.png; 1 new: renamed.png; pass"
+        with pytest.raises(ValueError, match=text):
+            trainer.fit(data)
+    (run / "data.json").unlink()
+    with pytest.raises(ValueError, match=r"\(there -> here\): content '\w+' -> '\w+'; pass"):
+        Trainer.from_run(run, progress=False, device="cpu").fit(ImageFolder(folder, 16))
+
+
 def test_only_some_are_packed(folder, tmp_path):
     assert pack(folder, tmp_path / "a.pack", 8, only=["sub/1.png", "0 ü.png"]).paths == ["0 ü.png", "sub/1.png"]
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from progan import checkpoint
 from progan.checkpoint import CheckpointError
-from progan.files import OWNER, remove
+from progan.files import OWNER, remove, write_file
 
 CONFIG, FORMAT, VERSION = "config.json", "progan run", 1
-WRITTEN = ("metrics.jsonl", "progress.png", "samples", checkpoint.FOLDER)  # beside config.json
+DATA = "data.json"
+WRITTEN = (DATA, "metrics.jsonl", "progress.png", "samples", checkpoint.FOLDER)  # beside config.json
 PICTURE_NAME = re.compile(r"(\d{9,}|level_\d+)\.png")  # in samples/
 
 
@@ -34,6 +35,33 @@ def read_config(run_dir: Path) -> dict[str, Any] | None:
             "update progan"
         )
     return config
+
+
+def write_data(run_dir: Path, fingerprint: dict[str, Any], files: dict[str, str]) -> None:
+    """Write down which pictures a run is trained on."""
+    contents = {"fingerprint": fingerprint, "files": files}
+    write_file(run_dir / DATA, (json.dumps(contents, indent=1) + "\n").encode())
+
+
+def changed_files(run_dir: Path, fingerprint: dict[str, Any], files: dict[str, str]) -> str:
+    """Say which pictures are not those that a run began with; empty where that is not known."""
+    try:
+        written = json.loads((run_dir / DATA).read_bytes())
+        there: dict[str, str] = dict(written["files"]) if written["fingerprint"] == fingerprint else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    if not there:
+        return ""
+    kinds = {
+        "changed": [name for name in there if name in files and files[name] != there[name]],
+        "gone": [name for name in there if name not in files],
+        "new": [name for name in files if name not in there],
+    }
+    return "; ".join(
+        f"{len(names)} {kind}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}"
+        for kind, names in kinds.items()
+        if names
+    )
 
 
 def what_is_there(run_dir: Path) -> tuple[bytes | None, list[str]]:
@@ -61,7 +89,7 @@ def remove_run(run_dir: Path) -> None:
     for path in run_dir.glob("samples/*.png"):
         if PICTURE_NAME.fullmatch(path.name):
             remove(path)
-    for name in ("progress.png", "metrics.jsonl", CONFIG):
+    for name in (DATA, "progress.png", "metrics.jsonl", CONFIG):
         remove(run_dir / name)
     for name in ("samples", checkpoint.FOLDER):
         _remove_if_empty(run_dir / name)

@@ -35,10 +35,12 @@ from progan.run_directory import (
     FORMAT,
     VERSION,
     WRITTEN,
+    changed_files,
     check_removable,
     read_config,
     remove_run,
     what_is_there,
+    write_data,
 )
 from progan.sampling import GrownGenerator, check_block, check_shapes, same_block
 from progan.schedule import Growth, Schedule
@@ -187,6 +189,7 @@ class Trainer:
         self._progress = progress
         self._overwrite = overwrite
         self._fingerprint: dict[str, Any] | None = None
+        self._files: dict[str, str] | None = None
         self._flips_judged = False
         self._owns = False
         if self.run_dir is not None:
@@ -662,11 +665,15 @@ class Trainer:
     def _take_fingerprint(self, feed: Feed) -> None:
         """Raise where a run goes on with other data than it began with."""
         if self._fingerprint is not None and self._fingerprint != feed.fingerprint:
+            changed = ""
+            if self.run_dir is not None and feed.files is not None:
+                changed = changed_files(self.run_dir, self._fingerprint, feed.files)
+            differing = _differences(self._fingerprint, feed.fingerprint)
             raise ValueError(
-                "the data is not that of the run (there -> here): "
-                f"{_differences(self._fingerprint, feed.fingerprint)}; pass the same data, or another run_dir"
+                f"the data is not that of the run (there -> here): {changed or differing}; pass the same data, or "
+                "another run_dir"
             )
-        self._fingerprint = feed.fingerprint
+        self._fingerprint, self._files = feed.fingerprint, feed.files
 
     def _check_run_dir(self, run_dir: Path) -> None:
         """Raise where run_dir is no longer what it was when this trainer was made, or may not be overwritten."""
@@ -698,6 +705,8 @@ class Trainer:
             "environment": self._environment(),
         }
         write_file(run_dir / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
+        if self._fingerprint is not None and self._files is not None:
+            write_data(run_dir, self._fingerprint, self._files)
         self._found = what_is_there(run_dir)
 
 

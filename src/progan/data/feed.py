@@ -57,10 +57,12 @@ class Feed(ABC):
     Attributes:
         n_images: in the data set.
         fingerprint: of the data set, for a resumed run to compare.
+        files: hashes of the contents by name, where the images came from files.
     """
 
     n_images: int
     fingerprint: dict[str, Any]
+    files: dict[str, str] | None = None
 
     @abstractmethod
     def batches(self, begin: int, end: int, batch_size_at: Callable[[int], int]) -> Iterator[Tensor]:
@@ -120,6 +122,7 @@ def open_feed(
         raise TypeError(f"data must be a tensor or a map-style data set, got {type(data).__name__}; {mend}")
     if isinstance(data, Pictures) and _is_plain(data):
         feed: Feed = _TensorFeed(data.images, seed, device, data.fingerprint)
+        feed.files = data.content_by_name()
         first = data.images[:1]
     elif isinstance(data, Tensor):
         if data.ndim != 4:

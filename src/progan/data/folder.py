@@ -28,12 +28,19 @@ class Pictures(Dataset[Tensor]):
     Attributes:
         images: (N, C, H, W), uint8.
         paths: of the files that they came from, relative to their folder.
+        hashes: of the pixels, 16 bytes each.
         fingerprint: of names and pixels.
     """
 
     images: Tensor
     paths: list[str]
+    hashes: bytes
     fingerprint: str
+
+    def content_by_name(self) -> dict[str, str]:
+        """Return the hash of each picture's pixels, by the name of the file that it came from."""
+        size = len(self.hashes) // max(1, len(self.paths))
+        return {name: self.hashes[k * size : (k + 1) * size].hex() for k, name in enumerate(self.paths)}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -98,7 +105,8 @@ class ImageFolder(Pictures):
                     self.images[index] = image.pixels
                     hashes.append(image.digest)
         refuse_unreadable(folder, failures, len(self.paths))
-        self.fingerprint = fingerprint(self.paths, b"".join(hashes))
+        self.hashes = b"".join(hashes)
+        self.fingerprint = fingerprint(self.paths, self.hashes)
 
 
 class HashedImage(NamedTuple):
