@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 from progan import ImageFolder, Trainer
 from progan.data import Pack, open_feed, pack
+from progan.files import owned
 
 
 @pytest.fixture
@@ -134,6 +136,19 @@ def test_a_file_that_is_no_pack_is_not_replaced(folder, tmp_path):
     with pytest.raises(NotADirectoryError, match="nowhere is no folder; make it first"):
         pack(folder, tmp_path / "nowhere/a.pack", 8)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.pack")
+        with pytest.raises(ValueError, match=r"pipe.pack is no file, and so no pack"):
+            Pack(tmp_path / "pipe.pack")
+        with pytest.raises(FileExistsError, match="is no pack"):
+            pack(folder, tmp_path / "pipe.pack", 8)
+
+
+def test_one_process_writes_a_pack(folder, tmp_path):
+    with owned(tmp_path, ".a.pack.owner"), pytest.raises(BlockingIOError, match="is being written to by this process"):
+        pack(folder, tmp_path / "a.pack", 8)
+    pack(folder, tmp_path / "a.pack", 8)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.pack", "pictures"]
 
 
 def test_a_failure_leaves_the_older_pack(folder, tmp_path, monkeypatch):

@@ -103,13 +103,17 @@ def sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def owned(folder: Path) -> Iterator[None]:
+def owned(folder: Path, name: str = OWNER) -> Iterator[None]:
     """Hold a folder for this process, with a lock that the system lets go of however the process ends.
+
+    Args:
+        folder: to write in.
+        name: of the file that is locked; another one where only a part of the folder is held.
 
     Raises:
         BlockingIOError: if another process, or another part of this one, holds it.
     """
-    path = folder.resolve() / OWNER
+    path = folder.resolve() / name
     if path in _held:  # not to be opened: to close it would let go of the lock
         raise BlockingIOError(f"{folder} is being written to by this process; wait for its end, or pass another folder")
     while True:

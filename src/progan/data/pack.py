@@ -19,7 +19,7 @@ from torch import Tensor
 from progan.data.decode import Unreadable, decoding
 from progan.data.folder import Pictures, content_hash, fingerprint, picture_paths, read_images, refuse_unreadable, shown
 from progan.data.read import Reading, Squaring
-from progan.files import write_file
+from progan.files import owned, write_file
 from progan.progress import counted
 from progan.tensor_file import header_of, read_header
 
@@ -45,6 +45,8 @@ class Pack(Pictures):
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
+        if self.path.exists() and not self.path.is_file():  # to open a named pipe would wait for ever
+            raise ValueError(f"{path} is no file, and so no pack of pictures")
         with self.path.open("rb") as file:
             entries, metadata = read_header(file, self.path)
             if metadata.get("format") != _FORMAT:
@@ -120,6 +122,7 @@ def pack(
         ImportError: if Pillow is missing.
         NotADirectoryError: if the folder is none.
         FileExistsError: if there is a file at the path that is no pack.
+        BlockingIOError: if another process writes the same pack.
         OSError: if the file cannot be written, or there is no room for it.
         ValueError: if the folder holds no picture, or some cannot be read: all of them are listed.
     """
@@ -153,7 +156,7 @@ def pack(
         yield b"".join(hashes)
         yield text
 
-    with decoding():
+    with owned(path.parent, f".{path.name}.owner"), decoding():
         write_file(path, pieces())
     return Pack(path)
 
