@@ -99,6 +99,16 @@ def test_planted_near_duplicates_and_odd_pictures(planted):
     assert all(reason.startswith("the same pixels as") for reason in every.dropped.values())
 
 
+def test_scores_are_finite_where_all_but_a_few_are_alike():
+    images = torch.full((100, 3, 128, 128), 255, dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    images[:95, :, 40:80, 40:80] = torch.randint(0, 256, (95, 3, 1, 1), dtype=torch.uint8, generator=generator)
+    images[95:] = torch.randint(0, 256, (5, 3, 128, 128), dtype=torch.uint8, generator=generator)
+    scores = irregularity(describe(images))
+    assert scores.isfinite().all()
+    assert scores[95:].min() > scores[:95].max()
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="the portraits are not here (../shared)")
 def test_the_messy_portraits():
     folder = SHARED / "data/portraits_raw"

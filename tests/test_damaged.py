@@ -10,7 +10,9 @@ import socket
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -175,7 +177,7 @@ def test_they_take_little_memory(tmp_path):
     for name, contents in (
         ("1.png", largest),
         ("2.png", largest[:-1000]),
-        ("3.png", png_of(5000, 6000, colour=6, data=True)),
+        ("3.png", png_of(4000, 5000, colour=6, data=True)),
     ):
         (tmp_path / "damaged" / name).write_bytes(contents)
     command = [sys.executable, "-c", MEMORY + MEASURED, str(tmp_path / "damaged")]
@@ -202,10 +204,49 @@ def test_what_vanishes_or_cannot_be_opened_is_named(tmp_path, monkeypatch):
     assert list(report.facts) == [Path("c.png")]
 
 
+def test_a_tiff_cannot_hide_the_size_of_its_tiles(tmp_path):
+    tags = {256: 1, 257: 1, 258: 8, 259: 5, 262: 1, 277: 1, 322: 40_000, 323: 40_000, 324: 200, 325: 10}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(head.ljust(200, b"\0") + bytes(10))
+    with pytest.raises(ValueError, match="40000x40000 pixels, more than the 25 million"):
+        read_image(tmp_path / "a.tif", Reading(8))
+
+
+def test_threads_that_read_leave_warnings_as_they_were(tmp_path):
+    Image.new("L", (64, 64)).save(tmp_path / "a.png")
+    before = list(warnings.filters), Image.core.get_block_size()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: read_image(tmp_path / "a.png", Reading(8)), range(200)))
+    assert (list(warnings.filters), Image.core.get_block_size()) == before
+
+
+def test_jpegs_of_endless_scans_are_refused(tmp_path):
+    data = encoded("jpeg")
+    last = data.rindex(b"\xff\xda")
+    end = data.rindex(b"\xff\xd9")
+    (tmp_path / "a.jpg").write_bytes(data[:end] + data[last:end] * 200 + data[end:])
+    with pytest.raises(ValueError, match=r"2\d\d scans, more than are read of a JPEG of this size; save it anew"):
+        read_image(tmp_path / "a.jpg", Reading(8))
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert read_image(tmp_path / "a.jpg", Reading(8)).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("kind", ["another chunk first", "two headers"])
+def test_an_icon_cannot_hide_the_size_of_its_picture(kind, tmp_path):
+    small, large = png_of(16, 16), png_of(9000, 9000)
+    start, header = large[:8], slice(8, 33)
+    hidden = b"\0\0\0\0abcd" + struct.pack(">I", zlib.crc32(b"abcd"))
+    before = hidden if kind == "another chunk first" else small[header]
+    (tmp_path / "a.ico").write_bytes(icon_of(start + before + large[header] + large[33:]))
+    with pytest.raises(ValueError, match="9000x9000 pixels, more than the 25 million"):
+        read_image(tmp_path / "a.ico", Reading(8))
+
+
 def test_pictures_beyond_the_limit_are_refused_before_they_are_decoded(tmp_path):
-    (tmp_path / "a.png").write_bytes(png_of(10_000, 5_001))
-    with pytest.raises(ValueError, match="10000x5001 pixels, more than the 50 million that are read; reduce it"):
+    (tmp_path / "a.png").write_bytes(png_of(5_000, 5_001))
+    with pytest.raises(ValueError, match="5000x5001 pixels, more than the 25 million that are read; reduce it"):
         read_image(tmp_path / "a.png", Reading(8))
-    (tmp_path / "a.png").write_bytes(png_of(10_000, 5_000))
+    (tmp_path / "a.png").write_bytes(png_of(5_000, 5_000))
     with pytest.raises(OSError, match="truncated"):
         read_image(tmp_path / "a.png", Reading(8))

@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example; returns the exit status."""
     parser = argument_parser()
     options = parser.parse_args(arguments)
+    if options.only is not None and options.data is None:
+        parser.error("--only chooses from a folder; pass it with --data")
     try:
         return train(options)
     except KeyboardInterrupt:

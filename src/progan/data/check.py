@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -202,7 +203,8 @@ def check(
         found.listing.remarks(),
     )
     if printed:
-        print(report)
+        encoding = sys.stdout.encoding or "utf-8"
+        print(str(report).encode(encoding, "backslashreplace").decode(encoding))
     if sheets is not None:
         written = report.save_sheets(sheets)
         if printed and written:

@@ -60,7 +60,7 @@ class Curation:
         Raises:
             ValueError: if a line is none of the list's, or names a picture twice.
         """
-        kept: list[Path] = []
+        kept: dict[Path, None] = {}
         dropped: dict[Path, str] = {}
         text = Path(path).read_bytes().decode("utf-8-sig", errors="surrogateescape")
         for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):  # names may hold other line breaks
@@ -72,10 +72,10 @@ class Curation:
             if Path(name) in dropped or Path(name) in kept:
                 raise ValueError(f"{path}, line {number}: {name} stands there twice; remove one of the lines")
             if word == "keep":
-                kept.append(Path(name))
+                kept[Path(name)] = None
             else:
                 dropped[Path(name)] = reason or "by hand"
-        return cls(Path(folder), kept, dropped)
+        return cls(Path(folder), list(kept), dropped)
 
 
 def curate(
@@ -107,6 +107,8 @@ def curate(
     """
     check_limits(max_similar, similar)
     found = survey(folder)
+    if not found.facts and not found.unreadable:
+        raise ValueError(f"{folder} holds no picture that can be read; pass a folder of pictures")
     alike = near_duplicates(found.descriptors, similar)
     return curation(found, alike, irregularity(found.descriptors).tolist(), max_similar, irregular)
 

@@ -38,10 +38,11 @@ FORMATS = {
 }
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
-# Of one picture, and of all that are being decoded at a time: at most 9 bytes are taken for each.
-MAX_PIXELS = 50_000_000
+# Of one picture, and of all that are being decoded at a time: up to 16 bytes are taken for each.
+MAX_PIXELS = 25_000_000
 MAX_BYTES = 5 * MAX_PIXELS  # of a file
 
+MAX_SCANS = 100  # of a JPEG
 _ORIENTATION = 0x0112  # EXIF's tag
 
 
@@ -75,6 +76,11 @@ def decoded(path: str | PathLike[str]) -> Iterator[Decoded]:
             what = f"a file of {size} bytes that is none of {', '.join(FORMATS)}" if size else "an empty file"
             raise ValueError(what) from None
         _check_size(*picture.size)
+        if picture.format == "TIFF":  # its tiles may be larger than itself
+            tags = picture.tag_v2  # type: ignore[attr-defined]
+            _check_size(*(value if isinstance(value := tags.get(tag, 1), int) else 1 for tag in (322, 323)))
+        if picture.format in ("JPEG", "MPO"):
+            _check_scans(file, picture.width * picture.height)
         kind, mode = picture.format or "", picture.mode
         with _BUDGET.taken(picture.width * picture.height):
             # Step by step, so that no more than two copies are held.
@@ -129,19 +135,44 @@ def decoding() -> Iterator[None]:
     It is kept from warning of large pictures at half the size at which it refuses them, and of odd metadata; and it
     takes memory in pieces so large that the system has them back at once.
 
-    Not for threads: Python has one list of warnings for all of them.
+    Python has one list of warnings for all threads: the first to come sets it, the last to go puts it back.
     """
-    from PIL import Image
+    with _SETUP.lock:
+        if _SETUP.users == 0:
+            _SETUP.begin()
+        _SETUP.users += 1
+    try:
+        yield
+    finally:
+        with _SETUP.lock:
+            _SETUP.users -= 1
+            if _SETUP.users == 0:
+                _SETUP.end()
 
-    core: Any = Image.core  # type: ignore[attr-defined]
-    block_size = core.get_block_size()
-    with warnings.catch_warnings():
+
+class _Setup:
+    """Change what Pillow and its warnings do, and change it back."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+
+    def begin(self) -> None:
+        from PIL import Image
+
+        self._core: Any = Image.core  # type: ignore[attr-defined]
+        self._block_size = self._core.get_block_size()
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
         warnings.simplefilter("ignore")
-        core.set_block_size(64 << 20)  # glibc hands back what is over 32 MiB
-        try:
-            yield
-        finally:
-            core.set_block_size(block_size)
+        self._core.set_block_size(64 << 20)  # glibc hands back what is over 32 MiB
+
+    def end(self) -> None:
+        self._core.set_block_size(self._block_size)
+        self._warnings.__exit__(None, None, None)
+
+
+_SETUP = _Setup()
 
 
 class _Budget:
@@ -196,12 +227,37 @@ def _check_icon(file: BinaryIO) -> None:
         for entry in range(int.from_bytes(start[4:], "little")):
             file.seek(6 + 16 * entry + 12)
             file.seek(int.from_bytes(file.read(4), "little"))
-            head = file.read(24)
+            head = file.read(12)
             if head.startswith(b"\x89PNG"):
-                _check_size(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))
+                file.seek(-4, os.SEEK_CUR)
+                _check_chunks(file)
             else:
                 _check_size(int.from_bytes(head[4:8], "little"), abs(int.from_bytes(head[8:12], "little", signed=True)))
     file.seek(0)
+
+
+def _check_chunks(file: BinaryIO) -> None:
+    """Check every size that a PNG gives before its pixels: the last one counts."""
+    while len(head := file.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] == b"IHDR":
+            body = file.read(8)
+            _check_size(int.from_bytes(body[:4], "big"), int.from_bytes(body[4:], "big"))
+            length -= len(body)
+        file.seek(max(0, length) + 4, os.SEEK_CUR)
+
+
+def _check_scans(file: BinaryIO, pixels: int) -> None:
+    """Count a JPEG's scans, each of which goes over all pixels: usual are 1 to 10, and a few bytes make one more."""
+    position = file.tell()
+    file.seek(0)
+    scans, last = 0, b""
+    while block := file.read(1 << 20):
+        scans += (last + block).count(b"\xff\xda")
+        last = block[-1:] if block[-1:] == b"\xff" else b""
+    file.seek(position)
+    if scans > MAX_SCANS or scans * pixels > 20 * MAX_PIXELS:
+        raise ValueError(f"{scans} scans, more than are read of a JPEG of this size; save it anew")
 
 
 def require_pillow() -> None:

@@ -241,7 +241,7 @@ def picture_paths(folder: Path, only: Iterable[str | PathLike[str]] | None) -> l
         ValueError: if there is no picture, or not one of those wanted.
     """
     listing = Listing.of(folder)
-    if listing.closed:
+    if listing.closed and only is None:
         closed = "; ".join(f"{shown(name)} ({reason})" for name, reason in listing.closed.items())
         raise OSError(f"{folder}: these folders cannot be read: {closed}; make them readable, or move them elsewhere")
     if not listing.pictures:

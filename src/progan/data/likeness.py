@@ -165,7 +165,7 @@ def _improbability(values: Tensor, dimensions: int, rounds: int = 5) -> Tensor:
         variances = (singular.square() / used.sum()).clamp_min(1e-9)
         noise = (variances[dimensions:].sum() / (values.shape[1] - dimensions)).clamp_min(1e-9)
         along = (centred @ axes[:dimensions].T).square()
-        rest = centred.square().sum(dim=1) - along.sum(dim=1)
+        rest = (centred.square().sum(dim=1) - along.sum(dim=1)).clamp_min(0)
         distances = ((along / variances[:dimensions]).sum(dim=1) + rest / noise).sqrt()
         used = distances <= torch.quantile(distances, 0.85)
     return distances

@@ -76,7 +76,7 @@ def read_image(path: str | PathLike[str], reading: Reading) -> Tensor:
     Raises:
         ImportError: if Pillow is missing.
         OSError: if the file cannot be opened, or is damaged.
-        ValueError: if it is no file, of another format, larger than 50 million pixels, has values outside the range of
+        ValueError: if it is no file, of another format, larger than 25 million pixels, has values outside the range of
             its kind, or is to be refused.
     """
     require_pillow()
