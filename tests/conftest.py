@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,9 @@ SHARED = ROOT.parent / "shared"
 # Two workers share two cores; and a run is the same to the bit with the same number of threads only.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+
+# What a shell starts in the background ignores Ctrl-C, and so would the programs that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # For programs that tests start: the peak of their memory, in MB, above what it was at `begin`. Not ru_maxrss,
 # which a process takes over from the one that started it.
