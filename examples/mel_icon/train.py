@@ -4,12 +4,17 @@
     python examples/mel_icon/train.py                  the article's whole recipe on the embedded icons
     python examples/mel_icon/train.py --data DIR       the same on the pictures of a folder, which is checked first
 
-The same command again goes on with its run, or says that it is finished.
+The same command again goes on with its run, or says that it is finished. On several GPUs, each with its part of the
+batch:
+
+    torchrun --nproc-per-node 4 examples/mel_icon/train.py --batch-size 32
 """
 
 import argparse
+import contextlib
 import dataclasses
 import math
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -34,6 +39,8 @@ RESOLUTIONS = tuple(4 << level for level in range(7))  # those that the article'
 COMPARED = 256  # samples and icons that the two closing numbers are taken over
 COMPARED_SIZE = 32
 
+RANK = int(os.environ.get("RANK", "0"))  # of torchrun's processes; the first one speaks for all
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example; returns the exit status."""
@@ -42,11 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.only is not None and options.data is None:
         parser.error("--only chooses from a folder; pass it with --data")
     try:
-        return train(options)
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere if RANK else sys.stdout):
+            return train(options)
     except KeyboardInterrupt:
         print("\nStopped before the training began.", file=sys.stderr)  # `train` tells of later ones
         return 130
-    except (ValueError, OSError, ImportError, progan.CheckpointError) as error:
+    except (ValueError, OSError, ImportError, progan.CheckpointError, progan.RankError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
 
@@ -104,7 +112,8 @@ def train(options: argparse.Namespace) -> int:
     else:
         if run_dir.resolve().is_relative_to(options.data.resolve()):
             raise ValueError(f"{run_dir} lies in {options.data}: its samples would be data too; pass another --run-dir")
-        data = read_folder(options, resolution, new=options.overwrite or not run_dir.exists())
+        new = RANK == 0 and (options.overwrite or not run_dir.exists())
+        data = read_folder(options, resolution, new=new)
         images = data.images
     trainer = Trainer.from_recipe(
         recipe,
@@ -135,7 +144,8 @@ def train(options: argparse.Namespace) -> int:
     try:
         if not finished:
             print(f"Done: {run_dir}/progress.png shows how the icons formed, {run_dir}/samples the pictures.")
-        show_comparison(trainer, images, options.seed)
+        if trainer.rank == 0:
+            show_comparison(trainer, images, options.seed)
     except KeyboardInterrupt:
         print("\nStopped during the comparison; the training is finished and saved. The same command compares again.")
         return 130
@@ -215,8 +225,9 @@ def show_plan(trainer: Trainer, recipe: Recipe, n_images: int, options: argparse
         print(f"Going on from {trainer.run_dir} after {trainer.images_seen:,} real images.")
     plan = trainer.plan()
     threads = f" with {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
+    processes = f", {trainer.ranks} processes" if trainer.ranks > 1 else ""
     print(
-        f"On {trainer.device}{threads}, in {recipe.training.precision}: about {plan}, by a few timed "
+        f"On {trainer.device}{threads}{processes}, in {recipe.training.precision}: about {plan}, by a few timed "
         f"steps of each stage. Ctrl-C saves; the same command goes on."
     )
 

@@ -6,6 +6,8 @@ from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, Run
 from progan.checkpoint import CheckpointError
 from progan.data import ImageFolder, match_level
+from progan.distributed import RankError
+from progan.finite import DivergenceError
 from progan.layers import (
     EqualizedConv2d,
     EqualizedLinear,
@@ -29,8 +31,9 @@ from progan.recipe import Recipe, Training
 from progan.render import enlarge, image_grid, to_uint8, write_png
 from progan.sampling import GrownGenerator, load_generator
 from progan.schedule import Growth, Schedule, Stage
+from progan.scoped import Interrupted
 from progan.step import StepMetrics
-from progan.trainer import DivergenceError, Interrupted, Trainer
+from progan.trainer import Trainer
 
 __version__ = "0.1.0"
 
@@ -59,6 +62,7 @@ __all__ = [
     "Progress",
     "ProgressiveDiscriminator",
     "ProgressiveGenerator",
+    "RankError",
     "Recipe",
     "Run",
     "Schedule",

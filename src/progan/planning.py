@@ -49,6 +49,7 @@ def make_plan(
     images_seen: int,
     *,
     timed_steps: int = 3,
+    ranks: int = 1,
 ) -> Plan:
     """Time a few steps of every stage that is still to come.
 
@@ -62,6 +63,7 @@ def make_plan(
         training: of the run.
         images_seen: real images shown so far.
         timed_steps: per stage; fewer where a step takes longer than two seconds.
+        ranks: processes that share each batch; what they need to average the gradients is not in the plan.
     """
     generator, discriminator = copy.deepcopy(generator), copy.deepcopy(discriminator)
     step = TrainingStep(generator, discriminator, Average(generator, training.average_decay), training)
@@ -78,7 +80,8 @@ def make_plan(
         for fading in {stage.fade_images > 0, stage.hold_images == 0}:
             kind = (stage.level, fading, stage.batch_size)
             if kind not in seconds:
-                growth = Growth(index, stage.level, 0.5 if fading else None, stage.learning_rate, stage.batch_size)
+                batch = stage.batch_size // ranks
+                growth = Growth(index, stage.level, 0.5 if fading else None, stage.learning_rate, batch)
                 seconds[kind] = _time(step, growth, timed_steps)
             per_image[fading] = seconds[kind] / stage.batch_size
         fade_left = min(left, max(0, left - stage.hold_images))
@@ -86,6 +89,12 @@ def make_plan(
         stage_s.append(total)
         image_s.append(total / left)
     return Plan(tuple(image_s), tuple(stage_s))
+
+
+def worth_planning(schedule: Schedule, begin: int, stop: int) -> bool:
+    """Tell whether a run is so long that a few timed steps per stage do not matter."""
+    last = schedule.at(begin).batch_size
+    return (stop - begin) // last > 200 * len(schedule.stages)
 
 
 def _time(step: TrainingStep, growth: Growth, timed_steps: int) -> float:

@@ -193,6 +193,24 @@ def check_fit(architecture: Architecture, schedule: Schedule) -> None:
             raise ValueError(f"stage {index}: {error}") from None
 
 
+def check_ranks(architecture: Architecture, schedule: Schedule, ranks: int) -> None:
+    """Raise where processes cannot share a schedule's batches so that each MiniBatchStd group lies on one of them."""
+    for index, stage in enumerate(schedule.stages):
+        group = fitting_group_size(stage.batch_size, architecture.minibatch_std_group)
+        groups = stage.batch_size // group
+        if groups % ranks:
+            many = f"{groups} MiniBatchStd group{'s' * (groups > 1)} of {group} images"
+            remedy = (
+                "give the architecture a minibatch_std_group; None makes the whole batch one group"
+                if architecture.minibatch_std_group is None
+                else f"use a batch_size that is a multiple of {ranks * architecture.minibatch_std_group} in every stage"
+            )
+            raise ValueError(
+                f"stage {index} has a batch of {stage.batch_size}: {many}, which {ranks} processes cannot share "
+                f"evenly; {remedy}, or start another number of processes"
+            )
+
+
 def _to_named(part: Any) -> dict[str, Any]:
     return {"name": type(part).__name__, **asdict(part)}
 

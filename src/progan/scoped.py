@@ -1,4 +1,4 @@
-"""What `fit` changes outside the trainer, for as long as it runs: number formats and the handlers of signals."""
+"""The machine that a trainer finds: its device; and what `fit` changes outside, for as long as it runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,31 @@ from typing import Any
 
 import torch
 
+from progan.distributed import local_rank, world_size
 from progan.recipe import Training
+
+
+def choose_device(device: str | torch.device | None, training: Training) -> torch.device:
+    """Return the device asked for, or the best there is; of several processes on a machine, each has its own GPU.
+
+    Raises:
+        ValueError: if it cannot be used here, or does not know the precision.
+    """
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        if chosen.type == "cuda" and chosen.index is None and world_size() > 1:
+            chosen = torch.device("cuda", local_rank())  # each process of a machine its own
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device {str(device)!r} cannot be used here: {reason}; pass device='cpu', or leave it out"
+        ) from None
+    if training.precision == "tf32" and chosen.type != "cuda":
+        raise ValueError(f"precision tf32 is CUDA's, got device {chosen}; use fp32 or bf16")
+    return chosen
 
 
 @contextmanager
@@ -35,6 +59,18 @@ def numerics(device: torch.device, training: Training) -> Iterator[None]:
     finally:
         for switch, earlier in zip(switches, before, strict=True):
             setattr(switch, name, earlier)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Say that a signal ended `Trainer.fit` in good order: the step is finished and, with a run_dir, saved.
+
+    Attributes:
+        signal: its number. ``sys.exit(128 + error.signal)`` is what a shell expects of a program that catches this.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.signal = number
 
 
 class Interruption:

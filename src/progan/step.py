@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from progan.averaging import Average
 from progan.checkpoint import CheckpointError
+from progan.distributed import Ranks
+from progan.finite import Watch
 from progan.layers import blend_with_lower
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.randomness import normal, uniform
@@ -18,6 +20,8 @@ from progan.recipe import Training
 from progan.schedule import Growth
 
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
+Network = ProgressiveGenerator | ProgressiveDiscriminator
+_GRADIENTS = {"adam_generator": "the generator's gradient", "adam_discriminator": "the discriminator's gradient"}
 
 
 class Draws(NamedTuple):
@@ -60,6 +64,10 @@ class Draws(NamedTuple):
         """Move all to a device and a dtype."""
         return Draws(*(draw.to(device, dtype, non_blocking=True) for draw in self))
 
+    def part(self, ranks: Ranks) -> Draws:
+        """Return those of a rank's images."""
+        return Draws(*(ranks.part(draw, draw.ndim - 1 if draw is self.augment else 0) for draw in self))
+
 
 class StepMetrics(NamedTuple):
     """Hold what a step tells.
@@ -83,6 +91,10 @@ class TrainingStep:
         discriminator: on the same.
         average: of the generator, or None.
         training: loss, order, optimizers, precision.
+        ranks: that train together; None = this process alone.
+
+    Attributes:
+        watch: for losses and gradients that are not finite.
     """
 
     def __init__(
@@ -91,11 +103,14 @@ class TrainingStep:
         discriminator: ProgressiveDiscriminator,
         average: Average | None,
         training: Training,
+        ranks: Ranks | None = None,
     ) -> None:
         self.generator = generator
         self.discriminator = discriminator
         self.average = average
         self.training = training
+        self.watch = Watch()
+        self._ranks = ranks or Ranks()
         self.adam_generator = adam(generator, training)
         self.adam_discriminator = adam(discriminator, training)
         for optimizer, _ in self._optimizers().values():
@@ -107,13 +122,13 @@ class TrainingStep:
         The order: one network, the average, the other network; latents are drawn anew for each of the two.
 
         Args:
-            real: (B, C, H, W), in image_range, of the level's size.
-            draws: the step's random numbers, on real's device and in its dtype.
+            real: (B, C, H, W), in image_range, of the level's size; of several ranks, this one's part.
+            draws: the step's random numbers, on real's device and in its dtype; this rank's part.
             growth: of the step.
             images_seen: real images shown when it begins.
 
         Returns:
-            The losses, 0-d, on the device.
+            The losses, 0-d, on the device; of several ranks, their means.
         """
         real = self._as_shown(real, draws, growth)
         updates = [
@@ -122,10 +137,12 @@ class TrainingStep:
         ]
         if self.training.order == "generator_first":
             updates.reverse()
-        losses = updates[0]()
+        seen = updates[0]()
         if self.average is not None:
-            self.average.update(self.generator, images_seen, len(real))
-        return losses | updates[1]()
+            self.average.update(self.generator, images_seen, growth.batch_size)
+        seen |= updates[1]()
+        self.watch.look(seen, images_seen)
+        return {name: value for name, value in seen.items() if name not in _GRADIENTS.values()}
 
     def reset_adam(self) -> None:
         """Forget the moments of both optimizers."""
@@ -176,7 +193,7 @@ class TrainingStep:
                         state["step"] = state["step"].to(parameter.device)
                     optimizer.state[parameter] = state
 
-    def _optimizers(self) -> dict[str, tuple[torch.optim.Adam, nn.Module]]:
+    def _optimizers(self) -> dict[str, tuple[torch.optim.Adam, Network]]:
         return {
             "adam_generator": (self.adam_generator, self.generator),
             "adam_discriminator": (self.adam_discriminator, self.discriminator),
@@ -198,14 +215,40 @@ class TrainingStep:
         with torch.no_grad():
             fake = self._generate(draws.z_critic, growth)
         total, parts = self.training.loss.critic(self._critic(growth), real, fake, mix=draws.mix)
-        _apply(self.adam_discriminator, total, self.discriminator.in_use(growth.level, growth.alpha).values(), growth)
-        return {"critic_loss": total.detach(), **{name: part.detach() for name, part in parts.items()}}
+        return self._apply("adam_discriminator", {"critic_loss": total, **parts}, growth)
 
     def _update_generator(self, real: Tensor, draws: Draws, growth: Growth) -> dict[str, Tensor]:
         fake = self._generate(draws.z_generator, growth)
         loss = self.training.loss.generator(self._critic(growth), real, fake)
-        _apply(self.adam_generator, loss, self.generator.in_use(growth.level, growth.alpha).values(), growth)
-        return {"generator_loss": loss.detach()}
+        return self._apply("adam_generator", {"generator_loss": loss}, growth)
+
+    def _apply(self, role: str, losses: Mapping[str, Tensor], growth: Growth) -> dict[str, Tensor]:
+        """Move the parameters in use along the first loss; all others keep no gradient and stay where they are.
+
+        Returns:
+            The losses, and a number that is finite where all gradients are; means over the ranks.
+        """
+        optimizer, network = self._optimizers()[role]
+        in_use = network.in_use(growth.level, growth.alpha).values()
+        parameters = [parameter for parameter in in_use if parameter.requires_grad]
+        gradients: list[Tensor] = []
+        if parameters:  # else frozen by the user
+            found = torch.autograd.grad(next(iter(losses.values())), parameters, allow_unused=True)
+            pairs = [pair for pair in zip(parameters, found, strict=True) if pair[1] is not None]
+            parameters, gradients = [parameter for parameter, _ in pairs], [gradient for _, gradient in pairs]
+        means = self._ranks.average([*gradients, *(loss.detach() for loss in losses.values())])
+        gradients, seen = means[: len(gradients)], dict(zip(losses, means[len(gradients) :], strict=True))
+        if gradients:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                # The fused kernel walks both memories alike; a gradient from autograd.grad may lie in another order.
+                if gradient.stride() != parameter.stride():
+                    gradient = torch.empty_like(parameter).copy_(gradient)
+                parameter.grad = gradient
+            seen[_GRADIENTS[role]] = torch.stack(torch._foreach_norm(gradients)).sum()
+            optimizer.param_groups[0]["lr"] = growth.learning_rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return seen
 
     def _generate(self, z: Tensor, growth: Growth) -> Tensor:
         with self._autocast(z.device):
@@ -244,19 +287,3 @@ def adam(network: nn.Module, training: Training) -> torch.optim.Adam:
     parameters = list(network.parameters())
     fused = parameters[0].device.type in ("cpu", "cuda")
     return torch.optim.Adam(parameters, betas=training.adam_betas, eps=training.adam_eps, fused=fused)
-
-
-def _apply(optimizer: torch.optim.Adam, loss: Tensor, in_use: Iterable[nn.Parameter], growth: Growth) -> None:
-    """Move the parameters in use; all others keep no gradient and stay where they are."""
-    parameters = [parameter for parameter in in_use if parameter.requires_grad]
-    if not parameters:  # frozen by the user
-        return
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        # The fused kernel walks both memories alike, and a gradient from autograd.grad may lie in another order.
-        if gradient is not None and gradient.stride() != parameter.stride():
-            gradient = torch.empty_like(parameter).copy_(gradient)
-        parameter.grad = gradient
-    optimizer.param_groups[0]["lr"] = growth.learning_rate
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)

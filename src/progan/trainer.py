@@ -25,11 +25,13 @@ from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, crosses
 from progan.checkpoint import CheckpointError
 from progan.data import Feed, match_level, open_feed
+from progan.distributed import Ranks
 from progan.files import make_folder, owned, write_file
+from progan.finite import DivergenceError, not_finite
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
-from progan.planning import Plan, make_plan
+from progan.planning import Plan, make_plan, worth_planning
 from progan.randomness import key
-from progan.recipe import Recipe, Training
+from progan.recipe import Recipe, Training, check_ranks
 from progan.run_directory import (
     CONFIG,
     FORMAT,
@@ -37,6 +39,7 @@ from progan.run_directory import (
     WRITTEN,
     changed_files,
     check_removable,
+    differences,
     read_config,
     remove_run,
     what_is_there,
@@ -44,26 +47,10 @@ from progan.run_directory import (
 )
 from progan.sampling import GrownGenerator, check_block, check_shapes, same_block
 from progan.schedule import Growth, Schedule
-from progan.scoped import Interruption, interruption, numerics
+from progan.scoped import Interrupted, Interruption, choose_device, interruption, numerics
 from progan.step import Draws, StepMetrics, TrainingStep
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-class DivergenceError(RuntimeError):
-    """Say that a loss or a weight is no longer finite; the checkpoints before it stay."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Say that a signal ended `Trainer.fit` in good order: the step is finished and, with a run_dir, saved.
-
-    Attributes:
-        signal: its number. ``sys.exit(128 + error.signal)`` is what a shell expects of a program that catches this.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"signal {number}")
-        self.signal = number
 
 
 class TrainerKeywords(TypedDict, total=False):
@@ -88,6 +75,10 @@ class Trainer:
     With a run directory that holds a run of the same settings, the trainer begins at its newest sound checkpoint.
     Making a trainer writes nothing; `fit` does.
 
+    Of several processes that torchrun starts, each takes its part of every batch; the first reads and writes run_dir,
+    alone has callbacks, and its weights are taken by all. Such a program calls `fit`, `step`, `save` and `check` on
+    every one of them.
+
     Args:
         generator: moved to the device.
         discriminator: of the same architecture; moved to the device.
@@ -96,7 +87,8 @@ class Trainer:
         seed: of every draw and of the data's order. The weights are those that the networks have.
         run_dir: where config.json, metrics.jsonl, samples/, progress.png and checkpoints/ go; None = nothing is
             written.
-        device: ``cpu``, ``cuda``, ``mps``, ...; None = cuda where there is one, else mps, else the CPU.
+        device: ``cpu``, ``cuda``, ``mps``, ...; None = cuda where there is one, else mps, else the CPU. Of several
+            processes on a machine, each takes a GPU of its own.
         callbacks: listeners, beside the metrics file, the previews and the progress.
         log_every: real images between two lines of metrics.jsonl.
         save_every: real images between two checkpoints; the end of fit is saved too.
@@ -113,8 +105,10 @@ class Trainer:
         average: the running average of the generator.
 
     Raises:
-        ValueError: if the parts do not fit, or run_dir holds a run of other settings (each is named).
+        ValueError: if the parts do not fit, or run_dir holds a run of other settings (each is named), or the processes
+            cannot share the schedule's batches.
         CheckpointError: if the run's checkpoints are all damaged.
+        RankError: if the other processes do not come, or the first cannot begin.
 
     Example:
         >>> from progan import presets
@@ -146,7 +140,7 @@ class Trainer:
         if generator.architecture != discriminator.architecture:
             raise ValueError(
                 "generator and discriminator must have one architecture; differing: "
-                + _differences(vars(generator.architecture), vars(discriminator.architecture))
+                + differences(vars(generator.architecture), vars(discriminator.architecture))
             )
         intervals = {"log_every": log_every, "save_every": save_every, "preview_every": preview_every, "keep": keep}
         for name, value in (*intervals.items(), ("workers", workers)):
@@ -166,7 +160,7 @@ class Trainer:
         self.training = training
         self.seed = operator.index(seed)
         self.run_dir = None if run_dir is None else Path(run_dir).absolute()
-        self.device = _device(device, training)
+        self.device = choose_device(device, training)
         self.generator = generator.to(self.device)
         self.discriminator = discriminator.to(self.device)
         self.average = Average(
@@ -176,7 +170,9 @@ class Trainer:
             warm_up=training.average_warm_up,
         )
         self.plan_made: Plan | None = None
-        self._step = TrainingStep(self.generator, self.discriminator, self.average, training)
+        self._ranks = Ranks.join(self.device)
+        check_ranks(generator.architecture, schedule, self._ranks.size)
+        self._step = TrainingStep(self.generator, self.discriminator, self.average, training, self._ranks)
         self._dtype = dtypes.pop()
         self._images_seen = 0
         self._intervals = intervals
@@ -186,18 +182,17 @@ class Trainer:
             self._callbacks = [MetricsLog(log_every), Previews(preview_every), *self._callbacks]
         if progress:
             self._callbacks.append(Progress())
+        if self._ranks.rank != 0:
+            self._callbacks = []
         self._progress = progress
         self._overwrite = overwrite
         self._fingerprint: dict[str, Any] | None = None
         self._files: dict[str, str] | None = None
         self._flips_judged = False
         self._owns = False
-        if self.run_dir is not None:
-            if self.run_dir.exists() and not self.run_dir.is_dir():
-                raise NotADirectoryError(f"run_dir must be a folder, and {self.run_dir} is a file; pass another")
-            self._found = what_is_there(self.run_dir)
-            if not overwrite:
-                self._resume(self.run_dir)
+        self._found: tuple[bytes | None, list[str]] = (None, [])
+        self._ranks.first(self._begin)
+        self._follow()
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, **keywords: Unpack[TrainerKeywords]) -> Self:
@@ -281,6 +276,16 @@ class Trainer:
         return self._images_seen
 
     @property
+    def rank(self) -> int:
+        """The number of this process among those that train together; 0 is the one that writes."""
+        return self._ranks.rank
+
+    @property
+    def ranks(self) -> int:
+        """The processes that train together."""
+        return self._ranks.size
+
+    @property
     def growth(self) -> Growth:
         """The growth of the next step."""
         return self.schedule.at(self._images_seen)
@@ -289,10 +294,11 @@ class Trainer:
         """Train on one batch.
 
         Args:
-            real: (B, C, H, W), floats in the networks' image_range, of `growth`'s batch size and its level's size.
+            real: (B, C, H, W), floats in the networks' image_range, of `growth`'s batch size and its level's size; of
+                several ranks, this one's part, images rank, rank + ranks, ... of the batch.
 
         Returns:
-            The losses, as tensors on the device: nothing is fetched from it.
+            The losses, as tensors on the device: nothing is fetched from it. Of several ranks, their means.
 
         Raises:
             TypeError: if the images are not floats.
@@ -300,7 +306,8 @@ class Trainer:
         """
         growth = self.growth
         architecture = self.generator.architecture
-        expected = (growth.batch_size, architecture.image_channels, *architecture.size(growth.level))
+        share = growth.batch_size // self._ranks.size
+        expected = (share, architecture.image_channels, *architecture.size(growth.level))
         if not real.is_floating_point():
             raise TypeError(f"step takes floats in image_range {architecture.image_range}, got {real.dtype}")
         if tuple(real.shape) != expected:
@@ -312,7 +319,8 @@ class Trainer:
         draws = Draws.at(self._images_seen, growth.batch_size, architecture.latent_shape, self.seed, n_augment)
         real = real.to(self.device, self._dtype)
         with self._own_draws(keyed=True):
-            losses = self._step(real, draws.to(self.device, self._dtype), growth, self._images_seen)
+            draws = draws.part(self._ranks).to(self.device, self._dtype)
+            losses = self._step(real, draws, growth, self._images_seen)
         self._images_seen += growth.batch_size
         if self.training.resets(growth, self.growth):
             self._step.reset_adam()
@@ -338,26 +346,38 @@ class Trainer:
             DivergenceError: if a loss or a weight is no longer finite.
             Interrupted: after a signal; a kind of KeyboardInterrupt.
             BlockingIOError: if another process trains in run_dir.
+            RankError: if another of the processes that train together has died or failed, or holds other weights.
         """
-        feed = self._take(data)
-        stop = self.schedule.total_images if until is None else min(until, self.schedule.total_images)
-        if self._images_seen >= stop:
-            if self.run_dir is not None and (self.run_dir / CONFIG).exists():
-                with suppress(OSError), self._owning():  # it may have been killed within its last save
-                    checkpoint.remove_partial(self.run_dir)
-                    self._rotate(self.run_dir)
-            return
-        with self._own_draws(), numerics(self.device, self.training), interruption() as asked, self._owning():
-            if self.run_dir is not None:
-                self._open_run_dir(self.run_dir)
-            if self._progress and self.plan_made is None and _worth_planning(self.schedule, self._images_seen, stop):
-                self.plan()
-            with _all_told(self._callbacks, self):
-                for callback in self._callbacks:
-                    callback.on_start(self)
-                self._train(feed, stop, asked)
+        with self._ranks.together():
+            feed = self._take(data)
+            stop = self.schedule.total_images if until is None else min(until, self.schedule.total_images)
+            self._ranks.check_same("data, count of images and until", [feed.fingerprint, self._images_seen, stop])
+            if self._images_seen >= stop:
+                self._ranks.first(self._tidy)
+                return
+            with self._own_draws(), numerics(self.device, self.training), interruption() as asked, ExitStack() as held:
+                self._ranks.first(lambda: self._open(held))
+                if self._progress and self.plan_made is None and worth_planning(self.schedule, self._images_seen, stop):
+                    self.plan()
+                with _all_told(self._callbacks, self):
+                    for callback in self._callbacks:
+                        callback.on_start(self)
+                    self._train(feed, stop, asked)
         if asked.signal is not None:
             raise Interrupted(asked.signal)
+
+    def _open(self, held: ExitStack) -> None:
+        """Take hold of run_dir, and make what is written to."""
+        if self.run_dir is not None:
+            held.enter_context(self._owning())
+            self._open_run_dir(self.run_dir)
+
+    def _tidy(self) -> None:
+        """Finish the last save of a finished run, within which it may have been killed."""
+        if self.run_dir is not None and (self.run_dir / CONFIG).exists():
+            with suppress(OSError), self._owning():
+                checkpoint.remove_partial(self.run_dir)
+                self._rotate(self.run_dir)
 
     def check(self, data: Tensor | Dataset[Any]) -> None:
         """Check a data set and run_dir as `fit` does before it begins; nothing is written.
@@ -370,8 +390,7 @@ class Trainer:
             ValueError: as `fit`.
         """
         self._take(data)
-        if self.run_dir is not None:
-            self._check_run_dir(self.run_dir)
+        self._ranks.first(self._check_run_dir)
 
     def _take(self, data: Tensor | Dataset[Any]) -> Feed:
         """Take a data set in."""
@@ -386,7 +405,11 @@ class Trainer:
             device=self.device,
         )
         self._take_fingerprint(feed)
-        if not self._flips_judged and any(isinstance(kind, HorizontalFlip) for kind in self.training.augment):
+        if (
+            self._ranks.rank == 0
+            and not self._flips_judged
+            and any(isinstance(kind, HorizontalFlip) for kind in self.training.augment)
+        ):
             self._flips_judged = True
             verdict = feed.flip_verdict()
             if verdict is not None and verdict.safe is False:
@@ -395,13 +418,15 @@ class Trainer:
 
     def _train(self, feed: Feed, stop: int, asked: Interruption) -> None:
         saved = None
-        for images in feed.batches(self._images_seen, stop, lambda count: self.schedule.at(count).batch_size):
+        rank, ranks = self._ranks.rank, self._ranks.size
+        batch_size_at = lambda count: self.schedule.at(count).batch_size  # noqa: E731
+        for images in feed.batches(self._images_seen, stop, batch_size_at, rank=rank, ranks=ranks):
             before = self._images_seen
             metrics = self.step(self._to_level(images))
             save = crosses(self._intervals["save_every"], before, self._images_seen)
-            # Elsewhere than on the CPU a look at a loss waits for the device.
-            if save or self.device.type == "cpu" or crosses(self._intervals["log_every"], before, self._images_seen):
-                self._check_losses(metrics)
+            log = crosses(self._intervals["log_every"], before, self._images_seen)
+            if log or self.device.type == "cpu":  # elsewhere a look waits for the device
+                self._check_finite(weights=log)
             try:
                 for callback in self._callbacks:
                     callback.on_step(self, metrics)
@@ -414,7 +439,8 @@ class Trainer:
             if save and self.run_dir is not None:
                 self.save()
                 saved = self._images_seen
-            if asked.signal is not None:
+            if number := self._ranks.highest(asked.signal or 0):
+                asked.signal = number
                 break
         if self.run_dir is not None and saved != self._images_seen:
             self.save()
@@ -424,7 +450,8 @@ class Trainer:
         if self.run_dir is None:
             return
         try:
-            path = self.save()
+            self._check_finite(weights=True)
+            path = self._save(self.run_dir)
         except Exception as second:
             error.add_note(f"progan could not save after it: {second}")
         else:
@@ -442,7 +469,8 @@ class Trainer:
             return
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             if keyed:
-                seed = key(self.seed, "block", self._images_seen) & (2**63 - 1)
+                position = self._images_seen if self._ranks.size == 1 else f"{self._images_seen} {self._ranks.rank}"
+                seed = key(self.seed, "block", position) & (2**63 - 1)
                 torch.default_generator.manual_seed(seed)
                 if self.device.type == "cuda":
                     torch.cuda.manual_seed(seed)
@@ -456,34 +484,22 @@ class Trainer:
         low, high = architecture.image_range
         return match_level(images, self.growth.level, base_size=architecture.base_size) * (high - low) + low
 
-    def _check_losses(self, metrics: StepMetrics) -> None:
-        for name, loss in metrics.losses.items():
-            if not torch.isfinite(loss):
-                self._diverged(f"{name} is {loss.item()}", metrics.growth)
-
-    def _check_weights(self) -> None:
-        for role, network in (("generator", self.generator), ("discriminator", self.discriminator)):
-            norms = torch.stack(torch._foreach_norm(list(network.parameters())))
-            if not torch.isfinite(norms).all():
-                names = [name for name, p in network.named_parameters() if not torch.isfinite(p).all()]
-                # The step that led here began before this count.
-                growth = self.schedule.at(max(0, self._images_seen - 1))
-                self._diverged(f"the {role}'s {names[0] if names else 'weights'} is not finite", growth)
-
-    def _diverged(self, what: str, growth: Growth) -> None:
-        kept = (
-            "nothing was saved of it; the checkpoints before stay" if self.run_dir is not None else "nothing is saved"
-        )
-        raise DivergenceError(
-            f"training diverged: {what}, in stage {growth.stage} (level {growth.level}), after {self._images_seen:,} "
-            f"real images; {kept}. Try a lower learning rate, or precision fp32"
-        )
+    def _check_finite(self, *, weights: bool) -> None:
+        """Raise where a loss or a gradient was not finite, or a weight is not; on every rank alike."""
+        networks = {"generator": self.generator, "discriminator": self.discriminator} if weights else {}
+        if found := self._step.watch.found() or not_finite(networks, self._images_seen):
+            raise DivergenceError(*found, self.schedule, saved=self.run_dir is not None)
 
     def plan(self) -> Plan:
         """Time a few steps of every stage to come, on copies, and remember the times for the progress bar."""
         with numerics(self.device, self.training):
             self.plan_made = make_plan(
-                self.generator, self.discriminator, self.schedule, self.training, self._images_seen
+                self.generator,
+                self.discriminator,
+                self.schedule,
+                self.training,
+                self._images_seen,
+                ranks=self._ranks.size,
             )
         return self.plan_made
 
@@ -505,23 +521,24 @@ class Trainer:
         """
         if self.run_dir is None:
             raise ValueError("the trainer has no run_dir to save to; pass run_dir=, or use state_dict()")
-        self._check_weights()
-        with self._owning():
-            path = self._save(self.run_dir)
-        for callback in self._callbacks:
-            callback.on_save(self, path)
-        return path
+        self._check_finite(weights=True)
+        self._ranks.check_equal(self._tensors())
+        run_dir = self.run_dir
+        return Path(self._ranks.first(lambda: str(self._save(run_dir))))
 
     def _save(self, run_dir: Path) -> Path:
         """Write a checkpoint, then drop all but the newest."""
-        if self._overwrite or not (run_dir / CONFIG).exists():
-            self._open_run_dir(run_dir)
-        elif what_is_there(run_dir)[0] != self._found[0]:
-            raise self._has_changed()
-        manifest = {**self._identity(), "numbers": {}, "environment": self._environment()}
-        path = checkpoint.write_checkpoint(run_dir, self._images_seen, manifest, self._tensors())
-        self._rotate(run_dir)
-        self._found = what_is_there(run_dir)
+        with self._owning():
+            if self._overwrite or not (run_dir / CONFIG).exists():
+                self._open_run_dir(run_dir)
+            elif what_is_there(run_dir)[0] != self._found[0]:
+                raise self._has_changed()
+            manifest = {**self._identity(), "numbers": {}, "environment": self._environment()}
+            path = checkpoint.write_checkpoint(run_dir, self._images_seen, manifest, self._tensors())
+            self._rotate(run_dir)
+            self._found = what_is_there(run_dir)
+        for callback in self._callbacks:
+            callback.on_save(self, path)
         return path
 
     def _rotate(self, run_dir: Path) -> None:
@@ -540,7 +557,7 @@ class Trainer:
         if self.run_dir is None or self._owns:
             yield
             return
-        self._check_run_dir(self.run_dir)
+        self._check_run_dir()
         make_folder(self.run_dir)
         with owned(self.run_dir):
             self._owns = True
@@ -582,6 +599,7 @@ class Trainer:
             for name, tensor in tensors.items():
                 own[name].copy_(tensor)
         self._step.load_adam_tensors(moments)
+        self._step.watch.forget()
         self._images_seen = images_seen
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -608,11 +626,36 @@ class Trainer:
         """Return what may change on resume, at the price of differing bits."""
         return {
             "device": self.device.type,
+            "ranks": self._ranks.size,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "numpy": np.__version__,
             "machine": platform.machine(),
         }
+
+    def _begin(self) -> None:
+        """Begin where the run in run_dir stopped."""
+        if self.run_dir is None:
+            return
+        if self.run_dir.exists() and not self.run_dir.is_dir():
+            raise NotADirectoryError(f"run_dir must be a folder, and {self.run_dir} is a file; pass another")
+        self._found = what_is_there(self.run_dir)
+        if not self._overwrite:
+            self._resume(self.run_dir)
+
+    def _follow(self) -> None:
+        """Take over the state of rank 0, which alone reads and writes run_dir."""
+        if self._ranks.size == 1:
+            return
+        own = {**self._identity(), "data": None, "intervals": self._intervals}
+        self._ranks.check_same("networks and settings", own)
+        moments = list(self._step.adam_tensors())
+        self._images_seen, self._fingerprint, moments = self._ranks.told(
+            [self._images_seen, self._fingerprint, moments]
+        )
+        if self._ranks.rank != 0:
+            self._step.load_adam_tensors(dict.fromkeys(moments, torch.zeros(())))
+        self._ranks.take(list(self._tensors().values()))
 
     def _resume(self, run_dir: Path) -> None:
         """Begin at the newest sound checkpoint of the run that is there, if any."""
@@ -639,7 +682,7 @@ class Trainer:
         then, now = manifest.get("environment", {}), self._environment()
         if then != now:
             warnings.warn(
-                f"{run_dir} goes on elsewhere than it was made ({_differences(then, now)}); the run is sound, but its "
+                f"{run_dir} goes on elsewhere than it was made ({differences(then, now)}); the run is sound, but its "
                 "bits will not be those of an uninterrupted one",
                 stacklevel=3,
             )
@@ -658,7 +701,7 @@ class Trainer:
             raise CheckpointError(f"{run_dir} holds a run that cannot be read: {error}") from error
         if own != theirs:
             raise ValueError(
-                f"{run_dir} holds another run; differing (there -> here): {_differences(theirs, own)}. "
+                f"{run_dir} holds another run; differing (there -> here): {differences(theirs, own)}. "
                 "Pass another run_dir, the same settings, or overwrite=True"
             )
 
@@ -668,18 +711,20 @@ class Trainer:
             changed = ""
             if self.run_dir is not None and feed.files is not None:
                 changed = changed_files(self.run_dir, self._fingerprint, feed.files)
-            differing = _differences(self._fingerprint, feed.fingerprint)
+            differing = differences(self._fingerprint, feed.fingerprint)
             raise ValueError(
                 f"the data is not that of the run (there -> here): {changed or differing}; pass the same data, or "
                 "another run_dir"
             )
         self._fingerprint, self._files = feed.fingerprint, feed.files
 
-    def _check_run_dir(self, run_dir: Path) -> None:
+    def _check_run_dir(self) -> None:
         """Raise where run_dir is no longer what it was when this trainer was made, or may not be overwritten."""
+        if self.run_dir is None:
+            return
         if self._overwrite:
-            check_removable(run_dir)
-        elif what_is_there(run_dir) not in (self._found, (None, [])):  # one that a person emptied will do
+            check_removable(self.run_dir)
+        elif what_is_there(self.run_dir) not in (self._found, (None, [])):  # one that a person emptied will do
             raise self._has_changed()
 
     def _has_changed(self) -> ValueError:
@@ -690,7 +735,7 @@ class Trainer:
 
     def _open_run_dir(self, run_dir: Path) -> None:
         """Make the run directory, and write config.json."""
-        self._check_run_dir(run_dir)
+        self._check_run_dir()
         if self._overwrite:
             remove_run(run_dir)
             self._overwrite = False
@@ -708,48 +753,6 @@ class Trainer:
         if self._fingerprint is not None and self._files is not None:
             write_data(run_dir, self._fingerprint, self._files)
         self._found = what_is_there(run_dir)
-
-
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Name what differs between two nested dicts."""
-
-    def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                yield from flat(inner, f"{name}.{key}" if name else str(key))
-        elif isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
-            for index, inner in enumerate(value):
-                yield from flat(inner, f"{name}[{index}]")
-        else:
-            yield name, value
-
-    left, right = dict(flat(there)), dict(flat(here))
-    names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
-    shown = [f"{name} {left.get(name)!r} -> {right.get(name)!r}" for name in names[:8]]
-    return "; ".join(shown) + (f"; and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def _device(device: str | torch.device | None, training: Training) -> torch.device:
-    """Return the device asked for, or the best there is."""
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device {str(device)!r} cannot be used here: {reason}; pass device='cpu', or leave it out"
-        ) from None
-    if training.precision == "tf32" and chosen.type != "cuda":
-        raise ValueError(f"precision tf32 is CUDA's, got device {chosen}; use fp32 or bf16")
-    return chosen
-
-
-def _worth_planning(schedule: Schedule, begin: int, stop: int) -> bool:
-    """Tell whether a run is so long that a few timed steps per stage do not matter."""
-    last = schedule.at(begin).batch_size
-    return (stop - begin) // last > 200 * len(schedule.stages)
 
 
 @contextmanager

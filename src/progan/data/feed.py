@@ -64,18 +64,26 @@ class Feed(ABC):
     fingerprint: dict[str, Any]
     files: dict[str, str] | None = None
 
-    @abstractmethod
-    def batches(self, begin: int, end: int, batch_size_at: Callable[[int], int]) -> Iterator[Tensor]:
+    def batches(
+        self, begin: int, end: int, batch_size_at: Callable[[int], int], *, rank: int = 0, ranks: int = 1
+    ) -> Iterator[Tensor]:
         """Yield one batch per step, from ``begin`` real images shown until at least ``end``.
 
         Args:
             begin: real images shown when the first step begins.
             end: no step begins at or after this count.
             batch_size_at: the batch of the step that begins at a count.
+            rank: of the process, which gets images rank, rank + ranks, ... of each batch.
+            ranks: processes that share a batch.
 
         Yields:
-            (B, C, H, W), uint8 or floats in [0, 1].
+            (B / ranks, C, H, W), uint8 or floats in [0, 1].
         """
+        return self._fetched(_positions(begin, end, batch_size_at, rank, ranks))
+
+    @abstractmethod
+    def _fetched(self, batches: Iterator[range]) -> Iterator[Tensor]:
+        """Yield the images at the run's positions, batch by batch."""
 
     def flip_verdict(self) -> FlipVerdict | None:
         """Tell whether left-right flips look safe; None where the images are not at hand."""
@@ -210,9 +218,9 @@ class _TensorFeed(Feed):
         return flip_verdict(torch.cat(parts))
 
     @override
-    def batches(self, begin: int, end: int, batch_size_at: Callable[[int], int]) -> Iterator[Tensor]:
+    def _fetched(self, batches: Iterator[range]) -> Iterator[Tensor]:
         images = self.images.to(self.device) if fits(self.images, self.device) else self.images
-        for positions in _positions(begin, end, batch_size_at):
+        for positions in batches:
             yield images[[self.order[position] for position in positions]]
 
 
@@ -253,16 +261,15 @@ class _DatasetFeed(Feed):
         }
 
     @override
-    def batches(self, begin: int, end: int, batch_size_at: Callable[[int], int]) -> Iterator[Tensor]:
-        positions = _positions(begin, end, batch_size_at)
+    def _fetched(self, batches: Iterator[range]) -> Iterator[Tensor]:
         if self.workers == 0:
-            for batch in positions:
-                yield self._stacked([self.items[position] for position in batch])
+            for positions in batches:
+                yield self._stacked([self.items[position] for position in positions])
         else:
             # A generator of its own: iter(DataLoader) would draw from the global random state.
             loader = DataLoader(
                 self.items,
-                batch_sampler=positions,  # type: ignore[arg-type]
+                batch_sampler=batches,  # type: ignore[arg-type]
                 num_workers=self.workers,
                 collate_fn=self._stacked,
                 generator=torch.Generator(),
@@ -304,10 +311,10 @@ class _Items(Dataset[Tensor]):
         return image
 
 
-def _positions(begin: int, end: int, batch_size_at: Callable[[int], int]) -> Iterator[range]:
+def _positions(begin: int, end: int, batch_size_at: Callable[[int], int], rank: int, ranks: int) -> Iterator[range]:
     while begin < end:
         batch_size = batch_size_at(begin)
-        yield range(begin, begin + batch_size)
+        yield range(begin + rank, begin + batch_size, ranks)
         begin += batch_size
 
 

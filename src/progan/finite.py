@@ -1,0 +1,70 @@
+"""What is not finite: noticed on the device, at no wait, and named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from progan.schedule import Schedule
+
+
+class DivergenceError(RuntimeError):
+    """Say that a loss, a gradient or a weight is no longer finite; the checkpoints before it stay.
+
+    Attributes:
+        what: is not finite.
+        images_seen: real images shown when the step began; of a weight, when it was noticed.
+    """
+
+    def __init__(self, what: str, images_seen: int, schedule: Schedule, *, saved: bool) -> None:
+        growth = schedule.at(images_seen)
+        kept = "nothing was saved of it; the checkpoints before stay" if saved else "nothing is saved"
+        super().__init__(
+            f"training diverged: {what} is not finite, in stage {growth.stage} (level {growth.level}), after "
+            f"{images_seen:,} real images; {kept}. Try a lower learning rate, or precision fp32"
+        )
+        self.what = what
+        self.images_seen = images_seen
+
+
+class Watch:
+    """Note on the device, without waiting for it, what was first not finite, and when."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._first: Tensor | None = None  # images_seen by name; -1 = finite so far
+
+    def look(self, values: Mapping[str, Tensor], images_seen: int) -> None:
+        """Look at 0-d values of the step that began at a count; they have the same names each time."""
+        bad = ~torch.stack(list(values.values())).isfinite()
+        if self._first is None:
+            self._names, self._first = list(values), torch.full(bad.shape, -1, device=bad.device)
+        self._first = torch.where(bad & (self._first < 0), images_seen, self._first)
+
+    def found(self) -> tuple[str, int] | None:
+        """Return the name of what was first not finite, and the real images shown when that step began; else None."""
+        if self._first is None:
+            return None
+        found = [(name, count) for name, count in zip(self._names, self._first.tolist(), strict=True) if count >= 0]
+        return min(found, key=lambda each: each[1], default=None)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._first = None
+
+
+def not_finite(networks: Mapping[str, nn.Module], images_seen: int) -> tuple[str, int] | None:
+    """Return the name of a weight that is not finite, and the images shown so far; else None.
+
+    Args:
+        networks: by name.
+        images_seen: real images shown so far.
+    """
+    for role, network in networks.items():
+        norms = torch.stack(torch._foreach_norm(list(network.parameters())))
+        if not torch.isfinite(norms).all():
+            names = [name for name, parameter in network.named_parameters() if not torch.isfinite(parameter).all()]
+            return f"the {role}'s {names[0] if names else 'weights'}", images_seen
+    return None

@@ -1,0 +1,110 @@
+"""A program for test_distributed: trains a small run, alone or as one of several ranks, as its settings say.
+
+python ranked.py '{"run_dir": ..., "preset": ..., "batch_size": ...}'
+
+It is what a user starts with torchrun. On request something happens to it in the middle, the first time it is started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from conftest import small_recipe
+
+from progan import Callback, Recipe, Run, Stage, StepMetrics, Trainer, presets
+from progan.step import TrainingStep
+
+
+def make_recipe(preset: str, batch_size: int) -> Recipe:
+    """A dozen steps over three levels, at any batch size."""
+    b = batch_size
+    stages = (Stage(0, 0, 3 * b, b), Stage(1, 3 * b, b, b, 2e-3), Stage(2, 2 * b, 2 * b, b))
+    return replace(small_recipe(getattr(presets, preset)), stages=stages)
+
+
+class Slow(Callback):
+    """Wait after each step, so that a signal comes in the middle."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_step(self, run: Run, metrics: StepMetrics) -> None:
+        time.sleep(self.seconds)
+
+
+def main(settings: dict[str, Any]) -> None:
+    torch.set_num_threads(1)
+    rank = dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
+    batch_size = settings["batch_size"]
+    recipe = make_recipe(settings["preset"], batch_size)
+    dtype = getattr(torch, settings.get("dtype", "float32"))
+    generator, discriminator = (network.to(dtype) for network in recipe.build(seed=rank))  # rank 0's are taken
+    trainer = Trainer(
+        generator,
+        discriminator,
+        recipe.schedule,
+        recipe.training,
+        seed=settings.get("seeds", [0] * 8)[rank],
+        run_dir=settings["run_dir"],
+        device="cpu",
+        progress=False,
+        log_every=batch_size,
+        save_every=2 * batch_size,
+        preview_every=4 * batch_size,
+        workers=settings.get("workers", 0),
+        callbacks=[Slow(settings.get("pause", 0))],
+    )
+    print(f"rank {trainer.rank} of {trainer.ranks} begins at {trainer.images_seen}", flush=True)
+    images = torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images[0, 0, 0, 0] += settings.get("data_differs", 0) * rank
+    if settings.get("on_rank") == rank and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        {"step": fail_in_a_step, "save": die_in_a_save}[settings["within"]](settings)
+    trainer.fit(list(images) if "workers" in settings else images, until=settings.get("until"))
+    print(f"ended at {trainer.images_seen}", flush=True)
+
+
+def fail_in_a_step(settings: dict[str, Any]) -> None:
+    """Let something happen in the first step from a count of images on."""
+    step = TrainingStep.__call__
+
+    def happen(self: TrainingStep) -> None:
+        if settings["fault"] == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif settings["fault"] == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif settings["fault"] == "change":
+            self.discriminator.from_rgb[0].bias.data.add_(1e-3)
+        else:
+            raise RuntimeError("a fault of mine")
+
+    def call(self: TrainingStep, real: Any, draws: Any, growth: Any, images_seen: int) -> Any:
+        if images_seen == settings["at"]:
+            happen(self)
+        return step(self, real, draws, growth, images_seen)
+
+    TrainingStep.__call__ = call  # type: ignore[method-assign]
+
+
+def die_in_a_save(settings: dict[str, Any]) -> None:
+    """Die at a rename, counted from the first one on."""
+    rename, left = os.replace, [settings["at"]]
+
+    def dies(path: Any, target: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(path, target)
+
+    os.replace = dies  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,284 @@
+"""Several processes train as one: the same numbers, one writer, one end."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import time
+import traceback
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ranked
+import torch
+import torch.distributed as dist
+from conftest import ROOT, small_recipe
+
+from progan import Recipe, Stage, presets
+from progan.checkpoint import checkpoints, read_tensors
+from progan.distributed import Ranks
+from progan.layers import MiniBatchStd
+from progan.recipe import check_ranks
+
+pytestmark = pytest.mark.skipif(not dist.is_available() or not hasattr(os, "fork"), reason="needs gloo and fork")
+
+BATCH = {"mel_icon": 32, "karras2018": 16}
+
+
+def as_rank(rank: int, ranks: int, store: str, log: str, settings: dict) -> None:
+    """What each process does: join the others, and train; what it says goes to a file."""
+    file = os.open(log, os.O_CREAT | os.O_WRONLY)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    try:
+        if ranks > 1:
+            dist.init_process_group("gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks)
+        ranked.main(settings)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+class Started:
+    """What came of some processes: their exit statuses (negative: of a signal), and what each of them said."""
+
+    def __init__(self, ranks: int, folder: Path, settings: dict) -> None:
+        context = multiprocessing.get_context("forkserver")
+        number = len(list(folder.glob("store*")))
+        store = folder / f"store{number}"
+        store.touch()
+        logs = [folder / f"log{number}.{rank}" for rank in range(ranks)]
+        processes = [
+            context.Process(target=as_rank, args=(rank, ranks, str(store), str(logs[rank]), settings))
+            for rank in range(ranks)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)  # nobody waits longer for one that has died
+        self.alive = [process.is_alive() for process in processes]
+        for process in processes:
+            process.kill()
+        self.statuses = [process.exitcode for process in processes]
+        self.said = [log.read_text() if log.exists() else "" for log in logs]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forkserver():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "progan"])
+
+
+def train(ranks: int, tmp_path: Path, name: str = "run", preset: str = "mel_icon", **settings) -> Path:
+    """Train to the end, or until a count; return the run's folder."""
+    run_dir = tmp_path / name
+    settings = {"run_dir": str(run_dir), "preset": preset, "batch_size": BATCH[preset], **settings}
+    started = Started(ranks, tmp_path, settings)
+    assert started.statuses == [0] * ranks, "\n".join(started.said)
+    return run_dir
+
+
+def fails(tmp_path: Path, **settings) -> Started:
+    """Start two ranks that are not to end well."""
+    settings = {"run_dir": str(tmp_path / "run"), "preset": "mel_icon", "batch_size": 32, **settings}
+    started = Started(2, tmp_path, settings)
+    assert started.alive == [False, False], started.said
+    return started
+
+
+def tensors(run_dir: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(checkpoints(run_dir)[-1])
+
+
+def files(run_dir: Path) -> dict[str, bytes]:
+    """All that a run wrote and that must be the same in equal runs."""
+    found = {
+        path.relative_to(run_dir).as_posix(): path.read_bytes()
+        for path in sorted(run_dir.rglob("*"))
+        if path.suffix in (".png", ".safetensors")
+    }
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    kept = [{name: value for name, value in line.items() if not name.endswith("_s")} for line in lines]
+    return found | {"metrics.jsonl": json.dumps(kept).encode()}
+
+
+def assert_close(one: Path, other: Path, tolerance: float) -> None:
+    theirs = tensors(other)
+    assert tensors(one).keys() == theirs.keys()
+    for name, tensor in tensors(one).items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: n + m)
+
+
+@pytest.mark.parametrize("preset", ["mel_icon", "karras2018"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-4)])
+def test_two_ranks_do_what_one_process_does(preset, dtype, tolerance, tmp_path):
+    one = train(1, tmp_path, "one", preset, dtype=dtype)
+    two = train(2, tmp_path, "two", preset, dtype=dtype)
+    assert_close(one, two, tolerance)
+    lines = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)]
+    assert len(lines[0]) == len(lines[1]) == 11
+    for mine, theirs in zip(*lines, strict=True):
+        assert mine.keys() == theirs.keys()
+        for name in set(mine) - {"step_s", "elapsed_s", "alpha"}:
+            assert mine[name] == pytest.approx(theirs[name], rel=100 * tolerance, abs=100 * tolerance), name
+        assert mine["alpha"] == theirs["alpha"]
+
+
+def test_the_same_number_of_ranks_gives_the_same_bits_however_often_it_stops(tmp_path):
+    whole = train(2, tmp_path, "whole", workers=1)
+    for until in (96, 224, None):
+        stopped = train(2, tmp_path, "stopped", until=until, workers=0)
+    assert tensors(whole).keys() == tensors(stopped).keys()
+    assert files(whole)["metrics.jsonl"] == files(stopped)["metrics.jsonl"]
+    for name, tensor in tensors(whole).items():
+        assert torch.equal(tensor, tensors(stopped)[name]), name
+
+
+def test_a_run_goes_on_with_other_numbers_of_ranks(tmp_path):
+    whole = train(1, tmp_path, "whole")
+    for ranks, until in ((1, 64), (2, 160), (4, 288), (1, None)):
+        run_dir = train(ranks, tmp_path, "changing", until=until)
+    assert_close(whole, run_dir, 1e-4)
+    said = (tmp_path / "log2.0").read_text()
+    assert "rank 0 of 2 begins at 64" in said
+    assert "ranks 1 -> 2" in said
+    assert "rank 1 of 2 begins at 64" in (tmp_path / "log2.1").read_text()
+
+
+@pytest.mark.parametrize("on_rank", [0, 1])
+def test_a_signal_to_any_rank_ends_all_at_the_same_step(on_rank, tmp_path):
+    started = fails(tmp_path, within="step", fault="signal", on_rank=on_rank, at=160)
+    assert all("progan.scoped.Interrupted: signal 15" in said for said in started.said)
+    assert checkpoints(tmp_path / "run")[-1].name == "000000192"
+    whole, resumed = train(2, tmp_path, "whole"), train(2, tmp_path, "run")
+    assert files(whole)["metrics.jsonl"] == files(resumed)["metrics.jsonl"]
+    assert all(torch.equal(tensor, tensors(resumed)[name]) for name, tensor in tensors(whole).items())
+
+
+@pytest.mark.parametrize("on_rank", [0, 1])
+@pytest.mark.parametrize("fault", ["kill", "raise"])
+def test_a_rank_that_dies_or_fails_ends_the_other(fault, on_rank, tmp_path):
+    started = fails(tmp_path, within="step", fault=fault, on_rank=on_rank, at=160)
+    assert started.statuses[on_rank] == (-9 if fault == "kill" else 1)
+    assert started.statuses[1 - on_rank] == 1
+    assert "RankError: another rank has died, left or does not answer" in started.said[1 - on_rank]
+    assert checkpoints(tmp_path / "run")[-1].name == "000000128"
+
+
+def test_weights_that_part_are_noticed_before_a_save(tmp_path):
+    started = fails(tmp_path, within="step", fault="change", on_rank=1, at=160)
+    for said in started.said:
+        assert "RankError: the ranks no longer hold the same weights" in said
+        assert "from_rgb.0.bias" in said
+    assert checkpoints(tmp_path / "run")[-1].name == "000000128"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"data_differs": 1}, "the same data"), ({"seeds": [0, 1]}, "the same networks and settings")],
+)
+def test_ranks_that_were_given_different_things_are_refused(settings, message, tmp_path):
+    started = fails(tmp_path, **settings)
+    assert all(f"ValueError: the ranks were not given {message}" in said for said in started.said)
+
+
+def test_the_error_of_rank_0_is_told_to_all(tmp_path):
+    train(1, tmp_path, until=32)
+    started = fails(tmp_path, seeds=[5, 5])
+    assert "ValueError: " in started.said[0]
+    assert "holds another run; differing (there -> here): seed 0 -> 5" in started.said[0]
+    assert "RankError: rank 0 failed, and rank 1 ends with it: ValueError: " in started.said[1]
+    assert "seed 0 -> 5" in started.said[1]
+
+
+def torchrun(run_dir: Path, restarts: int, **settings) -> subprocess.Popen[str]:
+    """Train as a user would."""
+    settings = {"run_dir": str(run_dir), "preset": "mel_icon", "batch_size": 32, **settings}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.Popen(
+        [*command, "--max-restarts", str(restarts), str(ROOT / "tests/ranked.py"), json.dumps(settings)],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tests")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def kills(number: int) -> list[dict]:
+    """Of rank 0 and of rank 1 in turn; rank 0 within a step or a save."""
+    draw = random.Random(0)
+    found = []
+    for index in range(number):
+        within = "save" if index % 4 == 0 else "step"
+        at = draw.randrange(4, 16) if within == "save" else 32 * draw.randrange(1, 11)
+        found.append({"within": within, "fault": "kill", "on_rank": index % 2, "at": at})
+    return found
+
+
+@pytest.mark.parametrize("number", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_torchrun_restarts_after_a_kill_and_ends_with_the_same_bits(number, tmp_path):
+    whole = files(train(2, tmp_path, "whole"))
+    for index, kill in enumerate(kills(number)):
+        killed = tmp_path / f"killed{index}"
+        process = torchrun(killed, restarts=2, **kill)
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+        assert said.count("begins at") == 4, said
+        assert said.count("ended at 352") == 2, said
+        assert files(killed) == whole, kill
+        assert not [path for path in killed.rglob(".*") if path.name.endswith((".partial", ".replaced"))]
+
+
+@pytest.mark.slow
+def test_a_signal_to_torchrun_ends_all_with_a_checkpoint(tmp_path):
+    process = torchrun(tmp_path / "run", restarts=0, pause=0.2)
+    assert process.stdout is not None
+    heard = 0
+    while heard < 2:
+        heard += "begins at" in process.stdout.readline()
+    time.sleep(1)
+    process.terminate()
+    said, _ = process.communicate(timeout=60)
+    assert said.count("progan.scoped.Interrupted: signal 15") == 2, said
+    assert 0 < int(checkpoints(tmp_path / "run")[-1].name) < 352
+    resumed = train(2, tmp_path)
+    whole = train(2, tmp_path, "whole")
+    assert files(whole)["metrics.jsonl"] == files(resumed)["metrics.jsonl"]
+    assert all(torch.equal(tensor, tensors(resumed)[name]) for name, tensor in tensors(whole).items())
+
+
+@pytest.mark.parametrize(
+    ("group", "batch", "ranks", "words"),
+    [
+        (8, 8, 2, "1 MiniBatchStd group of 8 images, which 2 processes .* multiple of 16 in every stage"),
+        (4, 24, 4, "6 MiniBatchStd groups of 4 images, which 4 processes .* multiple of 16 in every stage"),
+        (None, 32, 2, "1 MiniBatchStd group of 32 images.*give the architecture a minibatch_std_group"),
+        (4, 24, 3, None),
+        (8, 64, 8, None),
+        (8, 3, 1, None),
+    ],
+)
+def test_a_batch_is_shared_by_whole_groups_or_refused(group, batch, ranks, words):
+    recipe = small_recipe(presets.mel_icon)
+    recipe = Recipe(replace(recipe.architecture, minibatch_std_group=group), (Stage(0, 0, 100, batch),))
+    if words is None:
+        check_ranks(recipe.architecture, recipe.schedule, ranks)
+    else:
+        with pytest.raises(ValueError, match=words):
+            check_ranks(recipe.architecture, recipe.schedule, ranks)
+
+
+def test_the_groups_of_a_part_are_groups_of_the_whole():
+    x = torch.randn(24, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    whole = MiniBatchStd(4)(x)
+    for rank in range(3):
+        ranks = Ranks()
+        ranks.rank, ranks.size = rank, 3
+        assert torch.equal(MiniBatchStd(4)(ranks.part(x)), ranks.part(whole))
+        assert torch.equal(ranks.part(x.movedim(0, 1), 1), ranks.part(x).movedim(0, 1))
