@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from launcher import Launcher
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from progan import Recipe, Stage, presets
 
@@ -42,6 +48,43 @@ def small_recipe(preset=presets.mel_icon, **training) -> Recipe:
     architecture = replace(recipe.architecture, latent_shape=(5, *recipe.architecture.latent_shape[1:]))
     stages = (Stage(0, 0, 30, 8, 1e-3), Stage(1, 20, 9, 8, 2e-3), Stage(2, 24, 10, 8, 1e-3))
     return Recipe(architecture, stages, replace(recipe.training, **training))
+
+
+class Noisy(Dataset):
+    """Items of a random transform that draws from all three global generators."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        shift = (torch.rand(1).item() + np.random.rand() + random.random()) / 3
+        return (self.images[index] / 255 * shift).float(), "a label"
+
+
+def contents(run_dir: Path) -> dict[str, object]:
+    """All that a run has written, to the byte; of the metrics all but the times."""
+    found: dict[str, object] = {}
+    for path in sorted(run_dir.rglob("*")):
+        name = path.relative_to(run_dir).as_posix()
+        if name == "metrics.jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            found[name] = [{key: value for key, value in line.items() if not key.endswith("_s")} for line in lines]
+        elif path.is_file():
+            found[name] = path.read_bytes()
+        elif not any(path.iterdir()):
+            found[f"{name}/"] = None
+    return found
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[Launcher]:
+    """One for all tests of a file."""
+    made = Launcher()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -1,0 +1,293 @@
+"""A run that was stopped and gone on with is the uninterrupted one: to the bit, whatever stopped it or watched it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from conftest import ROOT, contents, small_recipe
+from killed import LEFT_AT_ONCE, SAVE_EVERY
+from launcher import Aim
+
+from progan import Callback, Contrast, HorizontalFlip, Interrupted, Recipe, Stage, Trainer, presets
+from progan.checkpoint import FOLDER, read_shapes
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+PRESETS = ("mel_icon", "karras2018")
+BATCH = 8
+EVERY_STEP = {"log_every": 8, "save_every": 8, "preview_every": 24, "keep": 99}
+SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGUSR1") if (number := getattr(signal, name, None))]
+
+
+def make(recipe: Recipe, run_dir: Path | None = None, **keywords) -> Trainer:
+    return Trainer.from_recipe(
+        recipe, seed=3, run_dir=run_dir, device="cpu", **{"progress": False, **EVERY_STEP, **keywords}
+    )
+
+
+def pixels() -> torch.Tensor:
+    return torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+# Of small_recipe; its batch divides no stage. Steps begin at 0, 8, 16, 24 (level 0 overruns its 30) | 32, 40, 48
+# (level 1 fades to 50), 56 (and overruns its 59) | 64, 72, 80 (level 2 fades to 83), 88, and the end is at 96.
+RAGGED = small_recipe().stages
+# The batch divides every stage: ends at 32, 72 and 104, fades to 56 and 88.
+EXACT = (Stage(0, 0, 32, 8, 1e-3), Stage(1, 24, 16, 8, 2e-3), Stage(2, 16, 16, 8, 1e-3))
+
+
+class Point(NamedTuple):
+    """Where a run stops."""
+
+    stages: tuple[Stage, ...]
+    counts: tuple[int, ...]
+    """of real images, at each of which it stops"""
+    before: tuple[int, float | None]
+    """stage and alpha of the last step before the last stop"""
+    after: tuple[int, float | None]
+    """of the first one after it"""
+
+    @property
+    def recipe(self) -> dict[str, Recipe]:
+        """By preset."""
+        augment = (Contrast(), HorizontalFlip())
+        return {
+            name: replace(small_recipe(getattr(presets, name), augment=augment), stages=self.stages) for name in PRESETS
+        }
+
+
+POINTS = {
+    "the first step": Point(RAGGED, (8,), (0, None), (0, None)),
+    "a boundary within a step": Point(RAGGED, (32,), (0, None), (1, 2 / 20)),
+    "mid-fade": Point(RAGGED, (48,), (1, 10 / 20), (1, 18 / 20)),
+    "a fade's end within a step": Point(RAGGED, (56,), (1, 18 / 20), (1, None)),
+    "mid-fade of the top": Point(RAGGED, (80,), (2, 13 / 24), (2, 21 / 24)),
+    "the last step": Point(RAGGED, (96,), (2, None), (2, None)),
+    "the exact boundary": Point(EXACT, (32,), (0, None), (1, 0.0)),
+    "the first step after growth": Point(EXACT, (40,), (1, 0.0), (1, 8 / 24)),
+    "a fade's last step": Point(EXACT, (56,), (1, 16 / 24), (1, None)),
+    "the exact boundary to the top": Point(EXACT, (72,), (1, None), (2, 0.0)),
+    "the step before the last": Point(EXACT, (96,), (2, None), (2, None)),
+    "a resume of a resume": Point(EXACT, (16, 56, 64), (1, None), (1, None)),
+}
+ADAM_HAS_JUST_BEGUN_ANEW = (32, 56, 72, 88)  # of EXACT, in karras2018
+
+
+@pytest.mark.parametrize("point", POINTS.values(), ids=POINTS)
+def test_the_points_are_what_they_are_called(point):
+    schedule = point.recipe["mel_icon"].schedule
+    last, following = schedule.at(point.counts[-1] - BATCH), schedule.at(point.counts[-1])
+    assert (last.stage, last.alpha) == point.before
+    assert (following.stage, following.alpha) == point.after
+
+
+@pytest.fixture
+def threads(request):
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Run from end to end, once each."""
+    runs: dict[tuple[object, ...], dict[str, object]] = {}
+
+    def run(recipe: Recipe) -> dict[str, object]:
+        name = json.dumps(recipe.to_json()), torch.get_num_threads()
+        if name not in runs:
+            run_dir = tmp_path_factory.mktemp("whole")
+            make(recipe, run_dir).fit(pixels())
+            runs[name] = contents(run_dir)
+        return runs[name]
+
+    return run
+
+
+CASES = [
+    pytest.param(
+        *(point, preset, threads),
+        marks=[pytest.mark.slow] * (threads == 2 and name != "the exact boundary"),
+        id=f"{name}, {preset}, {threads}",
+    )
+    for name, point in POINTS.items()
+    for preset in PRESETS
+    for threads in (1, 2)
+]
+
+
+@pytest.mark.parametrize(("point", "preset", "threads"), CASES, indirect=["threads"])
+def test_resume_is_the_uninterrupted_run_bit_for_bit(point, preset, threads, uninterrupted, tmp_path):
+    recipe = point.recipe[preset]
+    for count in point.counts:
+        make(recipe, tmp_path).fit(pixels(), until=count)
+    resumed = make(recipe, tmp_path)
+    assert (resumed.images_seen, torch.get_num_threads()) == (point.counts[-1], threads)
+    resumed.fit(pixels())
+    got, expected = contents(tmp_path), uninterrupted(recipe)
+    assert got.keys() == expected.keys()
+    for name in expected:
+        assert got[name] == expected[name], name
+
+
+def test_the_points_after_which_adam_begins_anew_have_no_moments(tmp_path):
+    make(POINTS["the exact boundary"].recipe["karras2018"], tmp_path).fit(pixels())
+    for folder in sorted((tmp_path / FOLDER).iterdir()):
+        has_moments = any(name.startswith("adam_") for name in read_shapes(folder))
+        assert has_moments == (int(folder.name) not in ADAM_HAS_JUST_BEGUN_ANEW), folder.name
+
+
+PROGRAM = """
+import json, sys, numpy, torch
+from pathlib import Path
+from test_resume import make, pixels
+from progan import Recipe
+torch.set_num_threads(1)
+make(Recipe.from_json(json.loads(sys.argv[1])), Path("run")).fit(pixels(), until=int(sys.argv[2]))
+"""
+
+
+def program(text: str, *arguments: str, check: bool = True, **keywords: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program, which may import what the tests do."""
+    path = os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-W", "error", "-c", text, *arguments]
+    environment = os.environ | {"PYTHONPATH": path}
+    return subprocess.run(command, check=check, env=environment, capture_output=True, text=True, **keywords)
+
+
+def test_resume_in_a_new_process(uninterrupted, tmp_path):
+    recipe = POINTS["mid-fade"].recipe["mel_icon"]
+    for until in ("44", "1000"):
+        program(PROGRAM, json.dumps(recipe.to_json()), until, cwd=tmp_path)
+    assert contents(tmp_path / "run") == uninterrupted(recipe)
+
+
+def signals(each: int, seed: int) -> list[Aim]:
+    """In every phase, and twice as many within a save."""
+    rng = random.Random(seed)
+    phases = ["step", "growth", "sampling", "logging", *["save"] * 3, "clock"] * each
+    planned = [
+        Aim(phase, rng.randint(1, 2), rng.random() * (0.3 if phase == "clock" else 0.004), SIGNALS[index % 3])
+        for index, phase in enumerate(phases)
+    ]
+    rng.shuffle(planned)
+    return planned
+
+
+def signalled_and_begun_again(launcher, folder: Path, planned: list[Aim], preset: str) -> Counter[str]:
+    """Signal a run per aim; see how it leaves, and that the same command ends it as if nothing had been."""
+    assert launcher.run(folder / "whole", preset, keep=1).status == 0
+    expected = contents(folder / "whole")
+    histogram: Counter[str] = Counter()
+    waiting, attempts = list(planned), 0
+    while waiting:
+        attempts += 1
+        assert attempts < 10 * len(planned), f"the phases are not reached: {waiting[:3]}"
+        aim, run_dir = waiting.pop(0), folder / f"{attempts}"
+        heard = launcher.run(run_dir, preset, aim, keep=1)
+        if heard.signalled is None:  # it had ended before
+            assert heard.status == 0
+        else:
+            phase, count = heard.signalled
+            histogram[phase] += 1
+            assert heard.status == 128 + aim.number
+            assert heard.begun_since["step"] + heard.begun_since["growth"] <= (phase == "between")
+            assert heard.begun_since["save"] <= (phase != "save")
+            assert heard.stopped in (count, count + BATCH), "the step is finished, and no other one begun"
+            assert [int(path.name) for path in (run_dir / FOLDER).iterdir()] == [heard.stopped]
+            assert not list(run_dir.rglob(".*")), "a stray file"
+            again = launcher.run(run_dir, preset, keep=1)
+            assert (again.resumed, again.status) == (heard.stopped, 0)
+        assert contents(run_dir) == expected
+        if heard.signalled is None or aim.phase not in (heard.signalled[0], "clock"):  # it was too late
+            waiting.append(aim._replace(delay_s=0.0))
+    print("\nsignalled in", dict(histogram))
+    return histogram
+
+
+@forks
+def test_signals(launcher, tmp_path):
+    planned = signals(each=1, seed=0)
+    histogram = signalled_and_begun_again(launcher, tmp_path, planned, "mel_icon")
+    assert 3 <= histogram["save"] >= len(planned) / 5
+
+
+@forks
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+def test_fifty_signals(preset, launcher, tmp_path):
+    planned = signals(each=7, seed=1)
+    assert len(planned) >= 50
+    histogram = signalled_and_begun_again(launcher, tmp_path, planned, preset)
+    assert histogram["save"] >= histogram.total() / 5
+
+
+@forks
+def test_a_second_ctrl_c_leaves_at_once_and_the_same_command_goes_on(launcher, tmp_path):
+    launcher.run(tmp_path / "whole", "mel_icon")
+    twice = Aim("step", 4, 0.0, signal.SIGINT), Aim("signalled", 1, 0.0, signal.SIGINT)
+    heard = launcher.run(tmp_path / "run", "mel_icon", *twice, long_step=4)
+    assert heard.status == LEFT_AT_ONCE
+    assert heard.signalled is not None
+    assert not heard.begun_since, "it saved, or went on"
+    assert (
+        max(int(path.name) for path in (tmp_path / "run" / FOLDER).iterdir()) == heard.seen // SAVE_EVERY * SAVE_EVERY
+    )
+    assert not list((tmp_path / "run").rglob(".*")), "a stray file"
+    assert launcher.run(tmp_path / "run", "mel_icon").status == 0
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+UNCAUGHT = """
+import os, signal, sys, torch
+from test_resume import make, pixels
+from conftest import small_recipe
+from progan import Callback
+
+class Ask(Callback):
+    def on_step(self, run, metrics):
+        for _ in range(int(sys.argv[2])):
+            os.kill(os.getpid(), int(sys.argv[1]))
+
+make(small_recipe(), callbacks=[Ask()]).fit(pixels())
+"""
+
+
+@forks
+@pytest.mark.parametrize(
+    ("number", "times", "status"),
+    [(signal.SIGTERM, 1, 1), (signal.SIGINT, 2, -signal.SIGINT), (signal.SIGTERM, 2, -signal.SIGTERM)],
+)
+def test_the_status_of_a_program_that_catches_nothing(number, times, status):
+    """A shell calls the negative ones 130 and 143."""
+    done = program(UNCAUGHT, str(int(number)), str(times), check=False)
+    assert done.returncode == status
+    if times == 1:
+        assert done.stderr.endswith(f"progan.trainer.Interrupted: signal {number:d}\n")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_tells_its_number_and_handlers_are_put_back(number, recipe, images, tmp_path):
+    class Ask(Callback):
+        def on_step(self, run, metrics):
+            if metrics.images_seen == 40:
+                os.kill(os.getpid(), number)
+
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with pytest.raises(Interrupted) as caught:
+        make(recipe, tmp_path / "run", callbacks=[Ask()]).fit(images)
+    assert caught.value.signal == number
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+    assert make(recipe, tmp_path / "run").images_seen == 40
