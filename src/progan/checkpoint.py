@@ -231,15 +231,15 @@ def _read_tensor(file: BinaryIO, entry: Entry) -> Tensor:
     return raw.view(entry.dtype).reshape(entry.shape)
 
 
-def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes]:
-    """Yield the file: header length, header, then each tensor's bytes."""
+def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """Yield the file: header length, header, then each tensor's bytes, which are copied only from another device."""
     yield header_of({name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}, {})
     for tensor in tensors.values():
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        yield flat.view(torch.uint8).numpy().tobytes()
+        yield memoryview(flat.view(torch.uint8).numpy())
 
 
-def _hashed(pieces: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+def _hashed(pieces: Iterator[bytes | memoryview], digest: Any) -> Iterator[bytes | memoryview]:
     for piece in pieces:
         digest.update(piece)
         yield piece
