@@ -104,3 +104,9 @@ def _time(step: TrainingStep, growth: Growth, timed_steps: int) -> float:
             torch.cuda.synchronize(parameter.device)
         times.append(time.perf_counter() - begin)
     return statistics.median(times[1:])
+
+
+def worth_planning(schedule: Schedule, begin: int, stop: int) -> bool:
+    """Tell whether a run is so long that a few timed steps per stage do not matter."""
+    last = schedule.at(begin).batch_size
+    return (stop - begin) // last > 200 * len(schedule.stages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,22 @@ def remove_run(run_dir: Path) -> None:
 def _remove_if_empty(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         remove(folder)
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Name what differs between two nested dicts."""
+
+    def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                yield from flat(inner, f"{name}.{key}" if name else str(key))
+        elif isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
+            for index, inner in enumerate(value):
+                yield from flat(inner, f"{name}[{index}]")
+        else:
+            yield name, value
+
+    left, right = dict(flat(there)), dict(flat(here))
+    names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
+    shown = [f"{name} {left.get(name)!r} -> {right.get(name)!r}" for name in names[:8]]
+    return "; ".join(shown) + (f"; and {len(names) - 8} more" if len(names) > 8 else "")

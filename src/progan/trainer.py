@@ -8,10 +8,10 @@ import operator
 import platform
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, Literal, Self, TypedDict
 
 import numpy as np
 import torch
@@ -22,12 +22,12 @@ from typing_extensions import Unpack
 from progan import checkpoint
 from progan.augment import HorizontalFlip
 from progan.averaging import Average
-from progan.callbacks import Callback, MetricsLog, Previews, Progress, crosses
+from progan.callbacks import Callback, MetricsLog, Previews, Progress, all_told, crosses
 from progan.checkpoint import CheckpointError
 from progan.data import Feed, match_level, open_feed
 from progan.files import make_folder, owned, write_file
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
-from progan.planning import Plan, make_plan
+from progan.planning import Plan, make_plan, worth_planning
 from progan.randomness import key
 from progan.recipe import Recipe, Training
 from progan.run_directory import (
@@ -37,6 +37,7 @@ from progan.run_directory import (
     WRITTEN,
     changed_files,
     check_removable,
+    differences,
     read_config,
     remove_run,
     what_is_there,
@@ -77,6 +78,8 @@ class TrainerKeywords(TypedDict, total=False):
     save_every: int
     preview_every: int
     keep: int
+    keep_every: int | None
+    on_failed_save: Literal["raise", "go_on"]
     workers: int
     progress: bool
     overwrite: bool
@@ -102,6 +105,10 @@ class Trainer:
         save_every: real images between two checkpoints; the end of fit is saved too.
         preview_every: real images between two sample grids; the end of a stage is drawn too.
         keep: checkpoints that stay, newest first.
+        keep_every: real images; the first checkpoint at or after each multiple stays for good. None = no such ones.
+        on_failed_save: what fit does when the disk does not take a checkpoint, or a line of metrics, on the way:
+            ``"raise"`` the error; or warn, ``"go_on"``, and try again at the next save. The save at the end of fit
+            and the one at a signal always raise.
         workers: processes that fetch a data set's items; 0 = this one. Tensors and folders need none.
         progress: show a bar, or lines where there is no terminal.
         overwrite: let `fit` remove the run that is in run_dir, once settings and data have been checked, and start
@@ -139,6 +146,8 @@ class Trainer:
         save_every: int = 10_000,
         preview_every: int = 10_000,
         keep: int = 3,
+        keep_every: int | None = None,
+        on_failed_save: Literal["raise", "go_on"] = "raise",
         workers: int = 0,
         progress: bool = True,
         overwrite: bool = False,
@@ -146,12 +155,15 @@ class Trainer:
         if generator.architecture != discriminator.architecture:
             raise ValueError(
                 "generator and discriminator must have one architecture; differing: "
-                + _differences(vars(generator.architecture), vars(discriminator.architecture))
+                + differences(vars(generator.architecture), vars(discriminator.architecture))
             )
         intervals = {"log_every": log_every, "save_every": save_every, "preview_every": preview_every, "keep": keep}
-        for name, value in (*intervals.items(), ("workers", workers)):
+        counts = {**intervals, "workers": workers} | ({} if keep_every is None else {"keep_every": keep_every})
+        for name, value in counts.items():
             if not isinstance(value, int) or value < (name != "workers"):
                 raise ValueError(f"{name} must be an int of at least {int(name != 'workers')}, got {value!r}")
+        if on_failed_save not in ("raise", "go_on"):
+            raise ValueError(f"on_failed_save must be 'raise' or 'go_on', got {on_failed_save!r}")
         dtypes = {parameter.dtype for network in (generator, discriminator) for parameter in network.parameters()}
         for role, network in (("generator", generator), ("discriminator", discriminator)):
             if not any(parameter.requires_grad for parameter in network.parameters()):
@@ -180,10 +192,13 @@ class Trainer:
         self._dtype = dtypes.pop()
         self._images_seen = 0
         self._intervals = intervals
+        self._keep_every = keep_every
+        self._on_failed_save = on_failed_save
         self._workers = workers
         self._callbacks = list(callbacks)
+        self._log = MetricsLog(log_every, go_on=on_failed_save == "go_on")
         if self.run_dir is not None:
-            self._callbacks = [MetricsLog(log_every), Previews(preview_every), *self._callbacks]
+            self._callbacks = [self._log, Previews(preview_every), *self._callbacks]
         if progress:
             self._callbacks.append(Progress())
         self._progress = progress
@@ -217,6 +232,7 @@ class Trainer:
         *,
         device: str | torch.device | None = None,
         callbacks: Sequence[Callback] = (),
+        on_failed_save: Literal["raise", "go_on"] = "raise",
         workers: int = 0,
         progress: bool = True,
         generator_block: Block | None = None,
@@ -228,6 +244,7 @@ class Trainer:
             run_dir: of the run; settings and intervals are taken from its config.json.
             device: as for `Trainer`.
             callbacks: as for `Trainer`.
+            on_failed_save: as for `Trainer`.
             workers: as for `Trainer`.
             progress: as for `Trainer`.
             generator_block: the block of one's own that the generator was built with, if any.
@@ -270,6 +287,7 @@ class Trainer:
             run_dir=path,
             device=device,
             callbacks=callbacks,
+            on_failed_save=on_failed_save,
             workers=workers,
             progress=progress,
             **intervals,
@@ -350,9 +368,9 @@ class Trainer:
         with self._own_draws(), numerics(self.device, self.training), interruption() as asked, self._owning():
             if self.run_dir is not None:
                 self._open_run_dir(self.run_dir)
-            if self._progress and self.plan_made is None and _worth_planning(self.schedule, self._images_seen, stop):
+            if self._progress and self.plan_made is None and worth_planning(self.schedule, self._images_seen, stop):
                 self.plan()
-            with _all_told(self._callbacks, self):
+            with all_told(self._callbacks, self):
                 for callback in self._callbacks:
                     callback.on_start(self)
                 self._train(feed, stop, asked)
@@ -411,13 +429,32 @@ class Trainer:
             except Exception as error:
                 self._save_after(error)
                 raise
-            if save and self.run_dir is not None:
-                self.save()
+            if save and self.run_dir is not None and self._save_on_the_way(self.run_dir):
                 saved = self._images_seen
             if asked.signal is not None:
                 break
         if self.run_dir is not None and saved != self._images_seen:
             self.save()
+
+    def _save_on_the_way(self, run_dir: Path) -> bool:
+        """Save, and tell whether that went well; where the disk did not let it, raise or warn, as asked."""
+        self._check_weights()
+        try:
+            path = self._save(run_dir)
+        except OSError as error:
+            if self._on_failed_save == "raise":
+                raise
+            warnings.warn(
+                f"no checkpoint at {self._images_seen:,} images, the training goes on and saves when it can: {error}",
+                stacklevel=4,
+            )
+            return False
+        self._tell_of_save(path)
+        return True
+
+    def _tell_of_save(self, path: Path) -> None:
+        for callback in self._callbacks:
+            callback.on_save(self, path)
 
     def _save_after(self, error: Exception) -> None:
         """Save what was trained before a callback failed; that error is raised, and tells whether this went well."""
@@ -508,8 +545,7 @@ class Trainer:
         self._check_weights()
         with self._owning():
             path = self._save(self.run_dir)
-        for callback in self._callbacks:
-            callback.on_save(self, path)
+        self._tell_of_save(path)
         return path
 
     def _save(self, run_dir: Path) -> Path:
@@ -518,6 +554,7 @@ class Trainer:
             self._open_run_dir(run_dir)
         elif what_is_there(run_dir)[0] != self._found[0]:
             raise self._has_changed()
+        self._log.write(self)  # so that no line up to a checkpoint is ever missing
         manifest = {**self._identity(), "numbers": {}, "environment": self._environment()}
         path = checkpoint.write_checkpoint(run_dir, self._images_seen, manifest, self._tensors())
         self._rotate(run_dir)
@@ -526,13 +563,7 @@ class Trainer:
 
     def _rotate(self, run_dir: Path) -> None:
         """Remove the checkpoints that are not to stay."""
-        # Those of a higher count are not older ones: a resume passed them over, as damaged or of a newer progan.
-        so_far = [found for found in checkpoint.checkpoints(run_dir) if int(found.name) <= self._images_seen]
-        for old in so_far[: -self._intervals["keep"]]:
-            try:
-                checkpoint.remove_checkpoint(old)
-            except OSError as error:
-                warnings.warn(f"the old checkpoint {old} could not be removed: {error}", stacklevel=4)
+        checkpoint.rotate(run_dir, self._images_seen, self._intervals["keep"], self._keep_every)
 
     @contextmanager
     def _owning(self) -> Iterator[None]:
@@ -639,7 +670,7 @@ class Trainer:
         then, now = manifest.get("environment", {}), self._environment()
         if then != now:
             warnings.warn(
-                f"{run_dir} goes on elsewhere than it was made ({_differences(then, now)}); the run is sound, but its "
+                f"{run_dir} goes on elsewhere than it was made ({differences(then, now)}); the run is sound, but its "
                 "bits will not be those of an uninterrupted one",
                 stacklevel=3,
             )
@@ -658,7 +689,7 @@ class Trainer:
             raise CheckpointError(f"{run_dir} holds a run that cannot be read: {error}") from error
         if own != theirs:
             raise ValueError(
-                f"{run_dir} holds another run; differing (there -> here): {_differences(theirs, own)}. "
+                f"{run_dir} holds another run; differing (there -> here): {differences(theirs, own)}. "
                 "Pass another run_dir, the same settings, or overwrite=True"
             )
 
@@ -668,7 +699,7 @@ class Trainer:
             changed = ""
             if self.run_dir is not None and feed.files is not None:
                 changed = changed_files(self.run_dir, self._fingerprint, feed.files)
-            differing = _differences(self._fingerprint, feed.fingerprint)
+            differing = differences(self._fingerprint, feed.fingerprint)
             raise ValueError(
                 f"the data is not that of the run (there -> here): {changed or differing}; pass the same data, or "
                 "another run_dir"
@@ -701,32 +732,13 @@ class Trainer:
             "version": VERSION,
             **self._identity(),
             "dtype": str(self._dtype).removeprefix("torch."),
-            "intervals": self._intervals,
+            "intervals": {**self._intervals, "keep_every": self._keep_every},
             "environment": self._environment(),
         }
         write_file(run_dir / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
         if self._fingerprint is not None and self._files is not None:
             write_data(run_dir, self._fingerprint, self._files)
         self._found = what_is_there(run_dir)
-
-
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Name what differs between two nested dicts."""
-
-    def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                yield from flat(inner, f"{name}.{key}" if name else str(key))
-        elif isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
-            for index, inner in enumerate(value):
-                yield from flat(inner, f"{name}[{index}]")
-        else:
-            yield name, value
-
-    left, right = dict(flat(there)), dict(flat(here))
-    names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
-    shown = [f"{name} {left.get(name)!r} -> {right.get(name)!r}" for name in names[:8]]
-    return "; ".join(shown) + (f"; and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _device(device: str | torch.device | None, training: Training) -> torch.device:
@@ -744,18 +756,3 @@ def _device(device: str | torch.device | None, training: Training) -> torch.devi
     if training.precision == "tf32" and chosen.type != "cuda":
         raise ValueError(f"precision tf32 is CUDA's, got device {chosen}; use fp32 or bf16")
     return chosen
-
-
-def _worth_planning(schedule: Schedule, begin: int, stop: int) -> bool:
-    """Tell whether a run is so long that a few timed steps per stage do not matter."""
-    last = schedule.at(begin).batch_size
-    return (stop - begin) // last > 200 * len(schedule.stages)
-
-
-@contextmanager
-def _all_told(callbacks: Sequence[Callback], run: Trainer) -> Iterator[None]:
-    """Tell every callback that fit ends, however it ends and whatever the others raise."""
-    with ExitStack() as stack:
-        for callback in reversed(callbacks):
-            stack.callback(callback.on_end, run)
-        yield
