@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from launcher import Launcher
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from progan import Recipe, Stage, presets
+from progan import Recipe, Stage, files, presets
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -24,6 +26,9 @@ SHARED = ROOT.parent / "shared"
 # Two workers share two cores; and a run is the same to the bit with the same number of threads only.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+
+# Of a disk that is full, over its quota, read-only, forbidden or broken.
+FAULTS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO]
 
 # For programs that tests start: the peak of their memory, in MB, above what it was at `begin`. Not ru_maxrss,
 # which a process takes over from the one that started it.
@@ -77,6 +82,59 @@ def contents(run_dir: Path) -> dict[str, object]:
         elif not any(path.iterdir()):
             found[f"{name}/"] = None
     return found
+
+
+Hook = Callable[[str, Path], None]
+
+
+class Watched:
+    """A file that tells of every write."""
+
+    def __init__(self, file: Any, path: Path, hook: Hook) -> None:
+        self._file, self._path, self._hook = file, path, hook
+
+    def write(self, data: bytes) -> int:
+        self._hook("write", self._path)
+        return self._file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+
+@pytest.fixture
+def hooked(monkeypatch):
+    """Call a hook before every operation of progan.files on the disk."""
+
+    def install(hook: Hook) -> None:
+        def opened(path: Path, mode: str) -> Watched:
+            hook("open", Path(path))
+            # Unbuffered: what is written is there when the process dies.
+            return Watched(Path(path).open(mode, buffering=0), Path(path), hook)
+
+        monkeypatch.setattr(files, "open", opened, raising=False)
+        for name in ("replace", "unlink", "mkdir", "rmdir"):
+            operation = getattr(os, name)
+
+            def call(path: Any, *rest: Any, name: str = name, operation: Any = operation, **keywords: Any) -> Any:
+                hook(name, Path(path))
+                return operation(path, *rest, **keywords)
+
+            monkeypatch.setattr(os, name, call)
+        fsync = os.fsync
+
+        def synced(descriptor: int) -> None:
+            hook("fsync", Path(f"/proc/self/fd/{descriptor}").readlink())
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", synced)
+
+    return install
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +17,22 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from conftest import MEMORY, ROOT, contents, small_recipe
+from conftest import FAULTS, MEMORY, ROOT, contents, small_recipe
 from killed import LEFT_AT_ONCE, SAVE_EVERY
 from launcher import Aim
 
-from progan import Callback, Contrast, HorizontalFlip, Interrupted, Recipe, Stage, Trainer, presets
+from progan import (
+    Callback,
+    Contrast,
+    HorizontalFlip,
+    Interrupted,
+    Recipe,
+    Stage,
+    Trainer,
+    callbacks,
+    checkpoint,
+    presets,
+)
 from progan.checkpoint import FOLDER, read_shapes
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -301,7 +314,7 @@ import ctypes, torch
 from dataclasses import replace
 from pathlib import Path
 from test_resume import make
-from progan import Callback, Stage, presets
+from progan import callbacks, checkpoint, Callback, Stage, presets
 
 STEPS = 4000
 recipe = replace(presets.mel_icon(4, channels=(4,)), stages=(Stage(0, 0, 8 * STEPS, 8),))
@@ -353,3 +366,206 @@ def test_a_save_takes_hardly_more_memory_than_the_state(tmp_path):
     print(f"\nstate {state:.1f} MB, extra peak of a save {extra:.1f} MB")
     assert state > 50
     assert extra <= 0.1 * state
+
+
+SHORT = replace(presets.mel_icon(4, channels=(4,)), stages=(Stage(0, 0, 32, 8),))
+SHORT_PIXELS = torch.linspace(0, 1, 9 * 48).reshape(9, 3, 4, 4)
+
+
+class HasNoGap(Callback):
+    """Whatever happens after a checkpoint, no line before it is missing."""
+
+    def on_save(self, run, path):
+        lines = (run.run_dir / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["images_seen"] for line in lines] == list(range(8, run.images_seen + 1, 8))
+
+
+def make_short(run_dir: Path, **keywords) -> Trainer:
+    keywords = {"keep": 1, "on_failed_save": "go_on", "callbacks": [HasNoGap()], "preview_every": 16, **keywords}
+    return make(SHORT, run_dir, **keywords)
+
+
+@linux
+@pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
+@pytest.mark.parametrize("number", FAULTS, ids=errno.errorcode.get)
+def test_a_run_goes_on_after_an_error_at_any_operation(number, every, tmp_path, hooked):
+    """The error lasts for the rest of the step; what is written before the first step and at the end must be."""
+    operations: list[str] = []
+    fails_at = failed_at = None
+    trainer = make_short(tmp_path / "whole")
+
+    def hook(operation: str, path: Path) -> None:
+        nonlocal failed_at
+        operations.append(operation)
+        if len(operations) - 1 == fails_at:
+            failed_at = trainer.images_seen
+        if failed_at == trainer.images_seen and (operation, number) != ("fsync", errno.EACCES):
+            raise OSError(number, os.strerror(number), str(path))
+
+    hooked(hook)
+    trainer.fit(SHORT_PIXELS)
+    expected = contents(tmp_path / "whole")
+    # Of the tensors' many writes some; of the rest, in the quick part, a tenth for each error.
+    chosen = [k for k, operation in enumerate(operations) if operation != "write" or k % 10 == 0]
+    warned: Counter[str] = Counter()
+    for k in chosen[FAULTS.index(number) % every :: every]:
+        run_dir = tmp_path / f"{k}"
+        trainer, fails_at, failed_at = make_short(run_dir), k, None
+        operations.clear()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                trainer.fit(SHORT_PIXELS)
+            except OSError:
+                assert failed_at in (0, 32), f"operation {k}"
+        fails_at, last_failed, failed_at = None, failed_at, None
+        for warning in caught:
+            text = str(warning.message)
+            assert str(run_dir) in text
+            warned[text.split(" ", 2)[1]] += 1
+            assert last_failed == 32 or f"at {last_failed} images" in text or "old checkpoint" in text
+        make_short(run_dir).fit(SHORT_PIXELS)
+        got = contents(run_dir)
+        missing = {name for name in expected if name not in got}
+        assert {name for name in missing if "png" not in name} == set(), f"operation {k}"
+        assert all(got[name] == expected[name] for name in got.keys() - {"progress.png"}), f"operation {k}"
+        assert not list(run_dir.rglob(".*")), f"operation {k}"
+    assert every > 1 or {"checkpoint", "line", "preview"} <= warned.keys()
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk that can be full: then half a line gets through, and no checkpoint."""
+
+    class Disk:
+        full = False
+
+    append_line, write_file = callbacks.append_line, checkpoint.write_file
+
+    def append(path, line):
+        if Disk.full:
+            with path.open("a") as file:
+                file.write(line[: len(line) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        append_line(path, line)
+
+    def write(path, data):
+        if Disk.full:
+            raise OSError(errno.ENOSPC, "No space left on device, after 77 bytes", str(path))
+        write_file(path, data)
+
+    monkeypatch.setattr(callbacks, "append_line", append)
+    monkeypatch.setattr(checkpoint, "write_file", write)
+    return Disk
+
+
+class Fill(Callback):
+    """Fill the disk for some steps: the save at their end and what the next one writes fails."""
+
+    def __init__(self, disk, *counts):
+        self.disk, self.counts = disk, counts
+
+    def on_step(self, run, metrics):
+        self.disk.full = metrics.images_seen in self.counts
+
+
+@pytest.mark.parametrize("by", ["save", "the same command"])
+def test_a_disk_that_is_full_for_long(by, recipe, images, tmp_path, disk):
+    make(recipe, tmp_path / "whole", keep=1).fit(images)
+    fill = Fill(disk, 24, 32, 40, 48, 56, 64, 88, 96)
+    trainer = make(recipe, tmp_path / "run", keep=1, on_failed_save="go_on", callbacks=[HasNoGap(), fill])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(OSError, match="No space left"):
+            trainer.fit(images)
+    texts = [str(warning.message) for warning in caught]
+    counts = [int(text.split(" images")[0].split()[-1]) for text in texts]
+    assert counts == [24, *sorted([32, 40, 48, 56, 64] * 2), 72, 88, 96], "of a checkpoint, a line, or both"
+    assert all("No space left on device" in text for text in texts)
+    assert f"saves when it can: [Errno 28] No space left on device, after 77 bytes: '{tmp_path}" in texts[0]
+    assert "no line of metrics at 32 images yet, the training goes on: " in texts[1]
+    disk.full = False
+    again = trainer if by == "save" else make(recipe, tmp_path / "run", keep=1)
+    assert again.images_seen == (96 if by == "save" else 80)
+    again.save() if by == "save" else again.fit(images)
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_a_failed_save_ends_fit_unless_it_may_go_on(recipe, images, tmp_path, disk):
+    with pytest.raises(OSError, match="No space left on device, after 77 bytes"):
+        make(recipe, tmp_path, callbacks=[Fill(disk, 24)]).fit(images)
+    disk.full = False
+    assert make(recipe, tmp_path).images_seen == 16
+
+
+def test_the_save_at_a_signal_must_be_written(recipe, images, tmp_path, disk):
+    class Ask(Fill):
+        def on_step(self, run, metrics):
+            super().on_step(run, metrics)
+            if self.disk.full:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(OSError, match="No space left"):
+        make(recipe, tmp_path, on_failed_save="go_on", callbacks=[Ask(disk, 24)]).fit(images)
+
+
+def test_an_error_of_a_callback_at_a_save_is_no_failed_save(recipe, images, tmp_path):
+    class Fails(Callback):
+        def on_save(self, run, path):
+            raise OSError("a fault of mine")
+
+    with pytest.raises(OSError, match="a fault of mine"):
+        make(recipe, tmp_path, on_failed_save="go_on", callbacks=[Fails()]).fit(images)
+
+
+def test_a_word_that_says_nothing_about_failed_saves_is_refused(recipe):
+    with pytest.raises(ValueError, match="on_failed_save must be 'raise' or 'go_on', got 'stop'"):
+        make(recipe, on_failed_save="stop")
+
+
+def kept(run_dir: Path) -> list[int]:
+    """The counts of the checkpoints."""
+    return sorted(int(path.name) for path in (run_dir / FOLDER).iterdir())
+
+
+# The first checkpoint at 20, 40, 60 and 80 or after, of those at 8, 16, 24, ..., 96; and the newest ones.
+@pytest.mark.parametrize(("keep", "expected"), [(1, [24, 40, 64, 80, 96]), (3, [24, 40, 64, 80, 88, 96])])
+@pytest.mark.parametrize("stops", [(), (24,), (40, 48), tuple(range(8, 96, 8))], ids=str)
+def test_every_nth_checkpoint_stays(keep, expected, stops, recipe, images, tmp_path):
+    for until in (*stops, 1000):
+        make(recipe, tmp_path, keep=keep, keep_every=20).fit(images, until=until)
+    assert kept(tmp_path) == expected
+    for count in expected:
+        checkpoint.verify(tmp_path / FOLDER / f"{count:09d}")
+
+
+def test_rare_checkpoints_all_stay(recipe, images, tmp_path):
+    make(recipe, tmp_path, keep=1, keep_every=10, save_every=32).fit(images)
+    assert kept(tmp_path) == [32, 64, 96]
+
+
+def test_an_interrupted_save_costs_no_checkpoint_that_is_to_stay(recipe, images, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def die(*_):
+        raise Killed
+
+    make(recipe, tmp_path, keep=1, keep_every=20).fit(images, until=24)
+    for name in ("write_checkpoint", "remove_checkpoint"):
+        trainer = make(recipe, tmp_path, keep=1, keep_every=20)
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, name, die)
+            with pytest.raises(Killed):
+                trainer.fit(images, until=48)
+    assert 24 in kept(tmp_path)
+    make(recipe, tmp_path, keep=1, keep_every=20).fit(images)
+    assert kept(tmp_path) == [24, 40, 64, 80, 96]
+
+
+def test_a_rebuilt_trainer_keeps_as_the_run_did(recipe, images, tmp_path):
+    make(recipe, tmp_path, keep=1, keep_every=20).fit(images, until=48)
+    Trainer.from_run(tmp_path, device="cpu", progress=False).fit(images)
+    assert kept(tmp_path) == [24, 40, 64, 80, 96]
+    with pytest.raises(ValueError, match="keep_every must be an int of at least 1, got 0"):
+        make(recipe, keep_every=0)

@@ -429,7 +429,8 @@ class Trainer:
             except Exception as error:
                 self._save_after(error)
                 raise
-            if save and self.run_dir is not None and self._save_on_the_way(self.run_dir):
+            on_the_way = asked.signal is None and self._images_seen < stop
+            if save and on_the_way and self.run_dir is not None and self._save_on_the_way(self.run_dir):
                 saved = self._images_seen
             if asked.signal is not None:
                 break
