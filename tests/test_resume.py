@@ -6,18 +6,21 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import warnings
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
-from conftest import FAULTS, MEMORY, ROOT, contents, small_recipe
+from conftest import FAULTS, MEMORY, ROOT, Noisy, contents, small_recipe
 from killed import LEFT_AT_ONCE, SAVE_EVERY
 from launcher import Aim
 
@@ -26,11 +29,13 @@ from progan import (
     Contrast,
     HorizontalFlip,
     Interrupted,
+    MetricsLog,
     Recipe,
     Stage,
     Trainer,
     callbacks,
     checkpoint,
+    load_generator,
     presets,
 )
 from progan.checkpoint import FOLDER, read_shapes
@@ -569,3 +574,146 @@ def test_a_rebuilt_trainer_keeps_as_the_run_did(recipe, images, tmp_path):
     assert kept(tmp_path) == [24, 40, 64, 80, 96]
     with pytest.raises(ValueError, match="keep_every must be an int of at least 1, got 0"):
         make(recipe, keep_every=0)
+
+
+@pytest.fixture(scope="module")
+def died(tmp_path_factory):
+    """A run at its checkpoint of 48 real images; the lines of metrics up to 64; all that the whole run is."""
+    folder = tmp_path_factory.mktemp("died")
+    sparse = {"save_every": 48, "preview_every": 1000}
+    make(small_recipe(), folder / "whole", **sparse).fit(pixels())
+    make(small_recipe(), folder / "run", **sparse).fit(pixels(), until=48)
+    lines = (folder / "whole/metrics.jsonl").read_bytes().splitlines(keepends=True)
+    assert (folder / "run/metrics.jsonl").read_bytes().count(b"\n") == 6
+    return folder / "run", lines[:8], contents(folder / "whole")
+
+
+def ends_as_the_whole(died, data: bytes, run_dir: Path) -> None:
+    run, _, expected = died
+    shutil.copytree(run, run_dir)
+    (run_dir / "metrics.jsonl").write_bytes(data)
+    make(small_recipe(), run_dir, save_every=48, preview_every=1000).fit(pixels())
+    assert contents(run_dir) == expected
+
+
+def test_metrics_cut_off_at_every_byte_of_the_last_two_lines_are_mended(died, tmp_path):
+    run, lines, _ = died
+    shutil.copytree(run, tmp_path / "run")
+    trainer = make(small_recipe(), tmp_path / "run")
+    begun, whole = b"".join(lines[:6]), b"".join(lines)
+    for length in range(len(begun), len(whole) + 1):
+        (tmp_path / "run/metrics.jsonl").write_bytes(whole[:length])
+        MetricsLog(8).on_start(trainer)
+        assert (tmp_path / "run/metrics.jsonl").read_bytes() == begun, length
+
+
+@pytest.mark.parametrize("spoiled", ["at its line's end", "in a line", "between lines", "in a number", "garbage"])
+def test_a_run_with_spoiled_metrics_ends_as_the_whole(spoiled, died, tmp_path):
+    lines = died[1]
+    six, seven = b"".join(lines[:6]), b"".join(lines[:7])
+    data = {
+        "at its line's end": seven + lines[7][:-1],
+        "in a line": six + lines[6][:40],
+        "between lines": seven,
+        "in a number": six + b'{"images_seen": 5',
+        "garbage": seven + b"\x00\xff\r\x80 not a line\n[1]\n" + lines[7] + b"null\n{}\n\n",
+    }[spoiled]
+    ends_as_the_whole(died, data, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_run_with_metrics_cut_off_at_any_byte_ends_as_the_whole(died, tmp_path):
+    begun, whole = len(b"".join(died[1][:6])), b"".join(died[1])
+    for length in range(begun, len(whole), 7):
+        ends_as_the_whole(died, whole[:length], tmp_path / f"{length}")
+
+
+@pytest.mark.parametrize("left", [None, 0, 3], ids=["missing", "empty", "lines before the checkpoint gone"])
+def test_lines_that_a_person_removed_stay_gone_and_the_rest_is_written(left, died, tmp_path):
+    run, lines, expected = died
+    shutil.copytree(run, tmp_path / "run")
+    metrics = tmp_path / "run/metrics.jsonl"
+    metrics.unlink() if left is None else metrics.write_bytes(b"".join(lines[:left]))
+    make(small_recipe(), tmp_path / "run", save_every=48, preview_every=1000).fit(pixels())
+    got = contents(tmp_path / "run")
+    assert got.pop("metrics.jsonl") == expected["metrics.jsonl"][: left or 0] + expected["metrics.jsonl"][6:]
+    assert got == {name: value for name, value in expected.items() if name != "metrics.jsonl"}
+
+
+class Meddles(Callback):
+    """Watch in every way there is: draw from every global generator, sample, show grids."""
+
+    def on_step(self, run, metrics):
+        torch.rand(3), np.random.rand(3), random.random()
+        run.grown().sample(2)
+        torch.randint(0, 9, (metrics.images_seen % 5 + 1,))
+
+
+WATCHED = {
+    "a run directory, all at every step": {"log_every": 1, "preview_every": 8, "save_every": 8},
+    "a callback that draws and samples": {"callbacks": [Meddles()]},
+    "progress": {"progress": True},
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("watched", WATCHED)
+def test_watching_changes_no_bit(watched, preset, images, tmp_path):
+    recipe = small_recipe(getattr(presets, preset), augment=(Contrast(), HorizontalFlip()))
+    alone = make(recipe)
+    alone.fit(images)
+    run_dir = tmp_path if "directory" in watched else None
+    trainer = make(recipe, run_dir, **WATCHED[watched])
+    trainer.plan()
+    trainer.fit(images)
+    tensors = alone.state_dict()["tensors"]
+    assert trainer.state_dict()["tensors"].keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(trainer.state_dict()["tensors"][name], tensor), name
+
+
+def global_state() -> list[object]:
+    """All that a program shares with fit."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    generator = np.random.get_state()
+    return [
+        torch.get_rng_state().tolist(),
+        (generator[0], generator[1].tolist(), *generator[2:]),
+        random.getstate(),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+        (matmul.allow_tf32, cudnn.allow_tf32, cudnn.enabled, cudnn.benchmark, cudnn.deterministic),
+        [signal.getsignal(number) for number in SIGNALS],
+        Path.cwd(),
+        dict(os.environ),
+    ]
+
+
+class Ends(Callback):
+    """End fit by an error or a signal."""
+
+    def __init__(self, ending):
+        self.ending = ending
+
+    def on_step(self, run, metrics):
+        if metrics.images_seen == 40 and isinstance(self.ending, int):
+            os.kill(os.getpid(), self.ending)
+        elif metrics.images_seen == 40 and self.ending is not None:
+            raise self.ending
+
+
+@pytest.mark.parametrize("ending", [None, RuntimeError("mine"), *SIGNALS], ids=repr)
+def test_fit_leaves_every_global_state_as_it_found_it(ending, recipe, images, tmp_path):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    random.seed(1)
+    before = global_state()
+    trainer = make(recipe, tmp_path, callbacks=[Ends(ending)])
+    trainer.plan()
+    with pytest.raises((RuntimeError, Interrupted)) if ending is not None else nullcontext():
+        trainer.fit(Noisy(images), until=48)
+    assert trainer.images_seen == (48 if ending is None else 40)
+    load_generator(tmp_path).sample(3)
+    assert global_state() == before
