@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import random
 import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from launcher import Launcher
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from progan import Recipe, Stage, presets
+from progan import Recipe, Stage, files, presets
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -22,6 +30,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 # What a shell starts in the background ignores Ctrl-C, and so would the programs that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Of a disk that is full, over its quota, read-only, forbidden or broken.
+FAULTS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO]
 
 # For programs that tests start: the peak of their memory, in MB, above what it was at `begin`. Not ru_maxrss,
 # which a process takes over from the one that started it.
@@ -46,6 +57,96 @@ def small_recipe(preset=presets.mel_icon, **training) -> Recipe:
     architecture = replace(recipe.architecture, latent_shape=(5, *recipe.architecture.latent_shape[1:]))
     stages = (Stage(0, 0, 30, 8, 1e-3), Stage(1, 20, 9, 8, 2e-3), Stage(2, 24, 10, 8, 1e-3))
     return Recipe(architecture, stages, replace(recipe.training, **training))
+
+
+class Noisy(Dataset):
+    """Items of a random transform that draws from all three global generators."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        shift = (torch.rand(1).item() + np.random.rand() + random.random()) / 3
+        return (self.images[index] / 255 * shift).float(), "a label"
+
+
+def contents(run_dir: Path) -> dict[str, object]:
+    """All that a run has written, to the byte; of the metrics all but the times."""
+    found: dict[str, object] = {}
+    for path in sorted(run_dir.rglob("*")):
+        name = path.relative_to(run_dir).as_posix()
+        if name == "metrics.jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            found[name] = [{key: value for key, value in line.items() if not key.endswith("_s")} for line in lines]
+        elif path.is_file():
+            found[name] = path.read_bytes()
+        elif not any(path.iterdir()):
+            found[f"{name}/"] = None
+    return found
+
+
+Hook = Callable[[str, Path], None]
+
+
+class Watched:
+    """A file that tells of every write."""
+
+    def __init__(self, file: Any, path: Path, hook: Hook) -> None:
+        self._file, self._path, self._hook = file, path, hook
+
+    def write(self, data: bytes) -> int:
+        self._hook("write", self._path)
+        return self._file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+
+@pytest.fixture
+def hooked(monkeypatch):
+    """Call a hook before every operation of progan.files on the disk."""
+
+    def install(hook: Hook) -> None:
+        def opened(path: Path, mode: str) -> Watched:
+            hook("open", Path(path))
+            # Unbuffered: what is written is there when the process dies.
+            return Watched(Path(path).open(mode, buffering=0), Path(path), hook)
+
+        monkeypatch.setattr(files, "open", opened, raising=False)
+        for name in ("replace", "unlink", "mkdir", "rmdir"):
+            operation = getattr(os, name)
+
+            def call(path: Any, *rest: Any, name: str = name, operation: Any = operation, **keywords: Any) -> Any:
+                hook(name, Path(path))
+                return operation(path, *rest, **keywords)
+
+            monkeypatch.setattr(os, name, call)
+        fsync = os.fsync
+
+        def synced(descriptor: int) -> None:
+            hook("fsync", Path(f"/proc/self/fd/{descriptor}").readlink())
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", synced)
+
+    return install
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[Launcher]:
+    """One for all tests of a file."""
+    made = Launcher()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -1,23 +1,29 @@
-"""A program for test_killed: trains small runs in forked processes, and says what they are doing when.
+"""A program for `launcher.Launcher`: trains small runs in forked processes, and says what they are doing when.
 
-Reads lines of JSON, {"run_dir", "preset"}; for each prints ``began PID``, then ``phase NAME COUNT`` as phases begin,
-then ``ended STATUS``.
+Reads lines of JSON, the arguments of `train`; for each prints ``began PID``, then ``phase NAME COUNT`` as phases begin,
+``signalled NAME COUNT`` when a first signal is noted, ``stopped COUNT`` when it has ended the training, and
+``ended STATUS``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import time
 from typing import Any
 
 import torch
 from conftest import small_recipe
 
-from progan import Trainer, callbacks, checkpoint, presets, trainer
+from progan import Interrupted, Trainer, callbacks, checkpoint, presets, scoped, trainer
 from progan.step import TrainingStep
 
 SAVE_EVERY, LOG_EVERY, PREVIEW_EVERY = 16, 8, 16
+LEFT_AT_ONCE = 77
+
+doing: list[str] = []
 
 
 def say(*words: object) -> None:
@@ -31,13 +37,41 @@ def announced(owner: Any, name: str, phase: str, where: Trainer) -> None:
         growth = where.growth
         begun = sum(stage.images for stage in where.schedule.stages[: growth.stage])
         grown = phase == "step" and growth.level > 0 and where.images_seen - begun < growth.batch_size
-        say("phase", "growth" if grown else phase, where.images_seen)
-        return work(*arguments, **keywords)
+        doing.append("growth" if grown else phase)
+        say("phase", doing[-1], where.images_seen)
+        try:
+            return work(*arguments, **keywords)
+        finally:
+            doing.pop()
 
     setattr(owner, name, call)
 
 
-def train(run_dir: str, preset: str) -> None:
+def tell_of_signals(where: Trainer) -> None:
+    def note(asked: scoped.Interruption, name: str, value: int) -> None:
+        object.__setattr__(asked, name, value)
+        say("signalled", doing[-1] if doing else "between", where.images_seen)
+
+    scoped.Interruption.__setattr__ = note
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):  # one that comes before fit or after it
+        signal.signal(getattr(signal, name), lambda *_: None)
+
+
+def make_steps_long(step: int) -> None:
+    """Let the steps from one on last longer than a test waits; in many short operations, as steps do."""
+    work, times = TrainingStep.__call__, 0
+
+    def call(*arguments: Any) -> Any:
+        nonlocal times
+        times += 1
+        for _ in range(20_000 if times >= step else 0):
+            time.sleep(0.001)
+        return work(*arguments)
+
+    TrainingStep.__call__ = call
+
+
+def train(run_dir: str, preset: str, keep: int = 2, long_step: int | None = None) -> None:
     torch.set_num_threads(1)
     made = Trainer.from_recipe(
         small_recipe(getattr(presets, preset)),
@@ -47,15 +81,25 @@ def train(run_dir: str, preset: str) -> None:
         save_every=SAVE_EVERY,
         log_every=LOG_EVERY,
         preview_every=PREVIEW_EVERY,
-        keep=2,
+        keep=keep,
     )
     say("resumed", made.images_seen)
+    tell_of_signals(made)
+    if long_step is not None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        make_steps_long(long_step)
     announced(TrainingStep, "__call__", "step", made)
     announced(checkpoint, "write_checkpoint", "save", made)
     announced(checkpoint, "remove_checkpoint", "rotation", made)
     announced(callbacks.Previews, "_draw", "sampling", made)
     announced(callbacks, "append_line", "logging", made)
-    made.fit(torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
+    try:
+        made.fit(torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
+    except Interrupted as interrupted:
+        say("stopped", made.images_seen)
+        os._exit(128 + interrupted.signal)
+    except KeyboardInterrupt:
+        os._exit(LEFT_AT_ONCE)
 
 
 def main() -> None:

@@ -121,7 +121,7 @@ def test_lines_on_a_terminal_without_tqdm(recipe, images, capsys, monkeypatch):
 def test_a_long_run_is_planned_for_its_bar(recipe, images, monkeypatch):
     from progan import trainer as module
 
-    monkeypatch.setattr(module, "_worth_planning", lambda *_: True)
+    monkeypatch.setattr(module, "worth_planning", lambda *_: True)
     trainer = Trainer.from_recipe(recipe, device="cpu")
     trainer.fit(images, until=8)
     assert trainer.plan_made is not None

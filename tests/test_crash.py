@@ -8,12 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from conftest import FAULTS
 
-from progan import files
 from progan.checkpoint import (
     checkpoints,
     find_checkpoint,
@@ -24,61 +23,9 @@ from progan.checkpoint import (
     write_checkpoint,
 )
 
-Hook = Callable[[str, Path], None]
-
 
 class Crash(BaseException):
     """The process is dead."""
-
-
-class Watched:
-    """A file that tells of every write."""
-
-    def __init__(self, file: Any, path: Path, hook: Hook) -> None:
-        self._file, self._path, self._hook = file, path, hook
-
-    def write(self, data: bytes) -> int:
-        self._hook("write", self._path)
-        return self._file.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def __enter__(self) -> Watched:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-
-@pytest.fixture
-def hooked(monkeypatch):
-    """Call a hook before every operation of progan.files on the disk."""
-
-    def install(hook: Hook) -> None:
-        def opened(path: Path, mode: str) -> Watched:
-            hook("open", Path(path))
-            # Unbuffered: what is written is there when the process dies.
-            return Watched(Path(path).open(mode, buffering=0), Path(path), hook)
-
-        monkeypatch.setattr(files, "open", opened, raising=False)
-        for name in ("replace", "unlink", "mkdir", "rmdir"):
-            operation = getattr(os, name)
-
-            def call(path: Any, *rest: Any, name: str = name, operation: Any = operation, **keywords: Any) -> Any:
-                hook(name, Path(path))
-                return operation(path, *rest, **keywords)
-
-            monkeypatch.setattr(os, name, call)
-        fsync = os.fsync
-
-        def synced(descriptor: int) -> None:
-            hook("fsync", Path(f"/proc/self/fd/{descriptor}").readlink())
-            fsync(descriptor)
-
-        monkeypatch.setattr(os, "fsync", synced)
-
-    return install
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -230,9 +177,6 @@ def test_a_power_cut_at_every_operation(kind, tmp_path, hooked):
     for file in kept_open:
         if file is not None:
             file.close()
-
-
-FAULTS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO]
 
 
 @linux

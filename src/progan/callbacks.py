@@ -6,6 +6,8 @@ import json
 import sys
 import time
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,6 +82,15 @@ def crosses(every: int, before: int, after: int) -> bool:
     return before // every != after // every
 
 
+@contextmanager
+def all_told(callbacks: Sequence[Callback], run: Run) -> Iterator[None]:
+    """Tell every callback that fit ends, however it ends and whatever the others raise."""
+    with ExitStack() as stack:
+        for callback in reversed(callbacks):
+            stack.callback(callback.on_end, run)
+        yield
+
+
 class MetricsLog(Callback):
     """Write ``metrics.jsonl``: one JSON object per interval, that of the step which reaches it.
 
@@ -87,21 +98,21 @@ class MetricsLog(Callback):
 
     Args:
         every: real images between two lines.
+        go_on: where a line cannot be written, warn, and write it with the next one.
     """
 
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: int, *, go_on: bool = False) -> None:
         self.every = every
+        self.go_on = go_on
+        self._waiting: dict[int, str] = {}  # lines, by images_seen
+        self._failed = False
 
     @override
     def on_start(self, run: Run) -> None:
         self._begun = self._last = time.perf_counter()
         self._last_seen = run.images_seen
-        path = self._path(run)
-        if path.exists():
-            lines = path.read_bytes().splitlines(keepends=True)
-            kept = [line for line in lines if _images_seen(line) <= run.images_seen]
-            if kept != lines:  # a run went on past its last checkpoint, or died in the middle of a line
-                write_file(path, b"".join(kept))
+        self._waiting = {count: line for count, line in self._waiting.items() if count <= run.images_seen}
+        self._mend(run)
 
     @override
     def on_step(self, run: Run, metrics: StepMetrics) -> None:
@@ -121,7 +132,45 @@ class MetricsLog(Callback):
             "elapsed_s": round(now - self._begun, 3),
         }
         self._last, self._last_seen = now, metrics.images_seen
-        append_line(self._path(run), json.dumps(line))
+        self._waiting[metrics.images_seen] = json.dumps(line)
+        try:
+            self.write(run)
+        except OSError as error:
+            if not self.go_on:
+                self._waiting.clear()
+                raise
+            warnings.warn(
+                f"no line of metrics at {metrics.images_seen:,} images yet, the training goes on: {error}", stacklevel=2
+            )
+
+    def write(self, run: Run) -> None:
+        """Write the lines that wait, if any.
+
+        Raises:
+            OSError: if they cannot be written; they go on waiting.
+        """
+        if not self._waiting:
+            return
+        if self._failed:
+            self._mend(run)
+        self._failed = True
+        append_line(self._path(run), "\n".join(self._waiting.values()))
+        self._failed = False
+        self._waiting.clear()
+
+    def _mend(self, run: Run) -> None:
+        """Drop the lines past the run's count, those cut off, and those that wait."""
+        path = self._path(run)
+        if path.exists():
+            lines = path.read_bytes().splitlines(keepends=True)
+            counts = map(_images_seen, lines)
+            kept = [
+                line
+                for line, count in zip(lines, counts, strict=True)
+                if count <= run.images_seen and count not in self._waiting
+            ]
+            if kept != lines:  # a run went on past its last checkpoint, or died in the middle of a line
+                write_file(path, b"".join(kept))
 
     @staticmethod
     def _path(run: Run) -> Path:

@@ -49,7 +49,7 @@ def write_checkpoint(
     final = run_dir / FOLDER / f"{images_seen:09d}"
     beside, aside = final.with_name(f".{final.name}.partial"), _aside(final)
     try:
-        remove(beside)
+        remove_partial(run_dir)  # of a save that failed, and could not clean up
         make_folder(beside)
         digest = hashlib.sha256()
         write_file(beside / TENSORS, _hashed(_pieces(tensors), digest))
@@ -59,7 +59,6 @@ def write_checkpoint(
         text = (json.dumps(contents, indent=1) + "\n").encode()
         write_file(beside / MANIFEST, text.replace(_NO_HASH.encode(), _own_hash(text)))
         verify(beside)
-        remove(aside)
         if final.exists():
             move(final, aside)  # until the new one stands in its place
         move(beside, final)
@@ -86,6 +85,29 @@ def remove_checkpoint(folder: Path) -> None:
     beside = folder.with_name(f".{folder.name}.partial")
     move(folder, beside)
     remove(beside)
+
+
+def rotate(run_dir: Path, images_seen: int, keep: int, keep_every: int | None) -> None:
+    """Remove the checkpoints that are not to stay; warn of one that cannot be removed.
+
+    Args:
+        run_dir: the run's folder.
+        images_seen: real images. Checkpoints of a higher count are not older ones, and stay: a resume passed them over,
+            as damaged or of a newer progan.
+        keep: how many of the newest stay.
+        keep_every: real images; the first checkpoint at or after each multiple stays too. None = no such ones.
+    """
+    so_far = [found for found in checkpoints(run_dir) if int(found.name) <= images_seen]
+    stay = set(so_far[-keep:])
+    if keep_every is not None:
+        first = {int(found.name) // keep_every: found for found in reversed(so_far)}
+        stay |= {found for multiple, found in first.items() if multiple > 0}
+    for old in so_far:
+        if old not in stay:
+            try:
+                remove_checkpoint(old)
+            except OSError as error:
+                warnings.warn(f"the old checkpoint {old} could not be removed: {error}", stacklevel=5)
 
 
 def _aside(final: Path) -> Path:
@@ -231,15 +253,15 @@ def _read_tensor(file: BinaryIO, entry: Entry) -> Tensor:
     return raw.view(entry.dtype).reshape(entry.shape)
 
 
-def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes]:
-    """Yield the file: header length, header, then each tensor's bytes."""
+def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """Yield the file: header length, header, then each tensor's bytes, which are copied only from another device."""
     yield header_of({name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}, {})
     for tensor in tensors.values():
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        yield flat.view(torch.uint8).numpy().tobytes()
+        yield flat.view(torch.uint8).numpy().data
 
 
-def _hashed(pieces: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+def _hashed(pieces: Iterator[bytes | memoryview], digest: Any) -> Iterator[bytes | memoryview]:
     for piece in pieces:
         digest.update(piece)
         yield piece

@@ -20,7 +20,7 @@ OWNER = ".owner"
 _held: set[Path] = set()
 
 
-def write_file(path: Path, data: bytes | Iterable[bytes]) -> None:
+def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
     """Write a file beside its final name, sync it, and rename it.
 
     Args:

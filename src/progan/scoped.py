@@ -93,8 +93,8 @@ def interruption() -> Iterator[Interruption]:
     before: dict[int, Any] = {}
 
     def note(number: int, _: object) -> None:
+        signal.signal(number, before[number])  # first: a second one may come before the next line
         asked.signal = number
-        signal.signal(number, before[number])
 
     try:
         if threading.current_thread() is threading.main_thread():

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, Literal, Self, TypedDict
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from typing_extensions import Unpack
 from progan import checkpoint
 from progan.augment import HorizontalFlip
 from progan.averaging import Average
-from progan.callbacks import Callback, MetricsLog, Previews, Progress, crosses
+from progan.callbacks import Callback, MetricsLog, Previews, Progress, all_told, crosses
 from progan.checkpoint import CheckpointError
 from progan.data import Feed, match_level, open_feed
 from progan.distributed import Ranks
@@ -64,6 +64,8 @@ class TrainerKeywords(TypedDict, total=False):
     save_every: int
     preview_every: int
     keep: int
+    keep_every: int | None
+    on_failed_save: Literal["raise", "go_on"]
     workers: int
     progress: bool
     overwrite: bool
@@ -94,6 +96,10 @@ class Trainer:
         save_every: real images between two checkpoints; the end of fit is saved too.
         preview_every: real images between two sample grids; the end of a stage is drawn too.
         keep: checkpoints that stay, newest first.
+        keep_every: real images; the first checkpoint at or after each multiple stays for good. None = no such ones.
+        on_failed_save: what fit does when the disk does not take a checkpoint, or a line of metrics, on the way:
+            ``"raise"`` the error; or warn, ``"go_on"``, and try again at the next save. The save at the end of fit
+            and the one at a signal always raise.
         workers: processes that fetch a data set's items; 0 = this one. Tensors and folders need none.
         progress: show a bar, or lines where there is no terminal.
         overwrite: let `fit` remove the run that is in run_dir, once settings and data have been checked, and start
@@ -133,6 +139,8 @@ class Trainer:
         save_every: int = 10_000,
         preview_every: int = 10_000,
         keep: int = 3,
+        keep_every: int | None = None,
+        on_failed_save: Literal["raise", "go_on"] = "raise",
         workers: int = 0,
         progress: bool = True,
         overwrite: bool = False,
@@ -143,9 +151,12 @@ class Trainer:
                 + differences(vars(generator.architecture), vars(discriminator.architecture))
             )
         intervals = {"log_every": log_every, "save_every": save_every, "preview_every": preview_every, "keep": keep}
-        for name, value in (*intervals.items(), ("workers", workers)):
+        counts = {**intervals, "workers": workers} | ({} if keep_every is None else {"keep_every": keep_every})
+        for name, value in counts.items():
             if not isinstance(value, int) or value < (name != "workers"):
                 raise ValueError(f"{name} must be an int of at least {int(name != 'workers')}, got {value!r}")
+        if on_failed_save not in ("raise", "go_on"):
+            raise ValueError(f"on_failed_save must be 'raise' or 'go_on', got {on_failed_save!r}")
         dtypes = {parameter.dtype for network in (generator, discriminator) for parameter in network.parameters()}
         for role, network in (("generator", generator), ("discriminator", discriminator)):
             if not any(parameter.requires_grad for parameter in network.parameters()):
@@ -176,10 +187,13 @@ class Trainer:
         self._dtype = dtypes.pop()
         self._images_seen = 0
         self._intervals = intervals
+        self._keep_every = keep_every
+        self._on_failed_save = on_failed_save
         self._workers = workers
         self._callbacks = list(callbacks)
+        self._log = MetricsLog(log_every, go_on=on_failed_save == "go_on")
         if self.run_dir is not None:
-            self._callbacks = [MetricsLog(log_every), Previews(preview_every), *self._callbacks]
+            self._callbacks = [self._log, Previews(preview_every), *self._callbacks]
         if progress:
             self._callbacks.append(Progress())
         if self._ranks.rank != 0:
@@ -212,6 +226,7 @@ class Trainer:
         *,
         device: str | torch.device | None = None,
         callbacks: Sequence[Callback] = (),
+        on_failed_save: Literal["raise", "go_on"] = "raise",
         workers: int = 0,
         progress: bool = True,
         generator_block: Block | None = None,
@@ -223,6 +238,7 @@ class Trainer:
             run_dir: of the run; settings and intervals are taken from its config.json.
             device: as for `Trainer`.
             callbacks: as for `Trainer`.
+            on_failed_save: as for `Trainer`.
             workers: as for `Trainer`.
             progress: as for `Trainer`.
             generator_block: the block of one's own that the generator was built with, if any.
@@ -265,6 +281,7 @@ class Trainer:
             run_dir=path,
             device=device,
             callbacks=callbacks,
+            on_failed_save=on_failed_save,
             workers=workers,
             progress=progress,
             **intervals,
@@ -359,7 +376,7 @@ class Trainer:
                 self._ranks.first(lambda: self._open(held))
                 if self._progress and self.plan_made is None and worth_planning(self.schedule, self._images_seen, stop):
                     self.plan()
-                with _all_told(self._callbacks, self):
+                with all_told(self._callbacks, self):
                     for callback in self._callbacks:
                         callback.on_start(self)
                     self._train(feed, stop, asked)
@@ -436,14 +453,45 @@ class Trainer:
             except Exception as error:
                 self._save_after(error)
                 raise
-            if save and self.run_dir is not None:
-                self.save()
-                saved = self._images_seen
-            if number := self._ranks.highest(asked.signal or 0):
-                asked.signal = number
+            ending = self._ranks.highest(asked.signal or 0)
+            if save and not ending and self._images_seen < stop and self.run_dir is not None:
+                if self._save_on_the_way(self.run_dir):
+                    saved = self._images_seen
+                ending = self._ranks.highest(asked.signal or 0)
+            if ending:
+                asked.signal = ending
                 break
         if self.run_dir is not None and saved != self._images_seen:
             self.save()
+
+    def _check_ranks(self) -> None:
+        """Raise where the state is not to be saved: not finite, or not the same on every rank."""
+        self._check_finite(weights=True)
+        self._ranks.check_equal(self._tensors())
+
+    def _save_on_the_way(self, run_dir: Path) -> bool:
+        """Save, and tell whether that went well; where the disk did not let it, raise or warn, as asked."""
+        self._check_ranks()
+        path = self._ranks.first(lambda: self._try_save(run_dir))
+        if path is not None:
+            self._tell_of_save(Path(path))
+        return path is not None
+
+    def _try_save(self, run_dir: Path) -> str | None:
+        try:
+            return str(self._save(run_dir))
+        except OSError as error:
+            if self._on_failed_save == "raise":
+                raise
+            warnings.warn(
+                f"no checkpoint at {self._images_seen:,} images, the training goes on and saves when it can: {error}",
+                stacklevel=6,
+            )
+            return None
+
+    def _tell_of_save(self, path: Path) -> None:
+        for callback in self._callbacks:
+            callback.on_save(self, path)
 
     def _save_after(self, error: Exception) -> None:
         """Save what was trained before a callback failed; that error is raised, and tells whether this went well."""
@@ -452,6 +500,7 @@ class Trainer:
         try:
             self._check_finite(weights=True)
             path = self._save(self.run_dir)
+            self._tell_of_save(path)
         except Exception as second:
             error.add_note(f"progan could not save after it: {second}")
         else:
@@ -521,10 +570,11 @@ class Trainer:
         """
         if self.run_dir is None:
             raise ValueError("the trainer has no run_dir to save to; pass run_dir=, or use state_dict()")
-        self._check_finite(weights=True)
-        self._ranks.check_equal(self._tensors())
+        self._check_ranks()
         run_dir = self.run_dir
-        return Path(self._ranks.first(lambda: str(self._save(run_dir))))
+        path = Path(self._ranks.first(lambda: str(self._save(run_dir))))
+        self._tell_of_save(path)
+        return path
 
     def _save(self, run_dir: Path) -> Path:
         """Write a checkpoint, then drop all but the newest."""
@@ -533,23 +583,16 @@ class Trainer:
                 self._open_run_dir(run_dir)
             elif what_is_there(run_dir)[0] != self._found[0]:
                 raise self._has_changed()
+            self._log.write(self)  # so that no line up to a checkpoint is ever missing
             manifest = {**self._identity(), "numbers": {}, "environment": self._environment()}
             path = checkpoint.write_checkpoint(run_dir, self._images_seen, manifest, self._tensors())
             self._rotate(run_dir)
             self._found = what_is_there(run_dir)
-        for callback in self._callbacks:
-            callback.on_save(self, path)
         return path
 
     def _rotate(self, run_dir: Path) -> None:
         """Remove the checkpoints that are not to stay."""
-        # Those of a higher count are not older ones: a resume passed them over, as damaged or of a newer progan.
-        so_far = [found for found in checkpoint.checkpoints(run_dir) if int(found.name) <= self._images_seen]
-        for old in so_far[: -self._intervals["keep"]]:
-            try:
-                checkpoint.remove_checkpoint(old)
-            except OSError as error:
-                warnings.warn(f"the old checkpoint {old} could not be removed: {error}", stacklevel=4)
+        checkpoint.rotate(run_dir, self._images_seen, self._intervals["keep"], self._keep_every)
 
     @contextmanager
     def _owning(self) -> Iterator[None]:
@@ -746,19 +789,10 @@ class Trainer:
             "version": VERSION,
             **self._identity(),
             "dtype": str(self._dtype).removeprefix("torch."),
-            "intervals": self._intervals,
+            "intervals": {**self._intervals, "keep_every": self._keep_every},
             "environment": self._environment(),
         }
         write_file(run_dir / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
         if self._fingerprint is not None and self._files is not None:
             write_data(run_dir, self._fingerprint, self._files)
         self._found = what_is_there(run_dir)
-
-
-@contextmanager
-def _all_told(callbacks: Sequence[Callback], run: Trainer) -> Iterator[None]:
-    """Tell every callback that fit ends, however it ends and whatever the others raise."""
-    with ExitStack() as stack:
-        for callback in reversed(callbacks):
-            stack.callback(callback.on_end, run)
-        yield
