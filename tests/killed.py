@@ -24,6 +24,7 @@ SAVE_EVERY, LOG_EVERY, PREVIEW_EVERY = 16, 8, 16
 LEFT_AT_ONCE = 77
 
 doing: list[str] = []
+waiting_in: list[str] = []
 
 
 def say(*words: object) -> None:
@@ -39,6 +40,8 @@ def announced(owner: Any, name: str, phase: str, where: Trainer) -> None:
         grown = phase == "step" and growth.level > 0 and where.images_seen - begun < growth.batch_size
         doing.append("growth" if grown else phase)
         say("phase", doing[-1], where.images_seen)
+        for _ in range(100 if doing[-1] in waiting_in else 0):
+            time.sleep(0.001)
         try:
             return work(*arguments, **keywords)
         finally:
@@ -71,7 +74,8 @@ def make_steps_long(step: int) -> None:
     TrainingStep.__call__ = call
 
 
-def train(run_dir: str, preset: str, keep: int = 2, long_step: int | None = None) -> None:
+def train(run_dir: str, preset: str, wait_in: list[str], keep: int = 2, long_step: int | None = None) -> None:
+    waiting_in.extend(wait_in)
     torch.set_num_threads(1)
     made = Trainer.from_recipe(
         small_recipe(getattr(presets, preset)),

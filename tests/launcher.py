@@ -26,6 +26,12 @@ class Aim(NamedTuple):
     """its how-manieth time."""
     delay_s: float
     number: int = signal.SIGKILL
+    missed: bool = False
+    """it came too late before: the process is to wait a moment in that phase."""
+
+    def once_more(self) -> Aim:
+        """Return the aim that cannot miss."""
+        return self._replace(delay_s=0.0, missed=True)
 
 
 @dataclass
@@ -70,7 +76,9 @@ class Launcher:
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        print(json.dumps({"run_dir": str(run_dir), "preset": preset, **options}), file=self.process.stdin, flush=True)
+        wait_in = [aim.phase for aim in aims if aim.missed]
+        settings = {"run_dir": str(run_dir), "preset": preset, "wait_in": wait_in, **options}
+        print(json.dumps(settings), file=self.process.stdin, flush=True)
         heard, waiting, pid, times = Heard(), list(aims), 0, 0
         for line in self.process.stdout:
             word, *rest = line.split()

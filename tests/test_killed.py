@@ -43,7 +43,7 @@ def killed_and_begun_again(launcher: Launcher, folder: Path, planned: list[Aim],
             histogram[heard.phase] += 1
             aim = waiting.pop(0)
             if aim.phase not in (heard.phase, "clock"):  # it was too late, and had gone on to another one
-                waiting.append(aim._replace(delay_s=0.0))
+                waiting.append(aim.once_more())
         else:
             assert contents(run_dir) == expected
             number, last_seen = number + 1, 0

@@ -230,7 +230,7 @@ def signalled_and_begun_again(launcher, folder: Path, planned: list[Aim], preset
             assert (again.resumed, again.status) == (heard.stopped, 0)
         assert contents(run_dir) == expected
         if heard.signalled is None or aim.phase not in (heard.signalled[0], "clock"):  # it was too late
-            waiting.append(aim._replace(delay_s=0.0))
+            waiting.append(aim.once_more())
     print("\nsignalled in", dict(histogram))
     return histogram
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,11 @@ class Watch:
     def __init__(self) -> None:
         self._names: list[str] = []
         self._first: Tensor | None = None  # images_seen by name; -1 = finite so far
+
+    @staticmethod
+    def measure(tensors: Sequence[Tensor]) -> Tensor:
+        """Return a number that is finite where all values are, short of 1e19; 0-d."""
+        return torch.stack(torch._foreach_norm(list(tensors))).sum()
 
     def look(self, values: Mapping[str, Tensor], images_seen: int) -> None:
         """Look at 0-d values of the step that began at a count; they have the same names each time."""

@@ -244,7 +244,7 @@ class TrainingStep:
                 if gradient.stride() != parameter.stride():
                     gradient = torch.empty_like(parameter).copy_(gradient)
                 parameter.grad = gradient
-            seen[_GRADIENTS[role]] = torch.stack(torch._foreach_norm(gradients)).sum()
+            seen[_GRADIENTS[role]] = self.watch.measure(gradients)
             optimizer.param_groups[0]["lr"] = growth.learning_rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
