@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from progan.checkpoint import CheckpointError, find_checkpoint, read_manifest, read_shapes, read_tensors
-from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
+from progan.checkpoint import (
+    MANIFEST,
+    CheckpointError,
+    blocks_of,
+    describing,
+    find_checkpoint,
+    images_seen_of,
+    read_entries,
+    read_manifest,
+    read_tensors,
+)
+from progan.networks import Architecture, Block, ProgressiveDiscriminator, ProgressiveGenerator
 from progan.randomness import latents
 from progan.recipe import Recipe
 
@@ -82,19 +93,17 @@ def load_generator(
     """
     checkpoint = find_checkpoint(Path(path))
     manifest = read_manifest(checkpoint)
-    try:
+    with describing(checkpoint / MANIFEST):
         recipe = Recipe.from_json(manifest["recipe"])
-        recorded, images_seen = manifest["blocks"]["generator"], int(manifest["images_seen"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint}: its manifest does not describe a run: {error}") from error
-    # A crafted manifest may ask for any size: nothing is made before the tensors that are there are seen to fit.
-    if block is None and recorded is None:
-        check_shapes(ProgressiveGenerator, recipe, checkpoint, "average/")
-    elif block is None:
+        recorded, images_seen = blocks_of(manifest)["generator"], images_seen_of(manifest)
+    if block is None:
         check_block(None, recorded, checkpoint, "block")
-    with torch.random.fork_rng(devices=[]):
-        generator = ProgressiveGenerator(recipe.architecture, block=block)
-    check_block(generator.block_name, recorded, checkpoint, "block")
+        generator = without_memory(ProgressiveGenerator, recipe.architecture, checkpoint / MANIFEST)
+        check_tensors(generator, checkpoint, "average/")
+    else:
+        with torch.random.fork_rng(devices=[]):
+            generator = ProgressiveGenerator(recipe.architecture, block=block)
+        check_block(generator.block_name, recorded, checkpoint, "block")
     state = read_tensors(checkpoint, "average/")
     try:
         generator.load_state_dict(state, assign=True)
@@ -104,24 +113,52 @@ def load_generator(
     return GrownGenerator(generator, *recipe.schedule.reached(images_seen)).to(device or "cpu")
 
 
-def check_shapes(
-    network: type[ProgressiveGenerator] | type[ProgressiveDiscriminator],
-    recipe: Recipe,
-    checkpoint: Path,
-    prefix: str,
-) -> None:
-    """Raise where a network of built-in blocks would not have the shapes of the tensors in a checkpoint."""
-    with torch.device("meta"):
-        made = network(recipe.architecture)
-    needed = {f"{prefix}{name}": tuple(tensor.shape) for name, tensor in made.state_dict().items()}
-    there = {name: shape for name, shape in read_shapes(checkpoint).items() if name.startswith(prefix)}
-    differing = [name for name in {**needed, **there} if needed.get(name) != there.get(name)]
-    if differing:
+Network = TypeVar("Network", ProgressiveGenerator, ProgressiveDiscriminator)
+
+
+def without_memory(kind: type[Network], architecture: Architecture, path: Path) -> Network:
+    """Build a network of built-in blocks whose tensors have shapes and no memory: a crafted file may ask for any size.
+
+    Args:
+        kind: of network.
+        architecture: of it.
+        path: of the file that asks for it.
+
+    Raises:
+        CheckpointError: if it is larger than torch can count.
+    """
+    try:
+        with torch.device("meta"):
+            return kind(architecture)
+    except (RuntimeError, OverflowError, TypeError) as error:
+        raise CheckpointError(f"{path} asks for a network that is too large: {str(error).splitlines()[0]}") from None
+
+
+def check_tensors(
+    network: ProgressiveGenerator | ProgressiveDiscriminator, checkpoint: Path, prefix: str
+) -> torch.dtype:
+    """Return the kind of floats that a checkpoint's tensors of a network are.
+
+    Raises:
+        CheckpointError: if their shapes are not the network's, or they are of several kinds.
+    """
+    needed = {f"{prefix}{name}": tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    there = {name: entry for name, entry in read_entries(checkpoint).items() if name.startswith(prefix)}
+    shapes = {name: entry.shape for name, entry in there.items()}
+    if differing := [name for name in {**needed, **shapes} if needed.get(name) != shapes.get(name)]:
         name = differing[0]
         raise CheckpointError(
-            f"{checkpoint}: its {prefix.rstrip('/')} does not fit its architecture: {name} is {there.get(name)}, and "
-            f"should be {needed.get(name)}"
+            f"{checkpoint}: its {prefix.rstrip('/')} does not fit its architecture: {name[:200]!r} is "
+            f"{shapes.get(name)}, and should be {needed.get(name)}"
         )
+    dtypes = {entry.dtype for entry in there.values()}
+    dtype = dtypes.pop()
+    if dtypes or not dtype.is_floating_point:
+        raise CheckpointError(
+            f"{checkpoint}: its {prefix.rstrip('/')} must be of one kind of floats, got "
+            f"{', '.join(sorted(map(str, {dtype, *dtypes})))}"
+        )
+    return dtype
 
 
 def check_block(given: str | None, recorded: str | None, path: Path, keyword: str) -> None:

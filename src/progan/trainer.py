@@ -23,7 +23,7 @@ from progan import checkpoint
 from progan.augment import HorizontalFlip
 from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, crosses
-from progan.checkpoint import CheckpointError
+from progan.checkpoint import CheckpointError, blocks_of, describing, images_seen_of
 from progan.data import Feed, match_level, open_feed
 from progan.files import make_folder, owned, write_file
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
@@ -42,11 +42,14 @@ from progan.run_directory import (
     what_is_there,
     write_data,
 )
-from progan.sampling import GrownGenerator, check_block, check_shapes, same_block
+from progan.sampling import GrownGenerator, Network, check_block, check_tensors, same_block, without_memory
 from progan.schedule import Growth, Schedule
 from progan.scoped import Interruption, interruption, numerics
 from progan.step import Draws, StepMetrics, TrainingStep
 
+_INTERVALS = ("log_every", "save_every", "preview_every", "keep")
+# Bytes of a network that a config.json without a checkpoint may ask for; those of 1024x1024 have 92 million.
+_LARGEST_UNSEEN = 1_000_000_000
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -64,6 +67,10 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(f"signal {number}")
         self.signal = number
+
+
+class _AnotherRunError(ValueError):
+    """Say that a run directory holds a run of other settings."""
 
 
 class TrainerKeywords(TypedDict, total=False):
@@ -149,9 +156,7 @@ class Trainer:
                 + _differences(vars(generator.architecture), vars(discriminator.architecture))
             )
         intervals = {"log_every": log_every, "save_every": save_every, "preview_every": preview_every, "keep": keep}
-        for name, value in (*intervals.items(), ("workers", workers)):
-            if not isinstance(value, int) or value < (name != "workers"):
-                raise ValueError(f"{name} must be an int of at least {int(name != 'workers')}, got {value!r}")
+        _check_counts({**intervals, "workers": workers})
         dtypes = {parameter.dtype for network in (generator, discriminator) for parameter in network.parameters()}
         for role, network in (("generator", generator), ("discriminator", discriminator)):
             if not any(parameter.requires_grad for parameter in network.parameters()):
@@ -239,41 +244,60 @@ class Trainer:
         path = Path(run_dir)
         config = read_config(path)
         if config is None:
-            raise CheckpointError(f"{path} holds no run of progan's: it has no {CONFIG}")
-        try:
+            raise CheckpointError(f"{path} holds no run of progan's: it has no sound {CONFIG}")
+        with describing(path / CONFIG):
             recipe = Recipe.from_json(config["recipe"])
-            seed, intervals, blocks = config["seed"], dict(config["intervals"]), config["blocks"]
-            recorded, dtype = (blocks["generator"], blocks["discriminator"]), config["dtype"]
+            seed, intervals, dtype = config["seed"], config["intervals"], config["dtype"]
+            recorded = blocks_of(config)
+            if type(seed) is not int:
+                raise ValueError(f"seed must be an int, got {seed!r}")
+            if not isinstance(intervals, dict) or set(intervals) != set(_INTERVALS):
+                raise ValueError(f"intervals must have {', '.join(_INTERVALS)}, got {intervals!r}")
+            _check_counts(intervals)
             if dtype not in _DTYPES:
                 raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path / CONFIG} does not describe a run: {error}") from error
-        found = checkpoint.checkpoints(path)[-1:]
-        if found and generator_block is None and recorded[0] is None:
-            check_shapes(ProgressiveGenerator, recipe, found[0], "generator/")
-        if found and discriminator_block is None and recorded[1] is None:
-            check_shapes(ProgressiveDiscriminator, recipe, found[0], "discriminator/")
-        with torch.random.fork_rng(devices=[]):
-            generator = ProgressiveGenerator(recipe.architecture, block=generator_block)
-            discriminator = ProgressiveDiscriminator(recipe.architecture, block=discriminator_block)
-        check_block(generator.block_name, recorded[0], path, "generator_block")
-        check_block(discriminator.block_name, recorded[1], path, "discriminator_block")
-        for network in (generator, discriminator):
+        found = checkpoint.newest_sound(path)[0] if checkpoint.checkpoints(path) else None
+
+        def rebuilt(kind: type[Network], block: Block | None, *prefixes: str) -> Network:
+            """Build a network; one of built-in blocks only where the tensors of the checkpoint are seen to fit."""
+            keyword = f"{kind._role}_block"
+            if block is None:
+                check_block(None, recorded[kind._role], path, keyword)
+                planned = without_memory(kind, recipe.architecture, path / CONFIG).to(_DTYPES[dtype])
+                if found is not None:
+                    for prefix in prefixes:
+                        check_tensors(planned, found, prefix)
+                    return planned.to_empty(device="cpu")  # to be filled from the checkpoint
+                size = sum(parameter.nbytes for parameter in planned.parameters())
+                if size > _LARGEST_UNSEEN:
+                    raise CheckpointError(
+                        f"{path / CONFIG} asks for a {kind._role} of {size:,} bytes, and there is no checkpoint of it; "
+                        "make the trainer with Trainer.from_recipe"
+                    )
+            with torch.random.fork_rng(devices=[]):
+                network = kind(recipe.architecture, block=block)
+            check_block(network.block_name, recorded[kind._role], path, keyword)
             network.initialize(seed)
-            network.to(_DTYPES[dtype])
-        return cls(
-            generator,
-            discriminator,
-            recipe.schedule,
-            recipe.training,
-            seed=seed,
-            run_dir=path,
-            device=device,
-            callbacks=callbacks,
-            workers=workers,
-            progress=progress,
-            **intervals,
-        )
+            return network.to(_DTYPES[dtype])
+
+        generator = rebuilt(ProgressiveGenerator, generator_block, "generator/", "average/")
+        discriminator = rebuilt(ProgressiveDiscriminator, discriminator_block, "discriminator/")
+        try:
+            return cls(
+                generator,
+                discriminator,
+                recipe.schedule,
+                recipe.training,
+                seed=seed,
+                run_dir=path,
+                device=device,
+                callbacks=callbacks,
+                workers=workers,
+                progress=progress,
+                **intervals,
+            )
+        except _AnotherRunError as error:
+            raise CheckpointError(f"{path / CONFIG} is not of the run that the checkpoints are of: {error}") from None
 
     @property
     def images_seen(self) -> int:
@@ -570,7 +594,9 @@ class Trainer:
         if missing := sorted(own.keys() - tensors.keys()):
             raise CheckpointError(f"the state lacks {len(missing)} tensors, such as {missing[0]}")
         if unknown := sorted(tensors.keys() - own.keys()):
-            raise CheckpointError(f"the state has {len(unknown)} tensors that are not known here, such as {unknown[0]}")
+            raise CheckpointError(
+                f"the state has {len(unknown)} tensors that are not known here, such as {unknown[0][:200]}"
+            )
         for name, tensor in tensors.items():
             if tensor.shape != own[name].shape or tensor.dtype != own[name].dtype:
                 raise CheckpointError(
@@ -627,13 +653,18 @@ class Trainer:
         found = bool(checkpoint.checkpoints(run_dir))
         path = checkpoint.find_checkpoint(run_dir) if found else None
         manifest = config if path is None else checkpoint.read_manifest(path)
-        images_seen = 0 if path is None else int(manifest["images_seen"])
-        self._check_same_run(manifest, images_seen, run_dir)
-        self._fingerprint = manifest["data"]
+        with describing(run_dir / CONFIG if path is None else path / checkpoint.MANIFEST):
+            images_seen = 0 if path is None else images_seen_of(manifest)
+            recipe, data = Recipe.from_json(manifest["recipe"]), manifest["data"]
+            blocks_of(manifest)
+            if not isinstance(data, dict | None):
+                raise ValueError(f"data must be a JSON object or null, got {data!r}")
+        self._check_same_run(manifest, recipe, images_seen, run_dir)
+        self._fingerprint = data
         if path is None:
             return
         self.load_state_dict({"images_seen": images_seen, "tensors": checkpoint.read_tensors(path)})
-        before, after = Schedule(Recipe.from_json(manifest["recipe"]).stages).at(images_seen), self.growth
+        before, after = recipe.schedule.at(images_seen), self.growth
         if self.training.resets(before, after):  # a schedule made longer grows where the old one ended
             self._step.reset_adam()
         then, now = manifest.get("environment", {}), self._environment()
@@ -644,20 +675,17 @@ class Trainer:
                 stacklevel=3,
             )
 
-    def _check_same_run(self, there: Mapping[str, Any], images_seen: int, run_dir: Path) -> None:
+    def _check_same_run(self, there: Mapping[str, Any], recipe: Recipe, images_seen: int, run_dir: Path) -> None:
         """Raise where a run directory holds a run of other settings; a longer schedule will do."""
         own = json.loads(json.dumps(self._identity()))
         theirs = {name: there.get(name) for name in own}
         own["data"] = theirs["data"]  # compared once the data is there
-        try:
-            if all(same_block(name, there["blocks"][role]) for role, name in own["blocks"].items()):
-                own["blocks"] = theirs["blocks"]
-            if self.schedule.agrees(Recipe.from_json(there["recipe"]).schedule, images_seen):
-                own["recipe"]["stages"] = there["recipe"]["stages"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{run_dir} holds a run that cannot be read: {error}") from error
+        if all(same_block(name, there["blocks"][role]) for role, name in own["blocks"].items()):
+            own["blocks"] = theirs["blocks"]
+        if self.schedule.agrees(recipe.schedule, images_seen):
+            own["recipe"]["stages"] = there["recipe"]["stages"]
         if own != theirs:
-            raise ValueError(
+            raise _AnotherRunError(
                 f"{run_dir} holds another run; differing (there -> here): {_differences(theirs, own)}. "
                 "Pass another run_dir, the same settings, or overwrite=True"
             )
@@ -725,8 +753,16 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
 
     left, right = dict(flat(there)), dict(flat(here))
     names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
-    shown = [f"{name} {left.get(name)!r} -> {right.get(name)!r}" for name in names[:8]]
+    shown = [f"{name[:200]} {repr(left.get(name))[:200]} -> {repr(right.get(name))[:200]}" for name in names[:8]]
     return "; ".join(shown) + (f"; and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _check_counts(counts: Mapping[str, Any]) -> None:
+    """Raise where an interval, or the number of workers, is none."""
+    for name, value in counts.items():
+        least = int(name != "workers")
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
 
 
 def _device(device: str | torch.device | None, training: Training) -> torch.device:
