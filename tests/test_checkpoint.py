@@ -9,7 +9,7 @@ import random
 import pytest
 import torch
 
-from progan import CheckpointError, checkpoint
+from progan import CheckpointError, Trainer, checkpoint
 from progan.checkpoint import (
     checkpoints,
     find_checkpoint,
@@ -190,30 +190,89 @@ def test_a_missing_file_is_named(folder, tmp_path):
         find_checkpoint(tmp_path / "nowhere")
 
 
-def test_every_change_of_a_byte_is_noticed(tmp_path, tensors):
-    """Cut, flipped, zeroed, swapped, in either file: 500 of them."""
+def cut(data, rng, other):
+    return data[: rng.randrange(len(data))]
+
+
+def flip_a_bit(data, rng, other):
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return data
+
+
+def zero_a_range(data, rng, other):
+    begin = rng.randrange(len(data))
+    end = min(len(data), begin + rng.randrange(1, 5000))
+    return data[:begin] + bytes(end - begin) + data[end:]
+
+
+def swap_two_ranges(data, rng, other):
+    length = rng.randrange(1, len(data) // 4)
+    begin = rng.randrange(len(data) - 2 * length)
+    after = rng.randrange(begin + length, len(data) - length + 1)
+    one, two = data[begin : begin + length], data[after : after + length]
+    return data[:begin] + two + data[begin + length : after] + one + data[after + length :]
+
+
+def insert_bytes(data, rng, other):
+    place = rng.randrange(len(data) + 1)
+    return data[:place] + rng.randbytes(rng.randrange(1, 100)) + data[place:]
+
+
+def take_a_range_of_another(data, rng, other):
+    begin = rng.randrange(min(len(data), len(other)))
+    end = min(len(data), len(other), begin + rng.randrange(1, 5000))
+    return data[:begin] + other[begin:end] + data[end:]
+
+
+def take_that_of_another(data, rng, other):
+    return other
+
+
+MUTATIONS = [
+    cut,
+    flip_a_bit,
+    zero_a_range,
+    swap_two_ranges,
+    insert_bytes,
+    take_a_range_of_another,
+    take_that_of_another,
+]
+
+
+def test_1000_mutations_are_noticed_and_the_older_checkpoint_is_taken(tmp_path, recipe, images):
+    """In either file of a real checkpoint; the other ones are of the same run, and of one of another seed."""
     rng = random.Random(0)
-    folder = write_checkpoint(tmp_path, 48, {"seed": 3, "name": "a longer text, so that there is something"}, tensors)
-    sound = {path: path.read_bytes() for path in folder.iterdir()}
-    for k in range(500):
-        path = rng.choice(sorted(sound))
-        data = bytearray(sound[path])
-        place, other = rng.sample(range(len(data)), 2)
-        if k % 4 == 0:
-            del data[place:]
-        elif k % 4 == 1:
-            data[place] ^= 1 << rng.randrange(8)
-        elif k % 4 == 2:
-            data[place : place + 1 + rng.randrange(20)] = bytes(len(data[place : place + 1 + rng.randrange(20)]))
-        else:
-            data[place], data[other] = data[other], data[place]
-        path.write_bytes(data)
-        if bytes(data) == sound[path]:
+    quiet = {"device": "cpu", "progress": False}
+    for seed, name in enumerate(("run", "another")):
+        Trainer.from_recipe(recipe, run_dir=tmp_path / name, seed=seed, save_every=8, **quiet).fit(images, until=16)
+    older, newest, foreign = (
+        tmp_path / name / "checkpoints" / count
+        for name, count in (("run", "000000008"), ("run", "000000016"), ("another", "000000016"))
+    )
+    assert find_checkpoint(tmp_path / "run") == newest
+    doors = [
+        lambda run: Trainer.from_recipe(recipe, run_dir=run, **quiet).images_seen,
+        lambda run: Trainer.from_run(run, **quiet).images_seen,
+        find_checkpoint,  # most of the time: it is the quickest
+    ]
+    sound = {file: (newest / file).read_bytes() for file in ("manifest.json", "tensors.safetensors")}
+    made = 0
+    while made < 1000:
+        mutate, file = MUTATIONS[made % len(MUTATIONS)], rng.choice(sorted(sound))
+        other = (rng.choice((older, foreign)) / file).read_bytes()
+        data = bytes(mutate(bytearray(sound[file]), rng, other))
+        if data == sound[file]:
             continue
-        with pytest.raises(CheckpointError):
-            find_checkpoint(tmp_path)
-        path.write_bytes(sound[path])
-    assert find_checkpoint(tmp_path) == folder
+        (newest / file).write_bytes(data)
+        told = rf"{newest}.*(manifest\.json|tensors\.safetensors)"
+        with pytest.raises(CheckpointError, match=told):
+            verify(newest)
+        with pytest.warns(UserWarning, match=rf"{older} is taken, and newer checkpoints were passed over: {told}"):
+            taken = doors[min(made % 25, 2)](tmp_path / "run")
+        assert taken in (older, 8)
+        (newest / file).write_bytes(sound[file])
+        made += 1
+    assert find_checkpoint(tmp_path / "run") == newest
 
 
 def test_a_manifest_without_end_is_refused(folder):

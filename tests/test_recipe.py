@@ -148,7 +148,22 @@ def changed(*path, to):
         (changed("training", to=None), "the recipe lacks its training"),
         (changed("stages", to=None), "the recipe lacks its list of stages"),
         (changed("stages", 0, to=3), "Stage must be a JSON object, got 3"),
-        (changed("stages", 0, "level", to="1"), "Stage: Stage.level must be an int, got '1'"),
+        (changed("stages", 0, "level", to="1"), "Stage.level must be int, got '1'"),
+        (changed("stages", 0, "level", to=True), "Stage.level must be int, got True"),
+        (
+            changed("architecture", "channels", to=[8, 6.0]),
+            "Architecture.channels must be tuple[int, ...], got [8, 6.0]",
+        ),
+        (changed("architecture", "head_channels", to=1.5), "Architecture.head_channels must be int | None, got 1.5"),
+        (
+            changed("architecture", "norm_epsilon", to=float("nan")),
+            "Architecture.norm_epsilon must be float, got nan",
+        ),
+        (changed("training", "blend_real", to="no"), "Training.blend_real must be bool, got 'no'"),
+        (
+            changed("stages", 0, "learning_rate", to=10**400),
+            "Stage: int too large to convert to float",
+        ),
     ],
 )
 def test_json_refusals(data, text):

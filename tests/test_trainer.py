@@ -801,7 +801,7 @@ def test_what_a_save_that_was_cut_off_left_behind_is_removed(recipe, images, tmp
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
-        (lambda config: config.pop("seed"), "does not describe a run: 'seed'"),
+        (lambda config: config.pop("seed"), "does not describe a run: it lacks 'seed'"),
         (lambda config: config["recipe"].pop("stages"), "lacks its list of stages"),
         (lambda config: config["recipe"]["training"]["loss"].update(name="os.system"), "'os.system' is unknown"),
         (lambda config: config["recipe"]["architecture"].update(channels=[0]), "must be ints of at least 1"),

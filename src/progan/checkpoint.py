@@ -13,19 +13,23 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from progan.files import make_folder, move, remove, write_file
 from progan.tensor_file import Entry, header_of, read_header
+from progan.untrusted import open_file, read_json
 
 MANIFEST, TENSORS, FOLDER = "manifest.json", "tensors.safetensors", "checkpoints"
 _FORMAT, _VERSION = "progan checkpoint", 1
 _OWN_HASH, _NO_HASH = "manifest_sha256", "0" * 64
-_MANIFEST_LIMIT = 10_000_000  # bytes; a longer one is cut off, and so damaged
+MANIFEST_LIMIT = 500_000  # bytes; those of the presets have 3,000, one of a thousand stages 200,000
+_LONGEST_REASON = 300  # characters; what a file holds may be quoted in it
 
 
 class CheckpointError(Exception):
@@ -142,22 +146,29 @@ def find_checkpoint(path: Path) -> Path:
     if (path / MANIFEST).is_file():
         verify(path)
         return path
-    found = checkpoints(path)
-    if not found:
+    if not checkpoints(path):
         raise CheckpointError(f"{path} is no checkpoint, and no run with one: it has no {FOLDER}/*/{MANIFEST}")
-    reasons = []
-    for candidate in reversed(found):
+    found, reasons = newest_sound(path)
+    if reasons:
+        warnings.warn(f"{found} is taken, and newer checkpoints were passed over: {'; '.join(reasons)}", stacklevel=3)
+    return found
+
+
+def newest_sound(run_dir: Path) -> tuple[Path, list[str]]:
+    """Return a run's newest sound checkpoint, and why newer ones were passed over.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    reasons: list[str] = []
+    for candidate in reversed(checkpoints(run_dir)):
         try:
             verify(candidate)
         except CheckpointError as error:
             reasons.append(str(error))
         else:
-            if reasons:
-                warnings.warn(
-                    f"{candidate} is taken, and newer checkpoints were passed over: {'; '.join(reasons)}", stacklevel=3
-                )
-            return candidate
-    raise CheckpointError(f"no checkpoint of {path} is sound: " + "; ".join(reasons))
+            return candidate, reasons
+    raise CheckpointError(f"no checkpoint of {run_dir} is sound: " + "; ".join(reasons))
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -167,13 +178,11 @@ def verify(folder: Path) -> dict[str, Any]:
         CheckpointError: if it is damaged or incomplete.
     """
     manifest = read_manifest(folder)
-    try:
-        with (folder / TENSORS).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"{folder}: {TENSORS} cannot be read: {error}") from error
+    with _tensors_of(folder) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != manifest.get("tensors_sha256"):
         raise CheckpointError(f"{folder}: {TENSORS} is damaged: its checksum is not the manifest's")
+    read_entries(folder)
     return manifest
 
 
@@ -184,21 +193,64 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         CheckpointError: if it cannot be read, or is of a kind that this version does not know.
     """
     try:
-        with (folder / MANIFEST).open("rb") as file:
-            text = file.read(_MANIFEST_LIMIT)
-        manifest = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
+        manifest, text = read_json(folder / MANIFEST, MANIFEST_LIMIT)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: {MANIFEST} cannot be read: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
         raise CheckpointError(f"{folder}: {MANIFEST} is not a {_FORMAT}'s")
-    if manifest.get("version") != _VERSION:
-        raise CheckpointError(
-            f"{folder}: version {manifest.get('version')!r} of the format, this progan reads {_VERSION}; update progan"
-        )
-    declared = str(manifest.pop(_OWN_HASH, "")).encode()
+    check_version(manifest, _VERSION, folder / MANIFEST)
+    declared = str(manifest.pop(_OWN_HASH, "")).encode(errors="replace")
     if len(declared) != len(_NO_HASH) or _own_hash(text.replace(declared, _NO_HASH.encode())) != declared:
         raise CheckpointError(f"{folder}: {MANIFEST} is damaged: its checksum is not its own")
     return manifest
+
+
+def check_version(contents: Mapping[str, Any], version: int, path: Path) -> None:
+    """Raise where a file is of a version of its format that this progan does not know."""
+    if contents.get("version") != version:
+        raise CheckpointError(
+            f"{path}: version {repr(contents.get('version'))[:_LONGEST_REASON]} of the format, this progan reads "
+            f"{version}; update progan"
+        )
+
+
+@contextmanager
+def describing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with the settings in a file into a CheckpointError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        cut = "..." if len(reason) > _LONGEST_REASON else ""
+        raise CheckpointError(f"{path} does not describe a run: {reason[:_LONGEST_REASON]}{cut}") from error
+
+
+def images_seen_of(manifest: Mapping[str, Any]) -> int:
+    """Return a manifest's count of real images.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    images_seen = manifest.get("images_seen")
+    if type(images_seen) is not int or images_seen < 0:
+        raise ValueError(f"images_seen must be an int of at least 0, got {images_seen!r}")
+    return images_seen
+
+
+def blocks_of(contents: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the recorded blocks of both networks, None where they are the built-in ones.
+
+    Raises:
+        ValueError: if they are not recorded.
+    """
+    blocks = contents.get("blocks")
+    if (
+        not isinstance(blocks, dict)
+        or set(blocks) != {"generator", "discriminator"}
+        or not all(name is None or (isinstance(name, str) and len(name) <= 200) for name in blocks.values())
+    ):
+        raise ValueError(f"blocks must have a name or null for generator and discriminator, got {blocks!r}")
+    return blocks
 
 
 def _own_hash(text: bytes) -> bytes:
@@ -206,20 +258,27 @@ def _own_hash(text: bytes) -> bytes:
     return hashlib.sha256(text).hexdigest().encode()
 
 
-def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a checkpoint's tensors, from the header alone.
+@contextmanager
+def _tensors_of(folder: Path) -> Iterator[BufferedReader]:
+    """Open a checkpoint's file of tensors; what goes wrong with it is a CheckpointError that names it."""
+    path = folder / TENSORS
+    try:
+        with open_file(path) as file:
+            yield file
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    except (OSError, EOFError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def read_entries(folder: Path) -> dict[str, Entry]:
+    """Return what a checkpoint's tensors are, from the header alone.
 
     Raises:
         CheckpointError: if the file is damaged.
     """
-    path = folder / TENSORS
-    try:
-        with path.open("rb") as file:
-            return {name: entry.shape for name, entry in read_header(file, path)[0].items()}
-    except ValueError as error:
-        raise CheckpointError(str(error)) from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    with _tensors_of(folder) as file:
+        return read_header(file, folder / TENSORS)[0]
 
 
 def read_tensors(folder: Path, prefix: str = "") -> dict[str, Tensor]:
@@ -230,25 +289,19 @@ def read_tensors(folder: Path, prefix: str = "") -> dict[str, Tensor]:
     Raises:
         CheckpointError: if the file is damaged.
     """
-    path = folder / TENSORS
-    try:
-        with path.open("rb") as file:
-            entries, _ = read_header(file, path)
-            return {
-                name.removeprefix(prefix): _read_tensor(file, entry)
-                for name, entry in entries.items()
-                if name.startswith(prefix)
-            }
-    except ValueError as error:
-        raise CheckpointError(str(error)) from None
-    except (OSError, EOFError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    with _tensors_of(folder) as file:
+        entries, _ = read_header(file, folder / TENSORS)
+        return {
+            name.removeprefix(prefix): _read_tensor(file, entry)
+            for name, entry in entries.items()
+            if name.startswith(prefix)
+        }
 
 
-def _read_tensor(file: BinaryIO, entry: Entry) -> Tensor:
+def _read_tensor(file: BufferedReader, entry: Entry) -> Tensor:
     raw = torch.empty(math.prod(entry.shape) * entry.dtype.itemsize, dtype=torch.uint8, device="cpu")
     file.seek(entry.begin)
-    if file.readinto(raw.numpy()) != len(raw):  # type: ignore[attr-defined]
+    if file.readinto(raw.numpy().data) != len(raw):
         raise EOFError("the file ends early")
     return raw.view(entry.dtype).reshape(entry.shape)
 

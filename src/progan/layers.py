@@ -64,6 +64,8 @@ class _Equalized(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw initial values anew from torch's global random state."""
+        if self.weight.is_meta:  # there is nothing to fill, and torch would load 800 modules to find out
+            return
         with torch.no_grad():
             for name, (distribution, scale) in self.initial.items():
                 parameter = getattr(self, name)

@@ -31,6 +31,8 @@ from progan.layers import (
 )
 from progan.randomness import key, normal, uniform
 
+_LARGEST_SIDE = 65_536  # pixels, as a JPEG's; it bounds how many levels a crafted file may ask for
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -91,6 +93,11 @@ class Architecture:
                 raise ValueError(f"Architecture.{name} must be ints of at least {least}, got {values!r}")
         if len(self.base_size) != 2:
             raise ValueError(f"base_size must be (height, width), got {self.base_size!r}")
+        if max(self.size(self.top_level)) > _LARGEST_SIDE:
+            raise ValueError(
+                f"images of at most {_LARGEST_SIDE:,} pixels a side are made, got base_size {self.base_size!r} and "
+                f"{len(self.channels):,} levels, each twice as large as the one before"
+            )
         if len(self.latent_shape) not in (1, 3) or (
             len(self.latent_shape) == 3 and self.latent_shape[1:] != self.base_size
         ):

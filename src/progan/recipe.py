@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -233,15 +234,36 @@ def _build(kind: type[Built], data: Mapping[str, Any]) -> Built:
     """Make a dataclass from JSON, naming what is unknown or missing."""
     if not isinstance(data, Mapping):
         raise ValueError(f"{kind.__name__} must be a JSON object, got {data!r}")
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(set(data) - known):
+    known = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(data) - set(known)):
         raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}; was this written by a later version of progan?")
     # JSON has lists where the dataclasses have tuples.
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if not _is_of(value, hints[name]):
+            raise ValueError(f"{kind.__name__}.{name} must be {known[name]}, got {data[name]!r}")
     try:
         return kind(**values)
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise ValueError(f"{kind.__name__}: {error}") from None
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Tell whether a value from JSON is of a field's type; floats are finite, and ints are floats too."""
+    parts = get_args(hint)
+    if get_origin(hint) is Literal:
+        return isinstance(value, str)  # the dataclass says which there are
+    if get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        wanted = parts[:1] * len(value) if parts[-1] is ... else parts
+        return len(value) == len(wanted) and all(map(_is_of, value, wanted))
+    if parts:
+        return any(_is_of(value, part) for part in parts)
+    if hint is float:
+        return type(value) in (int, float) and abs(value) < math.inf
+    return type(value) is hint or hint is Loss
 
 
 def _mapping(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from progan import checkpoint
-from progan.checkpoint import CheckpointError
+from progan.checkpoint import MANIFEST_LIMIT, check_version
 from progan.files import OWNER, remove, write_file
+from progan.untrusted import read_json
 
 CONFIG, FORMAT, VERSION = "config.json", "progan run", 1
 DATA = "data.json"
 WRITTEN = (DATA, "metrics.jsonl", "progress.png", "samples", checkpoint.FOLDER)  # beside config.json
+_DATA_LIMIT = 200_000_000  # bytes: two million pictures
 PICTURE_NAME = re.compile(r"(\d{9,}|level_\d+)\.png")  # in samples/
 
 
@@ -25,16 +27,12 @@ def read_config(run_dir: Path) -> dict[str, Any] | None:
         CheckpointError: if it is of a version that this progan does not know.
     """
     try:
-        config = json.loads((run_dir / CONFIG).read_bytes())
+        config, _ = read_json(run_dir / CONFIG, MANIFEST_LIMIT)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         return None
-    if config.get("version") != VERSION:
-        raise CheckpointError(
-            f"{run_dir / CONFIG}: version {config.get('version')!r} of the format, this progan reads {VERSION}; "
-            "update progan"
-        )
+    check_version(config, VERSION, run_dir / CONFIG)
     return config
 
 
@@ -47,7 +45,7 @@ def write_data(run_dir: Path, fingerprint: dict[str, Any], files: dict[str, str]
 def changed_files(run_dir: Path, fingerprint: dict[str, Any], files: dict[str, str]) -> str:
     """Say which pictures are not those that a run began with; empty where that is not known."""
     try:
-        written = json.loads((run_dir / DATA).read_bytes())
+        written, _ = read_json(run_dir / DATA, _DATA_LIMIT)
         there: dict[str, str] = dict(written["files"]) if written["fingerprint"] == fingerprint else {}
     except (OSError, ValueError, KeyError, TypeError):
         return ""
@@ -116,5 +114,5 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
 
     left, right = dict(flat(there)), dict(flat(here))
     names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
-    shown = [f"{name} {left.get(name)!r} -> {right.get(name)!r}" for name in names[:8]]
+    shown = [f"{name[:200]} {repr(left.get(name))[:200]} -> {repr(right.get(name))[:200]}" for name in names[:8]]
     return "; ".join(shown) + (f"; and {len(names) - 8} more" if len(names) > 8 else "")

@@ -9,9 +9,19 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from progan.checkpoint import CheckpointError, find_checkpoint, read_manifest, read_shapes, read_tensors
-from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
+from progan.checkpoint import (
+    MANIFEST,
+    CheckpointError,
+    blocks_of,
+    describing,
+    find_checkpoint,
+    images_seen_of,
+    read_manifest,
+    read_tensors,
+)
+from progan.networks import Block, ProgressiveGenerator
 from progan.randomness import latents
+from progan.rebuild import check_block, check_tensors, without_memory
 from progan.recipe import Recipe
 
 
@@ -82,19 +92,17 @@ def load_generator(
     """
     checkpoint = find_checkpoint(Path(path))
     manifest = read_manifest(checkpoint)
-    try:
+    with describing(checkpoint / MANIFEST):
         recipe = Recipe.from_json(manifest["recipe"])
-        recorded, images_seen = manifest["blocks"]["generator"], int(manifest["images_seen"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint}: its manifest does not describe a run: {error}") from error
-    # A crafted manifest may ask for any size: nothing is made before the tensors that are there are seen to fit.
-    if block is None and recorded is None:
-        check_shapes(ProgressiveGenerator, recipe, checkpoint, "average/")
-    elif block is None:
+        recorded, images_seen = blocks_of(manifest)["generator"], images_seen_of(manifest)
+    if block is None:
         check_block(None, recorded, checkpoint, "block")
-    with torch.random.fork_rng(devices=[]):
-        generator = ProgressiveGenerator(recipe.architecture, block=block)
-    check_block(generator.block_name, recorded, checkpoint, "block")
+        generator = without_memory(ProgressiveGenerator, recipe.architecture, checkpoint / MANIFEST)
+        check_tensors(generator, checkpoint, "average/")
+    else:
+        with torch.random.fork_rng(devices=[]):
+            generator = ProgressiveGenerator(recipe.architecture, block=block)
+        check_block(generator.block_name, recorded, checkpoint, "block")
     state = read_tensors(checkpoint, "average/")
     try:
         generator.load_state_dict(state, assign=True)
@@ -102,45 +110,3 @@ def load_generator(
         raise CheckpointError(f"{checkpoint}: its average does not fit its architecture: {error}") from error
     generator.requires_grad_(False)
     return GrownGenerator(generator, *recipe.schedule.reached(images_seen)).to(device or "cpu")
-
-
-def check_shapes(
-    network: type[ProgressiveGenerator] | type[ProgressiveDiscriminator],
-    recipe: Recipe,
-    checkpoint: Path,
-    prefix: str,
-) -> None:
-    """Raise where a network of built-in blocks would not have the shapes of the tensors in a checkpoint."""
-    with torch.device("meta"):
-        made = network(recipe.architecture)
-    needed = {f"{prefix}{name}": tuple(tensor.shape) for name, tensor in made.state_dict().items()}
-    there = {name: shape for name, shape in read_shapes(checkpoint).items() if name.startswith(prefix)}
-    differing = [name for name in {**needed, **there} if needed.get(name) != there.get(name)]
-    if differing:
-        name = differing[0]
-        raise CheckpointError(
-            f"{checkpoint}: its {prefix.rstrip('/')} does not fit its architecture: {name} is {there.get(name)}, and "
-            f"should be {needed.get(name)}"
-        )
-
-
-def check_block(given: str | None, recorded: str | None, path: Path, keyword: str) -> None:
-    """Raise where networks are not built from the blocks that a file records."""
-    if not same_block(given, recorded):
-        raise CheckpointError(
-            f"{path} was made with {recorded or 'the built-in block'}, got {given or 'the built-in block'}; "
-            + (f"pass {keyword}={recorded.rsplit('.', 1)[-1]}" if recorded else f"leave {keyword} out")
-        )
-
-
-def same_block(one: str | None, other: str | None) -> bool:
-    """Tell whether two qualified names can be of one block: a script's own is in ``__main__`` while it runs.
-
-    Example:
-        >>> same_block("__main__.Block", "train.Block"), same_block("other.Block", "train.Block")
-        (True, False)
-    """
-    if one is None or other is None or one == other:
-        return one == other
-    first, second = one.split(".", 1), other.split(".", 1)
-    return "__main__" in (first[0], second[0]) and one.rsplit(".", 1)[-1] == other.rsplit(".", 1)[-1]

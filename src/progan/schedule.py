@@ -16,6 +16,8 @@ from itertools import accumulate
 
 from typing_extensions import override
 
+_MOST_STAGES = 1000  # so that a crafted file cannot make them take long
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -113,6 +115,8 @@ class Schedule:
         self.stages = tuple(stages)
         if not self.stages:
             raise ValueError("a schedule needs at least one stage, got none")
+        if len(self.stages) > _MOST_STAGES:
+            raise ValueError(f"a schedule has at most {_MOST_STAGES:,} stages, got {len(self.stages):,}")
         for index, stage in enumerate(self.stages):
             _check_stage(index, stage, self.stages[index - 1] if index else None)
         self.starts = tuple(accumulate((stage.images for stage in self.stages[:-1]), initial=0))

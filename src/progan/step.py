@@ -169,7 +169,7 @@ class TrainingStep:
                 known |= parts
         for name, tensor in tensors.items():
             if name not in known:
-                raise CheckpointError(f"the state has {name}, which is not known here")
+                raise CheckpointError(f"the state has {name[:200]}, which is not known here")
             shape = () if "/step/" in name else known[name].shape
             dtype = torch.float32 if "/step/" in name else known[name].dtype
             if tensor.shape != shape or tensor.dtype != dtype:

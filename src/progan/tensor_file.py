@@ -15,7 +15,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
-_HEADER_LIMIT = 100_000_000
+from progan.untrusted import parse_json
+
+# Networks for 1024x1024 have a header of 62,000 bytes; parsed, one takes up to 30 times its length in memory.
+HEADER_LIMIT = 1_000_000  # bytes
+_MOST_SIDES = 8  # of a tensor
+_LARGEST = 2**63 - 1  # bytes, what torch can count; a side of 0 counts as 1
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -46,7 +51,7 @@ def header_of(tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], metada
         metadata: texts, by name.
 
     Raises:
-        ValueError: on a machine that is not little-endian.
+        ValueError: on a machine that is not little-endian, or if the header would be too long to be read.
     """
     if sys.byteorder != "little":
         raise ValueError("files of tensors are little-endian, and this machine is not")
@@ -58,6 +63,11 @@ def header_of(tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], metada
         position = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > HEADER_LIMIT:
+        raise ValueError(
+            f"{len(tensors):,} tensors need a header of {len(text):,} bytes, and {HEADER_LIMIT:,} are read; use fewer "
+            "tensors, or shorter names"
+        )
     return len(text).to_bytes(8, "little") + text
 
 
@@ -69,26 +79,32 @@ def read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Entry], dict[str,
     """
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= min(size - 8, _HEADER_LIMIT):
-        raise ValueError(f"{path} is damaged: a header of {length} bytes in a file of {size}")
+    if not 2 <= length <= size - 8:
+        raise ValueError(f"{path} is damaged: a header of {length:,} bytes in a file of {size:,}")
+    if length > HEADER_LIMIT:
+        raise ValueError(f"{path} is damaged: a header of {length:,} bytes, and {HEADER_LIMIT:,} are read")
     try:
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length))
         metadata = {str(name): str(text) for name, text in header.pop("__metadata__", {}).items()}
         spans = {name: _span(entry) for name, entry in header.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: its header cannot be read ({error!r})") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: its header cannot be read ({repr(error)[:200]})") from None
     expected = 0
     for name, (dtype, shape, begin, end) in sorted(spans.items(), key=lambda item: item[1][2:]):
         if begin != expected or end - begin != math.prod(shape) * dtype.itemsize:
-            raise ValueError(f"{path} is damaged: tensor {name!r} does not lie where it should")
+            raise ValueError(f"{path} is damaged: tensor {name[:200]!r} does not lie where it should")
         expected = end
     if expected != size - 8 - length:
-        raise ValueError(f"{path} is damaged: {size} bytes, its header tells of {8 + length + expected}")
+        raise ValueError(f"{path} is damaged: {size:,} bytes, its header tells of {8 + length + expected:,}")
     return {name: Entry(dtype, shape, 8 + length + begin) for name, (dtype, shape, begin, _) in spans.items()}, metadata
 
 
 def _span(entry: Mapping[str, Any]) -> tuple[torch.dtype, tuple[int, ...], int, int]:
-    shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
+    dtype, shape, (begin, end) = _DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
+    if len(shape) > _MOST_SIDES:
+        raise ValueError(f"a tensor of {len(shape):,} sides, and {_MOST_SIDES} are read")
     if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
         raise ValueError("sizes and offsets must be ints of at least 0")
-    return _DTYPES[entry["dtype"]], shape, begin, end
+    if math.prod(max(side, 1) for side in shape) * dtype.itemsize > _LARGEST:
+        raise ValueError("a shape is larger than 2^63 - 1 bytes")
+    return dtype, shape, begin, end

@@ -23,7 +23,7 @@ from progan import checkpoint
 from progan.augment import HorizontalFlip
 from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, all_told, crosses
-from progan.checkpoint import CheckpointError
+from progan.checkpoint import CheckpointError, blocks_of, describing, images_seen_of
 from progan.data import Feed, match_level, open_feed
 from progan.distributed import Ranks
 from progan.files import make_folder, owned, write_file
@@ -31,6 +31,7 @@ from progan.finite import DivergenceError, not_finite
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
 from progan.planning import Plan, make_plan, worth_planning
 from progan.randomness import key
+from progan.rebuild import check_counts, rebuild, same_block
 from progan.recipe import Recipe, Training, check_ranks
 from progan.run_directory import (
     CONFIG,
@@ -45,12 +46,14 @@ from progan.run_directory import (
     what_is_there,
     write_data,
 )
-from progan.sampling import GrownGenerator, check_block, check_shapes, same_block
+from progan.sampling import GrownGenerator
 from progan.schedule import Growth, Schedule
 from progan.scoped import Interrupted, Interruption, choose_device, interruption, numerics
 from progan.step import Draws, StepMetrics, TrainingStep
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+class _AnotherRunError(ValueError):
+    """Say that a run directory holds a run of other settings."""
 
 
 class TrainerKeywords(TypedDict, total=False):
@@ -151,10 +154,7 @@ class Trainer:
                 + differences(vars(generator.architecture), vars(discriminator.architecture))
             )
         intervals = {"log_every": log_every, "save_every": save_every, "preview_every": preview_every, "keep": keep}
-        counts = {**intervals, "workers": workers} | ({} if keep_every is None else {"keep_every": keep_every})
-        for name, value in counts.items():
-            if not isinstance(value, int) or value < (name != "workers"):
-                raise ValueError(f"{name} must be an int of at least {int(name != 'workers')}, got {value!r}")
+        check_counts({**intervals, "keep_every": keep_every, "workers": workers})
         if on_failed_save not in ("raise", "go_on"):
             raise ValueError(f"on_failed_save must be 'raise' or 'go_on', got {on_failed_save!r}")
         dtypes = {parameter.dtype for network in (generator, discriminator) for parameter in network.parameters()}
@@ -248,44 +248,24 @@ class Trainer:
             CheckpointError: if run_dir holds no run, its checkpoints are damaged, or the blocks are not those recorded.
         """
         path = Path(run_dir)
-        config = read_config(path)
-        if config is None:
-            raise CheckpointError(f"{path} holds no run of progan's: it has no {CONFIG}")
+        settings, generator, discriminator = rebuild(path, generator_block, discriminator_block)
         try:
-            recipe = Recipe.from_json(config["recipe"])
-            seed, intervals, blocks = config["seed"], dict(config["intervals"]), config["blocks"]
-            recorded, dtype = (blocks["generator"], blocks["discriminator"]), config["dtype"]
-            if dtype not in _DTYPES:
-                raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path / CONFIG} does not describe a run: {error}") from error
-        found = checkpoint.checkpoints(path)[-1:]
-        if found and generator_block is None and recorded[0] is None:
-            check_shapes(ProgressiveGenerator, recipe, found[0], "generator/")
-        if found and discriminator_block is None and recorded[1] is None:
-            check_shapes(ProgressiveDiscriminator, recipe, found[0], "discriminator/")
-        with torch.random.fork_rng(devices=[]):
-            generator = ProgressiveGenerator(recipe.architecture, block=generator_block)
-            discriminator = ProgressiveDiscriminator(recipe.architecture, block=discriminator_block)
-        check_block(generator.block_name, recorded[0], path, "generator_block")
-        check_block(discriminator.block_name, recorded[1], path, "discriminator_block")
-        for network in (generator, discriminator):
-            network.initialize(seed)
-            network.to(_DTYPES[dtype])
-        return cls(
-            generator,
-            discriminator,
-            recipe.schedule,
-            recipe.training,
-            seed=seed,
-            run_dir=path,
-            device=device,
-            callbacks=callbacks,
-            on_failed_save=on_failed_save,
-            workers=workers,
-            progress=progress,
-            **intervals,
-        )
+            return cls(
+                generator,
+                discriminator,
+                settings.recipe.schedule,
+                settings.recipe.training,
+                seed=settings.seed,
+                run_dir=path,
+                device=device,
+                callbacks=callbacks,
+                on_failed_save=on_failed_save,
+                workers=workers,
+                progress=progress,
+                **settings.intervals,
+            )
+        except _AnotherRunError as error:
+            raise CheckpointError(f"{path / CONFIG} is not of the run that the checkpoints are of: {error}") from None
 
     @property
     def images_seen(self) -> int:
@@ -630,7 +610,9 @@ class Trainer:
         if missing := sorted(own.keys() - tensors.keys()):
             raise CheckpointError(f"the state lacks {len(missing)} tensors, such as {missing[0]}")
         if unknown := sorted(tensors.keys() - own.keys()):
-            raise CheckpointError(f"the state has {len(unknown)} tensors that are not known here, such as {unknown[0]}")
+            raise CheckpointError(
+                f"the state has {len(unknown)} tensors that are not known here, such as {unknown[0][:200]}"
+            )
         for name, tensor in tensors.items():
             if tensor.shape != own[name].shape or tensor.dtype != own[name].dtype:
                 raise CheckpointError(
@@ -713,13 +695,18 @@ class Trainer:
         found = bool(checkpoint.checkpoints(run_dir))
         path = checkpoint.find_checkpoint(run_dir) if found else None
         manifest = config if path is None else checkpoint.read_manifest(path)
-        images_seen = 0 if path is None else int(manifest["images_seen"])
-        self._check_same_run(manifest, images_seen, run_dir)
-        self._fingerprint = manifest["data"]
+        with describing(run_dir / CONFIG if path is None else path / checkpoint.MANIFEST):
+            images_seen = 0 if path is None else images_seen_of(manifest)
+            recipe, data = Recipe.from_json(manifest["recipe"]), manifest["data"]
+            blocks_of(manifest)
+            if not isinstance(data, dict | None):
+                raise ValueError(f"data must be a JSON object or null, got {data!r}")
+        self._check_same_run(manifest, recipe, images_seen, run_dir)
+        self._fingerprint = data
         if path is None:
             return
         self.load_state_dict({"images_seen": images_seen, "tensors": checkpoint.read_tensors(path)})
-        before, after = Schedule(Recipe.from_json(manifest["recipe"]).stages).at(images_seen), self.growth
+        before, after = recipe.schedule.at(images_seen), self.growth
         if self.training.resets(before, after):  # a schedule made longer grows where the old one ended
             self._step.reset_adam()
         then, now = manifest.get("environment", {}), self._environment()
@@ -730,20 +717,17 @@ class Trainer:
                 stacklevel=3,
             )
 
-    def _check_same_run(self, there: Mapping[str, Any], images_seen: int, run_dir: Path) -> None:
+    def _check_same_run(self, there: Mapping[str, Any], recipe: Recipe, images_seen: int, run_dir: Path) -> None:
         """Raise where a run directory holds a run of other settings; a longer schedule will do."""
         own = json.loads(json.dumps(self._identity()))
         theirs = {name: there.get(name) for name in own}
         own["data"] = theirs["data"]  # compared once the data is there
-        try:
-            if all(same_block(name, there["blocks"][role]) for role, name in own["blocks"].items()):
-                own["blocks"] = theirs["blocks"]
-            if self.schedule.agrees(Recipe.from_json(there["recipe"]).schedule, images_seen):
-                own["recipe"]["stages"] = there["recipe"]["stages"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{run_dir} holds a run that cannot be read: {error}") from error
+        if all(same_block(name, there["blocks"][role]) for role, name in own["blocks"].items()):
+            own["blocks"] = theirs["blocks"]
+        if self.schedule.agrees(recipe.schedule, images_seen):
+            own["recipe"]["stages"] = there["recipe"]["stages"]
         if own != theirs:
-            raise ValueError(
+            raise _AnotherRunError(
                 f"{run_dir} holds another run; differing (there -> here): {differences(theirs, own)}. "
                 "Pass another run_dir, the same settings, or overwrite=True"
             )

@@ -1,0 +1,176 @@
+"""The networks that a run directory or a checkpoint describes, built anew; a crafted one may ask for too much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from progan import checkpoint
+from progan.checkpoint import CheckpointError, blocks_of, describing, read_entries
+from progan.networks import Architecture, Block, ProgressiveDiscriminator, ProgressiveGenerator
+from progan.recipe import Recipe
+from progan.run_directory import CONFIG, read_config
+
+_INTERVALS = ("log_every", "save_every", "preview_every", "keep", "keep_every")
+# Bytes of a network that a config.json without a checkpoint may ask for; those of 1024x1024 have 92 million.
+_LARGEST_UNSEEN = 1_000_000_000
+_DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+Network = TypeVar("Network", ProgressiveGenerator, ProgressiveDiscriminator)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hold what a config.json says of a run.
+
+    Attributes:
+        recipe: of the run.
+        seed: of the run.
+        intervals: keywords of the trainer.
+        dtype: of the networks.
+        blocks: recorded of both networks; None = the built-in ones.
+    """
+
+    recipe: Recipe
+    seed: int
+    intervals: dict[str, Any]
+    dtype: torch.dtype
+    blocks: dict[str, str | None]
+
+    @classmethod
+    def of(cls, run_dir: Path) -> Settings:
+        """Read them.
+
+        Raises:
+            CheckpointError: if they are not there, or do not describe a run.
+        """
+        config = read_config(run_dir)
+        if config is None:
+            raise CheckpointError(f"{run_dir} holds no run of progan's: it has no sound {CONFIG}")
+        with describing(run_dir / CONFIG):
+            recipe = Recipe.from_json(config["recipe"])
+            seed, intervals, dtype = config["seed"], config["intervals"], config["dtype"]
+            if type(seed) is not int:
+                raise ValueError(f"seed must be an int, got {seed!r}")
+            if not isinstance(intervals, dict) or set(intervals) != set(_INTERVALS):
+                raise ValueError(f"intervals must have {', '.join(_INTERVALS)}, got {intervals!r}")
+            check_counts(intervals)
+            if dtype not in _DTYPES:
+                raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+            return cls(recipe, seed, intervals, _DTYPES[dtype], blocks_of(config))
+
+
+def rebuild(
+    run_dir: Path, generator_block: Block | None, discriminator_block: Block | None
+) -> tuple[Settings, ProgressiveGenerator, ProgressiveDiscriminator]:
+    """Build the networks of a run, to be filled from its newest sound checkpoint where there is one.
+
+    Raises:
+        CheckpointError: if there is no run, its checkpoints are damaged, or do not fit.
+    """
+    settings = Settings.of(run_dir)
+    found = checkpoint.newest_sound(run_dir)[0] if checkpoint.checkpoints(run_dir) else None
+
+    def built(kind: type[Network], block: Block | None, *prefixes: str) -> Network:
+        """Build a network; one of built-in blocks only where the tensors of the checkpoint are seen to fit."""
+        recorded, keyword = settings.blocks[kind._role], f"{kind._role}_block"
+        if block is None:
+            check_block(None, recorded, run_dir, keyword)
+            planned = without_memory(kind, settings.recipe.architecture, run_dir / CONFIG).to(settings.dtype)
+            if found is not None:
+                for prefix in prefixes:
+                    check_tensors(planned, found, prefix)
+                return planned.to_empty(device="cpu")
+            size = sum(parameter.nbytes for parameter in planned.parameters())
+            if size > _LARGEST_UNSEEN:
+                raise CheckpointError(
+                    f"{run_dir / CONFIG} asks for a {kind._role} of {size:,} bytes, and there is no checkpoint of it; "
+                    "make the trainer with Trainer.from_recipe"
+                )
+        with torch.random.fork_rng(devices=[]):
+            network = kind(settings.recipe.architecture, block=block)
+        check_block(network.block_name, recorded, run_dir, keyword)
+        network.initialize(settings.seed)
+        return network.to(settings.dtype)
+
+    generator = built(ProgressiveGenerator, generator_block, "generator/", "average/")
+    return settings, generator, built(ProgressiveDiscriminator, discriminator_block, "discriminator/")
+
+
+def check_counts(counts: Mapping[str, Any]) -> None:
+    """Raise ValueError where an interval or another count of the trainer's is none; keep_every may be None."""
+    for name, value in counts.items():
+        least = int(name != "workers")
+        if not (name == "keep_every" and value is None) and (not isinstance(value, int) or value < least):
+            raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
+
+
+def without_memory(kind: type[Network], architecture: Architecture, path: Path) -> Network:
+    """Build a network of built-in blocks whose tensors have shapes and no memory: a crafted file may ask for any size.
+
+    Args:
+        kind: of network.
+        architecture: of it.
+        path: of the file that asks for it.
+
+    Raises:
+        CheckpointError: if it is larger than torch can count.
+    """
+    try:
+        with torch.device("meta"):
+            return kind(architecture)
+    except (RuntimeError, OverflowError, TypeError) as error:
+        raise CheckpointError(f"{path} asks for a network that is too large: {str(error).splitlines()[0]}") from None
+
+
+def check_tensors(
+    network: ProgressiveGenerator | ProgressiveDiscriminator, checkpoint: Path, prefix: str
+) -> torch.dtype:
+    """Return the kind of floats that a checkpoint's tensors of a network are.
+
+    Raises:
+        CheckpointError: if their shapes are not the network's, or they are of several kinds.
+    """
+    needed = {f"{prefix}{name}": tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    there = {name: entry for name, entry in read_entries(checkpoint).items() if name.startswith(prefix)}
+    shapes = {name: entry.shape for name, entry in there.items()}
+    if differing := [name for name in {**needed, **shapes} if needed.get(name) != shapes.get(name)]:
+        name = differing[0]
+        raise CheckpointError(
+            f"{checkpoint}: its {prefix.rstrip('/')} does not fit its architecture: {name[:200]!r} is "
+            f"{shapes.get(name)}, and should be {needed.get(name)}"
+        )
+    dtypes = {entry.dtype for entry in there.values()}
+    dtype = dtypes.pop()
+    if dtypes or not dtype.is_floating_point:
+        raise CheckpointError(
+            f"{checkpoint}: its {prefix.rstrip('/')} must be of one kind of floats, got "
+            f"{', '.join(sorted(map(str, {dtype, *dtypes})))}"
+        )
+    return dtype
+
+
+def check_block(given: str | None, recorded: str | None, path: Path, keyword: str) -> None:
+    """Raise where networks are not built from the blocks that a file records."""
+    if not same_block(given, recorded):
+        raise CheckpointError(
+            f"{path} was made with {recorded or 'the built-in block'}, got {given or 'the built-in block'}; "
+            + (f"pass {keyword}={recorded.rsplit('.', 1)[-1]}" if recorded else f"leave {keyword} out")
+        )
+
+
+def same_block(one: str | None, other: str | None) -> bool:
+    """Tell whether two qualified names can be of one block: a script's own is in ``__main__`` while it runs.
+
+    Example:
+        >>> same_block("__main__.Block", "train.Block"), same_block("other.Block", "train.Block")
+        (True, False)
+    """
+    if one is None or other is None or one == other:
+        return one == other
+    first, second = one.split(".", 1), other.split(".", 1)
+    return "__main__" in (first[0], second[0]) and one.rsplit(".", 1)[-1] == other.rsplit(".", 1)[-1]
