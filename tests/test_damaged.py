@@ -22,7 +22,7 @@ from PIL import Image
 
 from progan import ImageFolder
 from progan.data import check, pack, read_image
-from progan.data.decode import MAX_PIXELS
+from progan.data.header import MAX_PIXELS
 from progan.data.read import Reading
 
 SOUND = {
@@ -226,7 +226,7 @@ def test_jpegs_of_endless_scans_are_refused(tmp_path):
     last = data.rindex(b"\xff\xda")
     end = data.rindex(b"\xff\xd9")
     (tmp_path / "a.jpg").write_bytes(data[:end] + data[last:end] * 200 + data[end:])
-    with pytest.raises(ValueError, match=r"2\d\d scans, more than are read of a JPEG of this size; save it anew"):
+    with pytest.raises(ValueError, match="101 scans or more, too many for a JPEG of this size; save it anew"):
         read_image(tmp_path / "a.jpg", Reading(8))
     (tmp_path / "a.jpg").write_bytes(data)
     assert read_image(tmp_path / "a.jpg", Reading(8)).shape == (3, 8, 8)
@@ -248,5 +248,5 @@ def test_pictures_beyond_the_limit_are_refused_before_they_are_decoded(tmp_path)
     with pytest.raises(ValueError, match="5000x5001 pixels, more than the 25 million that are read; reduce it"):
         read_image(tmp_path / "a.png", Reading(8))
     (tmp_path / "a.png").write_bytes(png_of(5_000, 5_000))
-    with pytest.raises(OSError, match="truncated"):
+    with pytest.raises(OSError, match="a PNG that is cut off; fetch or save it anew"):
         read_image(tmp_path / "a.png", Reading(8))
