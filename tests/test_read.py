@@ -213,7 +213,7 @@ def test_large_colour_profiles_of_a_png_are_read(size, tmp_path):
 
 def test_larger_ones_are_refused_in_plain_words(tmp_path):
     path = save(tmp_path / "a.png", (255, 0, 0), icc_profile=bytes(17_000_000))
-    with pytest.raises(OSError, match="a PNG with more text, or a larger colour profile, than is read; save it anew"):
+    with pytest.raises(OSError, match="this PNG has more text, or a larger colour profile, than is read; save it anew"):
         read(path)
 
 

@@ -74,7 +74,7 @@ def _decoded(file: BinaryIO, header: Header) -> Decoded:
     picture: Any = Image.open(file, formats=[header.format])
     kind, mode = picture.format or "", picture.mode
     if picture.width * picture.height > header.pixels:
-        raise RefusedError(f"a {header.format} that says its size twice; save it anew")
+        raise RefusedError(f"this {header.format} says its size twice; save it anew")
     # Step by step, so that no more than two copies are held.
     picture = _png_loaded(picture, file) if kind == "PNG" else picture
     picture = _turned(picture)
@@ -103,11 +103,11 @@ def _in_plain_words(form: str) -> Iterator[None]:
         if "truncat" in words:
             reason = CUT_OFF
         elif "too large" in words or "too much memory" in words:
-            reason = "a {} with more text, or a larger colour profile, than is read; save it anew without"
+            reason = "this {} has more text, or a larger colour profile, than is read; save it anew without"
         elif "cannot identify" in words:
-            reason = "a {} that is damaged, or of a rare kind; save it anew"
+            reason = "this {} is damaged, or of a rare kind; save it anew"
         else:
-            reason = "a {} that is damaged; fetch or save it anew"
+            reason = "this {} is damaged; fetch or save it anew"
         raise OSError(reason.format(form)) from error
 
 
@@ -184,7 +184,7 @@ class _Setup:
         self._warnings = warnings.catch_warnings()
         self._warnings.__enter__()
         warnings.simplefilter("ignore")
-        self._core.set_block_size(64 << 20)  # glibc hands back what is over 32 MiB
+        self._core.set_block_size(128 << 20)  # a picture in one: glibc hands back what is over 32 MiB
 
     def end(self) -> None:
         from PIL import PngImagePlugin

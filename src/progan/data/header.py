@@ -23,7 +23,7 @@ MAX_RUN_LENGTH = 4_000_000  # pixels of a BMP of that compression, which Pillow 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-CUT_OFF = "a {} that is cut off; fetch or save it anew"
+CUT_OFF = "this {} is cut off; fetch or save it anew"
 
 
 class Header(NamedTuple):
@@ -119,7 +119,7 @@ def _jpeg(file: BinaryIO, size: int) -> tuple[int, int]:
             break
         _at_most(MAX_SEGMENTS, segments, "segments")
         if marker in (0xC8, 0xD9, 0xDE, 0xDF) or 0xF0 <= marker <= 0xFD:
-            raise RefusedError("a JPEG that is damaged, or of a rare kind; save it anew")
+            raise RefusedError("this JPEG is damaged, or of a rare kind; save it anew")
         (length,) = _read(file, ">H")
         if marker == 0xDA:
             scans += 1
@@ -128,7 +128,7 @@ def _jpeg(file: BinaryIO, size: int) -> tuple[int, int]:
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xCC):
             _, height, width = _read(file, ">BHH")
             if pixels or length > 20:
-                raise RefusedError("a JPEG that says its size twice; save it anew")
+                raise RefusedError("this JPEG says its size twice; save it anew")
             pixels = _size(width, height)
             file.seek(-5, os.SEEK_CUR)
         file.seek(max(0, length - 2), os.SEEK_CUR)
