@@ -105,7 +105,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         ),
         "gif_blocks": (inserted(gif, first_block, b"!\xfe" + b"\x02ab" * many + b"\0"), "50,000 blocks"),
         "gif_gaps": (inserted(gif, first_block, bytes(many)), "50,000 blocks"),
-        "webp_bytes": (webp.ljust(40_000_001, b"\0"), "40,000,000 bytes in a WebP"),
+        "webp_bytes": (webp + struct.pack("<4sI", b"abcd", 3 * 10**7) + bytes(3 * 10**7), "30,000,000 bytes in a WebP"),
         "webp_chunks": (webp + b"abcd\0\0\0\0" * many, "50,000 chunks"),
         "bmp_run_length": (bytes(run_length), "4,000,000 pixels of run-length encoding"),
         "ico_pictures": (struct.pack("<HHH", 0, 1, 257) + bytes(16 * 257), "256 pictures in an ICO"),

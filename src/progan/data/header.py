@@ -17,7 +17,7 @@ MAX_METADATA = 16_000_000  # bytes of a file that are no pixels
 MAX_PIECES = 50_000  # of a file: chunks, blocks, strips
 MAX_SEGMENTS = 1_000  # of a JPEG: each is joined to all before it; tags of a TIFF
 MAX_SCANS = 100  # of a JPEG: each goes over all pixels; usual are 1 to 18, and a few bytes make one more
-MAX_WEBP = 40_000_000  # bytes: the decoder holds the file three times
+MAX_WEBP = 30_000_000  # bytes, of a small picture: the decoder holds the file three times
 MAX_RUN_LENGTH = 4_000_000  # pixels of a BMP of that compression, which Pillow decodes in Python
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -185,7 +185,6 @@ def _gif(file: BinaryIO, size: int) -> tuple[int, int]:
 
 def _webp(file: BinaryIO, size: int) -> tuple[int, int]:
     """Walk a WebP's chunks."""
-    _at_most(MAX_WEBP, size, "bytes in a WebP")
     (length,) = _read(file, "<4xI4x")
     if length + 7 > size:  # some leave out the last byte, of padding
         raise _CutOffError
@@ -204,7 +203,14 @@ def _webp(file: BinaryIO, size: int) -> tuple[int, int]:
         _at_most(MAX_PIECES, chunks, "chunks")
         length = int.from_bytes(head[4:], "little")
         file.seek(length + length % 2, os.SEEK_CUR)
-    return _size(width, height), 3 * size
+    pixels = _size(width, height)
+    _at_most(webp_bytes(pixels), size, "bytes in a WebP of this size")
+    return pixels, 3 * size
+
+
+def webp_bytes(pixels: int) -> int:
+    """Return how large a WebP may be: its decoder takes 16 bytes for each pixel, and keeps the file in pieces."""
+    return min(MAX_WEBP, (430_000_000 - 16 * pixels) // 6)
 
 
 def _bmp(file: BinaryIO, size: int) -> tuple[int, int]:
