@@ -92,10 +92,14 @@ def _decoded(file: BinaryIO, header: Header) -> Decoded:
 @contextmanager
 def _in_plain_words(form: str) -> Iterator[None]:
     """Say what is wrong with a file; what the system says, such as that it may not be read, stays as it is."""
+    from PIL import Image
+
     try:
         yield
     except (MemoryError, RefusedError):
         raise
+    except Image.DecompressionBombError as error:  # of a lower limit, which the program around has set
+        raise RefusedError(str(error)) from error
     except Exception as error:  # Pillow's decoders raise many kinds on a file that is no sound picture
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -137,10 +141,12 @@ def read_each(paths: Sequence[Path], work: Callable[[Path], Result]) -> Iterator
 def _tried(work: Callable[[Path], Result], path: Path) -> Result | Unreadable:
     try:
         return work(path)
+    except MemoryError:
+        raise
     except OSError as error:
         return Unreadable(error.strerror or str(error))
-    except ValueError as error:
-        return Unreadable(str(error))
+    except Exception as error:  # a file that shows a fault of ours ends nobody's reading of the others
+        return Unreadable(str(error) or type(error).__name__)
 
 
 @contextmanager
