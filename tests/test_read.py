@@ -12,9 +12,10 @@ import torch
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from progan.data.decode import FORMATS, SUFFIXES
+from progan.data.decode import SUFFIXES
+from progan.data.header import FORMATS
 from progan.data.read import Reading, contained, read_image
 
 BLUE = (0, 128, 255)
@@ -103,13 +104,46 @@ def test_values_outside_the_range_of_their_kind_are_refused(values, text, tmp_pa
         read(save(tmp_path / "a.tif", values))
 
 
-def test_a_transparent_value_of_16_bits_is_transparent(tmp_path):
-    path = save(tmp_path / "a.png", np.array([[0, 65_535], [257, 514]], np.uint16))
-    data = path.read_bytes()
-    place = data.index(b"IDAT") - 4
-    chunk = b"tRNS" + (257).to_bytes(2, "big")
-    path.write_bytes(data[:place] + struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[place:])
-    assert read(path, channels=4)[:, 1].tolist() == [[1, 2]] * 3 + [[0, 255]]
+def png_of(values: np.ndarray, depth: int, transparent: list[int], interlaced: bool) -> bytes:
+    """A grey or RGB PNG as its specification has it: (H, W) or (H, W, 3) samples of so many bits."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    def rows(part: np.ndarray) -> bytes:
+        bits = (part.reshape(len(part), -1, 1) >> np.arange(depth)[::-1]) & 1
+        packed = np.packbits(bits.astype(np.uint8).reshape(len(part), -1), axis=1)
+        return b"".join(b"\0" + row.tobytes() for row in packed)
+
+    passes = [(0, 0, 1, 1)]
+    if interlaced:  # from row, from column, rows apart, columns apart
+        passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    data = b"".join(rows(values[top::down, left::right]) for top, left, down, right in passes)
+    size = struct.pack(">II", values.shape[1], values.shape[0])
+    head = size + bytes([depth, 2 if values.ndim == 3 else 0, 0, 0, interlaced])
+    value = chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)) if transparent else b""
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + value + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("with_transparent", [False, True])
+@pytest.mark.parametrize(("depth", "colours"), [(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (8, 3), (16, 3)])
+def test_png_of_every_depth(depth, colours, with_transparent, interlaced, tmp_path):
+    """Among the samples are ones that differ from the transparent value in one bit, the lowest of 16 too."""
+    rng = np.random.default_rng(depth)
+    shape = (16, 16) if colours == 1 else (16, 16, 3)
+    few = rng.integers(0, 2**depth, 3)
+    values = rng.choice(np.concatenate([few, few ^ 1, few ^ (1 << depth - 1)]), shape)
+    transparent = np.atleast_1d(values[5, 7])
+    values[0, :8] = transparent if colours == 3 else transparent[0]
+    (tmp_path / "a.png").write_bytes(png_of(values, depth, transparent.tolist() * with_transparent, interlaced))
+    is_transparent = (values.reshape(16, 16, -1) == transparent).all(-1) & with_transparent
+    shades = values >> 8 if (depth, colours) == (16, 3) else np.round(values * (255 / (2**depth - 1)))
+    expected = np.dstack([shades] * (3 // colours) + [np.where(is_transparent, 0, 255)]).astype(np.uint8)
+    image = read(tmp_path / "a.png", 16, channels=4).permute(1, 2, 0).numpy()
+    assert (image == expected).all()
 
 
 def frames() -> list[Image.Image]:
@@ -165,6 +199,29 @@ def test_srgb_and_broken_profiles_change_nothing(profile, tmp_path):
     if profile == "srgb":
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert colour(read(save(tmp_path / "a.png", (10, 20, 30), icc_profile=profile))) == [10, 20, 30]
+
+
+@pytest.mark.parametrize("size", [1_500_000, 10_000_000])
+def test_large_colour_profiles_of_a_png_are_read(size, tmp_path):
+    """Those of printers take megabytes; Pillow refuses more than one."""
+    profile = swapped_profile()
+    profile = (size).to_bytes(4, "big") + profile[4:] + bytes(size - len(profile))
+    image = colour(read(save(tmp_path / "a.png", (255, 0, 0), icc_profile=profile)))
+    assert image[0] <= 2, image
+    assert image[1] >= 253, image
+
+
+def test_larger_ones_are_refused_in_plain_words(tmp_path):
+    path = save(tmp_path / "a.png", (255, 0, 0), icc_profile=bytes(17_000_000))
+    with pytest.raises(OSError, match="this PNG has more text, or a larger colour profile, than is read; save it anew"):
+        read(path)
+
+
+def test_a_text_may_have_any_name(tmp_path):
+    """Pillow keeps what a PNG says of itself and its texts in one dictionary."""
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("icc_profile", "of the printer")
+    assert colour(read(save(tmp_path / "a.png", (10, 20, 30), pnginfo=texts))) == [10, 20, 30]
 
 
 def test_invisible_colours_do_not_bleed(tmp_path):

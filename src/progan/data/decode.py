@@ -1,11 +1,12 @@
 """From a file to a picture of full size, of 8 bits, in sRGB. Needs Pillow, the extra ``images``.
 
-The one place that decodes. A file may hold anything: only regular files of the `FORMATS` are opened, their sizes are
-checked before they are decoded, and threads share a budget of pixels.
+The one place that decodes. A file may hold anything: only regular files are opened, Pillow sees what `read_header` let
+pass, and threads share a budget of pixels.
 """
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import stat
@@ -21,28 +22,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
+from progan.data.header import CUT_OFF, MAX_METADATA, MAX_PIXELS, Header, RefusedError, read_header
+
 if TYPE_CHECKING:
     from PIL import Image
 
 Values = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
-# Only these are opened, whatever a file is called: each decoder more is one more that a crafted file can reach.
-FORMATS = {
-    "PNG": (".png", ".apng"),
-    "JPEG": (".jpg", ".jpeg", ".jfif"),
-    "GIF": (".gif",),
-    "WEBP": (".webp",),
-    "BMP": (".bmp",),
-    "ICO": (".ico",),
-    "TIFF": (".tif", ".tiff"),
-}
-SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-
-# Of one picture, and of all that are being decoded at a time: up to 16 bytes are taken for each.
-MAX_PIXELS = 25_000_000
+SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jfif", ".gif"),
+    *(".webp", ".bmp", ".ico", ".tif", ".tiff"),
+)
 MAX_BYTES = 5 * MAX_PIXELS  # of a file
 
-MAX_SCANS = 100  # of a JPEG
 _ORIENTATION = 0x0112  # EXIF's tag
 
 
@@ -65,33 +57,62 @@ class Unreadable(NamedTuple):
 @contextmanager
 def decoded(path: str | PathLike[str]) -> Iterator[Decoded]:
     """Decode a file, as `read_image` does, up to the squaring; within `decoding`."""
-    from PIL import Image, UnidentifiedImageError
-
     with _regular_file(Path(path)) as file:
-        _check_icon(file)
-        try:
-            picture: Image.Image = Image.open(file, formats=list(FORMATS))
-        except UnidentifiedImageError:
-            size = os.fstat(file.fileno()).st_size
-            what = f"a file of {size} bytes that is none of {', '.join(FORMATS)}" if size else "an empty file"
-            raise ValueError(what) from None
-        _check_size(*picture.size)
-        if picture.format == "TIFF":  # its tiles may be larger than itself
-            tags = picture.tag_v2  # type: ignore[attr-defined]
-            _check_size(*(value if isinstance(value := tags.get(tag, 1), int) else 1 for tag in (322, 323)))
-        if picture.format in ("JPEG", "MPO"):
-            _check_scans(file, picture.width * picture.height)
-        kind, mode = picture.format or "", picture.mode
-        with _BUDGET.taken(picture.width * picture.height):
-            # Step by step, so that no more than two copies are held.
-            picture = _turned(picture)
-            picture = _eight_bits(picture)
-            picture = _in_srgb(picture)
-            if picture.has_transparency_data:
-                picture = picture if picture.mode == "RGBA" else picture.convert("RGBA")
-            elif picture.mode not in ("L", "RGB"):
-                picture = picture.convert("L" if picture.mode == "1" else "RGB")
-            yield Decoded(picture, kind, mode)
+        header = read_header(file)
+        with _BUDGET.taken(min(MAX_PIXELS, header.pixels + header.held // _BYTES_PER_PIXEL)):
+            with _in_plain_words(header.format):
+                result = _decoded(file, header)
+            try:
+                yield result
+            finally:
+                result.picture.close()  # its memory is free before the next file takes it
+
+
+def _decoded(file: BinaryIO, header: Header) -> Decoded:
+    from PIL import Image
+
+    picture: Any = Image.open(file, formats=[header.format])
+    kind, mode = picture.format or "", picture.mode
+    if picture.width * picture.height > header.pixels:
+        raise RefusedError(f"this {header.format} says its size twice; save it anew")
+    # Step by step, so that no more than two copies are held.
+    picture = _png_loaded(picture, file) if kind == "PNG" else picture
+    picture = _turned(picture)
+    if kind == "WEBP":
+        picture = picture.copy()  # without the decoder, which keeps two more
+    picture = _eight_bits(picture)
+    picture = _in_srgb(picture)
+    if picture.has_transparency_data:
+        picture = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+    elif picture.mode not in ("L", "RGB"):
+        picture = picture.convert("L" if picture.mode == "1" else "RGB")
+    return Decoded(picture, kind, mode)
+
+
+@contextmanager
+def _in_plain_words(form: str) -> Iterator[None]:
+    """Say what is wrong with a file; what the system says, such as that it may not be read, stays as it is."""
+    from PIL import Image
+
+    try:
+        yield
+    except (MemoryError, RefusedError):
+        raise
+    except Image.DecompressionBombError as error:  # of a lower limit, which the program around has set
+        raise RefusedError(str(error)) from error
+    except Exception as error:  # Pillow's decoders raise many kinds on a file that is no sound picture
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        words = str(error).lower()
+        if "truncat" in words:
+            reason = CUT_OFF
+        elif "too large" in words or "too much memory" in words:
+            reason = "this {} has more text, or a larger colour profile, than is read; save it anew without"
+        elif "cannot identify" in words:
+            reason = "this {} is damaged, or of a rare kind; save it anew"
+        else:
+            reason = "this {} is damaged; fetch or save it anew"
+        raise OSError(reason.format(form)) from error
 
 
 Result = TypeVar("Result")
@@ -123,8 +144,8 @@ def _tried(work: Callable[[Path], Result], path: Path) -> Result | Unreadable:
     except MemoryError:
         raise
     except OSError as error:
-        return Unreadable(error.strerror or str(error) or type(error).__name__)
-    except Exception as error:  # Pillow's decoders raise many kinds on a file that is no sound picture
+        return Unreadable(error.strerror or str(error))
+    except Exception as error:  # a file that shows a fault of ours ends nobody's reading of the others
         return Unreadable(str(error) or type(error).__name__)
 
 
@@ -132,8 +153,9 @@ def _tried(work: Callable[[Path], Result], path: Path) -> Result | Unreadable:
 def decoding() -> Iterator[None]:
     """Set Pillow up for reading, and put it back as it was.
 
-    It is kept from warning of large pictures at half the size at which it refuses them, and of odd metadata; and it
-    takes memory in pieces so large that the system has them back at once.
+    It is kept from warning of large pictures at half the size at which it refuses them, and of odd metadata; it reads
+    colour profiles of more than 1 MiB; libtiff prints nothing; and memory is taken in pieces so large that the system
+    has them back at once.
 
     Python has one list of warnings for all threads: the first to come sets it, the last to go puts it back.
     """
@@ -158,18 +180,36 @@ class _Setup:
         self.users = 0
 
     def begin(self) -> None:
-        from PIL import Image
+        from PIL import Image, PngImagePlugin
 
         self._core: Any = Image.core  # type: ignore[attr-defined]
+        self._text_limit = PngImagePlugin.MAX_TEXT_CHUNK
+        PngImagePlugin.MAX_TEXT_CHUNK = MAX_METADATA
+        self._tiff_errors = _tiff_error_handler(str(self._core.__file__), None)
         self._block_size = self._core.get_block_size()
         self._warnings = warnings.catch_warnings()
         self._warnings.__enter__()
         warnings.simplefilter("ignore")
-        self._core.set_block_size(64 << 20)  # glibc hands back what is over 32 MiB
+        self._core.set_block_size(128 << 20)  # a picture in one: glibc hands back what is over 32 MiB
 
     def end(self) -> None:
+        from PIL import PngImagePlugin
+
+        PngImagePlugin.MAX_TEXT_CHUNK = self._text_limit
+        _tiff_error_handler(str(self._core.__file__), self._tiff_errors)
         self._core.set_block_size(self._block_size)
         self._warnings.__exit__(None, None, None)
+
+
+def _tiff_error_handler(library: str, handler: int | None) -> int | None:
+    """Set who hears of libtiff's errors, nobody for None, and return who did: they come as exceptions anyway."""
+    try:
+        set_handler = ctypes.CDLL(library).TIFFSetErrorHandler
+    except (OSError, AttributeError):  # a Pillow with libtiff inside, or without
+        return None
+    set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+    before: int | None = set_handler(handler)
+    return before
 
 
 _SETUP = _Setup()
@@ -195,6 +235,7 @@ class _Budget:
                 self._changed.notify_all()
 
 
+_BYTES_PER_PIXEL = 16  # at most, of a picture that is being decoded
 _BUDGET = _Budget(MAX_PIXELS)
 
 
@@ -203,61 +244,14 @@ def _regular_file(path: Path) -> BinaryIO:
     status = path.stat()
     for what, is_that in (("folder", stat.S_ISDIR), ("named pipe", stat.S_ISFIFO), ("socket", stat.S_ISSOCK)):
         if is_that(status.st_mode):
-            raise ValueError(f"a {what}, no file")
+            raise RefusedError(f"a {what}, no file")
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError("a device, no file")
+        raise RefusedError("a device, no file")
     if status.st_size > MAX_BYTES:
-        raise ValueError(f"{status.st_size:,} bytes, more than the {MAX_BYTES:,} that are read; reduce it")
+        raise RefusedError(f"{status.st_size:,} bytes, more than the {MAX_BYTES:,} that are read; reduce it")
     # Should it have become a named pipe meanwhile, nobody is waited for.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(path, flags), "rb")
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ValueError(
-            f"{width}x{height} pixels, more than the {MAX_PIXELS // 10**6} million that are read; reduce it"
-        )
-
-
-def _check_icon(file: BinaryIO) -> None:
-    """Check the size of every picture in an ICO: Pillow decodes one as it opens the file, whatever the list says."""
-    start = file.read(6)
-    if start[:4] == b"\0\0\1\0":
-        for entry in range(int.from_bytes(start[4:], "little")):
-            file.seek(6 + 16 * entry + 12)
-            file.seek(int.from_bytes(file.read(4), "little"))
-            head = file.read(12)
-            if head.startswith(b"\x89PNG"):
-                file.seek(-4, os.SEEK_CUR)
-                _check_chunks(file)
-            else:
-                _check_size(int.from_bytes(head[4:8], "little"), abs(int.from_bytes(head[8:12], "little", signed=True)))
-    file.seek(0)
-
-
-def _check_chunks(file: BinaryIO) -> None:
-    """Check every size that a PNG gives before its pixels: the last one counts."""
-    while len(head := file.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
-        length = int.from_bytes(head[:4], "big")
-        if head[4:] == b"IHDR":
-            body = file.read(8)
-            _check_size(int.from_bytes(body[:4], "big"), int.from_bytes(body[4:], "big"))
-            length -= len(body)
-        file.seek(max(0, length) + 4, os.SEEK_CUR)
-
-
-def _check_scans(file: BinaryIO, pixels: int) -> None:
-    """Count a JPEG's scans, each of which goes over all pixels: usual are 1 to 10, and a few bytes make one more."""
-    position = file.tell()
-    file.seek(0)
-    scans, last = 0, b""
-    while block := file.read(1 << 20):
-        scans += (last + block).count(b"\xff\xda")
-        last = block[-1:] if block[-1:] == b"\xff" else b""
-    file.seek(position)
-    if scans > MAX_SCANS or scans * pixels > 20 * MAX_PIXELS:
-        raise ValueError(f"{scans} scans, more than are read of a JPEG of this size; save it anew")
 
 
 def require_pillow() -> None:
@@ -266,6 +260,33 @@ def require_pillow() -> None:
         import PIL  # noqa: F401
     except ImportError:
         raise ImportError('pictures are read with Pillow; install it: pip install "progan[images]"') from None
+
+
+def _png_loaded(picture: Any, file: BinaryIO) -> Any:
+    """Load a PNG, and mend the value that it calls transparent: Pillow brings pixels to 8 bits, but not that value."""
+    from PIL import Image
+
+    layout = picture.tile[0][3]
+    picture.load()
+    value = picture.info.get("transparency")
+    if layout in ("L;2", "L;4") and isinstance(value, int):
+        picture.info["transparency"] = (value & 3) * 85 if layout == "L;2" else (value & 15) * 17
+    if layout == "RGB;16B" and isinstance(value, tuple):
+        # Pillow keeps the upper byte of each 16 bits; read as if the order were the other, it keeps the lower.
+        file.seek(0)
+        lower: Any = Image.open(file, formats=["PNG"])
+        lower.tile = [(*lower.tile[0][:3], "RGB;16L")]
+        lower.load()
+        uppers, lowers = [channel >> 8 for channel in value], [channel & 255 for channel in value]
+        alpha = np.empty((picture.height, picture.width), np.uint8)
+        top = 0
+        for upper_band, lower_band in zip(bands(picture), bands(lower), strict=True):
+            same = (upper_band == uppers).all(-1) & (lower_band == lowers).all(-1)
+            alpha[top : top + len(same)] = np.where(same, 0, 255)
+            top += len(same)
+        del picture.info["transparency"]
+        picture.putalpha(Image.fromarray(alpha))
+    return picture
 
 
 def _turned(picture: Image.Image) -> Image.Image:
@@ -304,7 +325,7 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     )
     limit = 1 if picture.mode == "F" else 65_535
     if not (low >= 0 and high <= limit):  # neither does NaN
-        raise ValueError(
+        raise RefusedError(
             f"values of mode {picture.mode} must lie in 0..{limit}, got {low} to {high}; convert it to 8 bits"
         )
     pixels = _from_bands(picture, lambda band: np.round(band.astype(np.float64) * (255 / limit)))
@@ -338,7 +359,7 @@ def bands(picture: Image.Image, pixels: int = 500_000) -> Iterator[Values]:
 def _in_srgb(picture: Image.Image) -> Image.Image:
     """Convert from the colour profile that a picture carries; without one, or with a broken one, it is sRGB."""
     profile = picture.info.get("icc_profile")
-    if not profile:
+    if not isinstance(profile, bytes) or not profile:  # a text of a PNG may have any name
         return picture
     try:
         from PIL import ImageCms

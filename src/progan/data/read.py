@@ -67,7 +67,7 @@ def read_image(path: str | PathLike[str], reading: Reading) -> Tensor:
     the colour profile to sRGB; transparency over the background, or kept; squared; resized once, antialiased.
 
     Args:
-        path: of a file of one of the `FORMATS`, whatever its name.
+        path: of a PNG, JPEG, GIF, WebP, BMP, ICO or TIFF file, whatever its name.
         reading: how.
 
     Returns:
