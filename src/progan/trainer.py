@@ -265,8 +265,9 @@ class Trainer:
                 check_block(None, recorded[kind._role], path, keyword)
                 planned = without_memory(kind, recipe.architecture, path / CONFIG).to(_DTYPES[dtype])
                 if found is not None:
-                    for prefix in prefixes:
-                        check_tensors(planned, found, prefix)
+                    for there in (check_tensors(planned, found, prefix) for prefix in prefixes):
+                        if there != _DTYPES[dtype]:
+                            raise CheckpointError(f"{path / CONFIG} tells of {dtype}, and {found} is of {there}")
                     return planned.to_empty(device="cpu")  # to be filled from the checkpoint
                 size = sum(parameter.nbytes for parameter in planned.parameters())
                 if size > _LARGEST_UNSEEN:
