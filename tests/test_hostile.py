@@ -392,7 +392,15 @@ OTHERS = {
     "a pipe for a manifest": in_place_of(MANIFEST, os.mkfifo),
     "a folder for tensors": in_place_of(TENSORS, os.mkdir),
 }
+
+
+def huge_without_checkpoints(run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+    change(run, set_in("recipe.architecture.channels", [10_000, 10_000, 10_000]), names=[CONFIG])
+
+
 CONFIG_FILES = {
+    "huge widths and no checkpoint": huge_without_checkpoints,
     "a deep config": lambda run: (run / CONFIG).write_bytes(b"[" * 100_000),
     "a config of 10 MB": lambda run: (run / CONFIG).write_text(repeated("[],", 10_000_000)),
     "a pipe for a config": in_place_of(CONFIG, os.mkfifo),

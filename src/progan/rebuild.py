@@ -82,8 +82,11 @@ def rebuild(
             check_block(None, recorded, run_dir, keyword)
             planned = without_memory(kind, settings.recipe.architecture, run_dir / CONFIG).to(settings.dtype)
             if found is not None:
-                for prefix in prefixes:
-                    check_tensors(planned, found, prefix)
+                for there in (check_tensors(planned, found, prefix) for prefix in prefixes):
+                    if there != settings.dtype:
+                        raise CheckpointError(
+                            f"{run_dir / CONFIG} tells of {settings.dtype}, and {found} is of {there}"
+                        )
                 return planned.to_empty(device="cpu")
             size = sum(parameter.nbytes for parameter in planned.parameters())
             if size > _LARGEST_UNSEEN:
