@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from progan.data.curate import Curation, check_limits, curation
+from progan.data.curate import Curation, check_limits, compare
 from progan.data.decode import Unreadable, decoding
 from progan.data.flips import FlipVerdict, flip_verdict
-from progan.data.folder import read_images, shown
-from progan.data.likeness import IRREGULAR, SIMILAR, irregularity, near_duplicates
+from progan.data.folder import in_order, read_images, shown
+from progan.data.likeness import IRREGULAR, SIMILAR
 from progan.data.read import Reading
 from progan.data.survey import Facts, survey
 from progan.files import make_folder
@@ -183,23 +183,21 @@ def check(
         NotADirectoryError: if the folder is none.
         ValueError: if a number is out of its range, or the sheets would lie in the folder.
     """
-    check_limits(max_similar, similar)
+    check_limits(max_similar, similar, irregular)
     if sheets is not None:
         _outside(Path(sheets), Path(folder))
     found = survey(folder, progress=printed)
-    alike = list(near_duplicates(found.descriptors, similar))
-    scores = irregularity(found.descriptors).tolist()
-    score_of = dict(zip(found.distinct, scores, strict=True))
+    curation, near_duplicates, scores = compare(found, max_similar, similar, irregular, progress=printed)
     report = Report(
         found.folder,
         found.facts,
-        dict(sorted(found.unreadable.items())),
+        found.unreadable,
         _copies(found.copies),
-        [[found.distinct[index] for index in group] for group in _linked(alike)],
-        score_of,
-        sorted((name for name in score_of if score_of[name] >= irregular), key=lambda name: -score_of[name]),
+        near_duplicates,
+        scores,
+        sorted((name for name in scores if scores[name] >= irregular), key=lambda name: -scores[name]),
         flip_verdict(found.thumbnails),
-        curation(found, alike, scores, max_similar, irregular),
+        curation,
         found.listing.remarks(),
     )
     if printed:
@@ -224,7 +222,7 @@ def _copies(copies: dict[Path, Path]) -> list[list[Path]]:
     groups: dict[Path, list[Path]] = {}
     for name, first in copies.items():
         groups.setdefault(first, [first]).append(name)
-    return [groups[first] for first in sorted(groups)]
+    return list(in_order(groups).values())
 
 
 def _rows(groups: Sequence[Sequence[Path]]) -> list[list[Path | None]]:
@@ -236,20 +234,6 @@ def _rows(groups: Sequence[Sequence[Path]]) -> list[list[Path | None]]:
         else:
             rows += [list(group[at : at + _COLUMNS]) for at in range(0, len(group), _COLUMNS)]
     return rows
-
-
-def _linked(alike: Sequence[Tensor]) -> list[list[int]]:
-    """Return the groups of more than one that links to earlier ones make, the largest first."""
-    labels = np.arange(len(alike))
-    for index, earlier in enumerate(alike):
-        if len(earlier):
-            merged = np.unique(labels[earlier.numpy()])
-            labels[index] = merged[0]
-            if len(merged) > 1:
-                labels[np.isin(labels, merged)] = merged[0]
-    numbers, counts = np.unique(labels, return_counts=True)
-    groups: list[list[int]] = [np.flatnonzero(labels == number).tolist() for number in numbers[counts > 1]]
-    return sorted(groups, key=lambda group: -len(group))
 
 
 def _as_picture(image: Tensor) -> Image.Image:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from progan.data.decode import Unreadable, bands, decoded, decoding, read_each
 from progan.data.flips import SIZE as THUMBNAIL
-from progan.data.folder import Listing
+from progan.data.folder import Listing, in_order
 from progan.data.likeness import SIZE, Descriptors, describe, joined
 from progan.data.read import Reading, squared
 from progan.progress import counted
@@ -112,7 +112,7 @@ def survey(folder: str | PathLike[str], *, progress: bool = False) -> Survey:
         folder,
         listing,
         facts,
-        unreadable,
+        in_order(unreadable),
         copies,
         list(firsts.values()),
         joined([descriptors for descriptors, _ in described]),
