@@ -22,10 +22,9 @@ from typing_extensions import override
 
 from progan.data.flips import SIZE as THUMBNAIL
 from progan.data.flips import FlipVerdict, flip_verdict
-from progan.data.folder import Pictures
+from progan.data.folder import CHANNELS, Pictures
 from progan.randomness import item_state, permutation
 
-_CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 _JUDGED = 1000  # images that a verdict on flips is taken from
 
 
@@ -147,7 +146,7 @@ def _is_plain(pictures: Pictures) -> bool:
 
 def _check_order(shape: tuple[int, ...], before: str, mend: str) -> None:
     """Raise ValueError where channels seem to come last."""
-    if shape[-1] in _CHANNELS and shape[-3] not in _CHANNELS:
+    if shape[-1] in CHANNELS and shape[-3] not in CHANNELS:
         first, last = (f"({', '.join([*before, *names])})" for names in ("CHW", "HWC"))
         raise ValueError(f"images must be {first}, got {shape}, which looks like {last}; {mend}")
 
@@ -155,7 +154,7 @@ def _check_order(shape: tuple[int, ...], before: str, mend: str) -> None:
 def _check_images(images: Tensor, image_channels: int, base_size: tuple[int, int], level: int) -> None:
     channels, height, width = images.shape[1:]
     if channels != image_channels:
-        other = f", or build the networks with image_channels={channels}" if channels in _CHANNELS else ""
+        other = f", or build the networks with image_channels={channels}" if channels in CHANNELS else ""
         raise ValueError(
             f"the networks take {image_channels} channels (1 grey, 3 RGB, 4 RGBA), the images have {channels}; "
             f"convert them{other}"

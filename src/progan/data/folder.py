@@ -19,6 +19,7 @@ from typing_extensions import override
 from progan.data.decode import SUFFIXES, Unreadable, decoded, decoding, read_each, require_pillow
 from progan.data.read import Reading, Squaring, squared
 
+CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 HASH_BYTES = 16  # of one picture's pixels
 _PASSED_OVER = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".svg", ".tga")
 
