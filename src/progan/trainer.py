@@ -389,7 +389,7 @@ class Trainer:
         if not self._flips_judged and any(isinstance(kind, HorizontalFlip) for kind in self.training.augment):
             self._flips_judged = True
             verdict = feed.flip_verdict()
-            if verdict is not None and verdict.safe is False:
+            if verdict.safe is False:
                 warnings.warn(f"HorizontalFlip is on, and {verdict}; leave it out of Training.augment", stacklevel=3)
         return feed
 

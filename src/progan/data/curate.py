@@ -197,7 +197,7 @@ def compare(found: Survey, max_similar: int, similar: float, irregular: float, *
         candidates = counted(candidates, len(names), "comparing pictures")
     for index, (name, possible) in enumerate(zip(names, candidates, strict=True)):
         alike = partial(near_duplicates, pictures, index, similar=similar)
-        groups.link(index, possible, alike)
+        groups.add(index, possible, alike)
         before = possible[kept[possible]]
         if len(before) >= max_similar:  # fewer need not be looked at
             before = alike(before)

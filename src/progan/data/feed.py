@@ -25,7 +25,8 @@ from progan.data.flips import FlipVerdict, flip_verdict
 from progan.data.folder import CHANNELS, Pictures
 from progan.randomness import item_state, permutation
 
-_JUDGED = 1000  # images that a verdict on flips is taken from
+# Images that a verdict on flips is taken from: of those at hand, and of those that have to be fetched one by one.
+_JUDGED, _FETCHED = 1000, 300
 
 
 class Order:
@@ -76,9 +77,9 @@ class Feed(ABC):
             (B, C, H, W), uint8 or floats in [0, 1].
         """
 
-    def flip_verdict(self) -> FlipVerdict | None:
-        """Tell whether left-right flips look safe; None where the images are not at hand."""
-        return None
+    @abstractmethod
+    def flip_verdict(self) -> FlipVerdict:
+        """Tell whether left-right flips look safe, by some of the images."""
 
 
 def open_feed(
@@ -200,13 +201,9 @@ class _TensorFeed(Feed):
 
     @override
     def flip_verdict(self) -> FlipVerdict:
-        n = min(len(self.images), _JUDGED)
-        scale = 255 if self.images.is_floating_point() else 1
-        parts = [
-            F.adaptive_avg_pool2d(self.images[some].cpu().float() * scale, THUMBNAIL).round().to(torch.uint8)
-            for some in torch.split(torch.arange(n) * len(self.images) // n, 32)
-        ]
-        return flip_verdict(torch.cat(parts))
+        n = min(self.n_images, _JUDGED)
+        chosen = torch.split(torch.arange(n) * self.n_images // n, 32)
+        return flip_verdict(torch.cat([_thumbnails(self.images[some]) for some in chosen]))
 
     @override
     def batches(self, begin: int, end: int, batch_size_at: Callable[[int], int]) -> Iterator[Tensor]:
@@ -268,6 +265,12 @@ class _DatasetFeed(Feed):
             )
             yield from loader
 
+    @override
+    def flip_verdict(self) -> FlipVerdict:
+        # The run's first: the order is by chance, and each is drawn under its own random state, so all stays as it is.
+        n = min(self.n_images, _FETCHED)
+        return flip_verdict(torch.cat([_thumbnails(self._stacked([self.items[position]])) for position in range(n)]))
+
     def _stacked(self, images: list[Tensor]) -> Tensor:
         for image in images:
             if image.shape != self.first.shape or image.dtype != self.first.dtype:
@@ -301,6 +304,12 @@ class _Items(Dataset[Tensor]):
                 "convert it in the data set"
             )
         return image
+
+
+def _thumbnails(images: Tensor) -> Tensor:
+    """Return images as `flip_verdict` looks at them: (N, C, H, W) -> (N, C, 32, 32), uint8."""
+    scale = 255 if images.is_floating_point() else 1
+    return F.adaptive_avg_pool2d(images.cpu().float() * scale, THUMBNAIL).round().to(torch.uint8)
 
 
 def _positions(begin: int, end: int, batch_size_at: Callable[[int], int]) -> Iterator[range]:

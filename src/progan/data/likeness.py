@@ -135,10 +135,10 @@ class Groups:
     def __init__(self, n: int) -> None:
         self._labels = np.arange(n)  # of each picture, the first of its group
 
-    def link(self, index: int, possible: Tensor, alike: Callable[[Tensor], Tensor]) -> None:
-        """Link a picture to those before it that are like it.
+    def add(self, index: int, possible: Tensor, alike: Callable[[Tensor], Tensor]) -> None:
+        """Put a picture into one group with those before it that are like it.
 
-        Of a group that it is linked to already no more pictures are compared, so a large one costs little.
+        Of a group that it is in already no more pictures are compared, so a large one costs little.
 
         Args:
             index: of the picture.
