@@ -15,13 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from typing_extensions import override
 
-from progan.data.flips import SIZE as THUMBNAIL
-from progan.data.flips import FlipVerdict, flip_verdict
+from progan.data.flips import FlipVerdict, flip_verdict, thumbnails
 from progan.data.folder import CHANNELS, Pictures
 from progan.randomness import item_state, permutation
 
@@ -203,7 +201,7 @@ class _TensorFeed(Feed):
     def flip_verdict(self) -> FlipVerdict:
         n = min(self.n_images, _JUDGED)
         chosen = torch.split(torch.arange(n) * self.n_images // n, 32)
-        return flip_verdict(torch.cat([_thumbnails(self.images[some]) for some in chosen]))
+        return flip_verdict(torch.cat([thumbnails(self.images[some]) for some in chosen]))
 
     @override
     def batches(self, begin: int, end: int, batch_size_at: Callable[[int], int]) -> Iterator[Tensor]:
@@ -269,7 +267,7 @@ class _DatasetFeed(Feed):
     def flip_verdict(self) -> FlipVerdict:
         # The run's first: the order is by chance, and each is drawn under its own random state, so all stays as it is.
         n = min(self.n_images, _FETCHED)
-        return flip_verdict(torch.cat([_thumbnails(self._stacked([self.items[position]])) for position in range(n)]))
+        return flip_verdict(torch.cat([thumbnails(self._stacked([self.items[position]])) for position in range(n)]))
 
     def _stacked(self, images: list[Tensor]) -> Tensor:
         for image in images:
@@ -304,12 +302,6 @@ class _Items(Dataset[Tensor]):
                 "convert it in the data set"
             )
         return image
-
-
-def _thumbnails(images: Tensor) -> Tensor:
-    """Return images as `flip_verdict` looks at them: (N, C, H, W) -> (N, C, 32, 32), uint8."""
-    scale = 255 if images.is_floating_point() else 1
-    return F.adaptive_avg_pool2d(images.cpu().float() * scale, THUMBNAIL).round().to(torch.uint8)
 
 
 def _positions(begin: int, end: int, batch_size_at: Callable[[int], int]) -> Iterator[range]:

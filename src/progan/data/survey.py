@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from progan.data.decode import Unreadable, bands, decoded, decoding, read_each
-from progan.data.flips import SIZE as THUMBNAIL
+from progan.data.flips import thumbnails
 from progan.data.folder import Listing, in_order
 from progan.data.likeness import SIZE, Descriptors, describe, joined
 from progan.data.read import Reading, squared
@@ -133,5 +132,4 @@ def _look(path: Path) -> _Look:
 
 
 def _described(images: Tensor) -> tuple[Descriptors, Tensor]:
-    small = F.avg_pool2d(images.float(), SIZE // THUMBNAIL).round().to(torch.uint8)
-    return describe(images), small
+    return describe(images), thumbnails(images)
