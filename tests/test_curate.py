@@ -329,6 +329,8 @@ def test_a_list_comes_back_in_the_order_of_names(tmp_path):
     assert curation.kept == [Path("a-b.png"), Path("a/c.png"), Path("a0.png")]
     assert list(curation.dropped) == [Path("a-bad.png"), Path("a/bad.png")]
     curation.save(tmp_path / "list.txt")
+    lines = (tmp_path / "list.txt").read_text().splitlines()[1:]
+    assert [line.split("\t")[1] for line in lines] == ["a-b.png", "a-bad.png", "a/bad.png", "a/c.png", "a0.png"]
     loaded = Curation.load(tmp_path / "list.txt", tmp_path)
     assert (loaded, list(loaded.dropped)) == (curation, list(curation.dropped))
 
