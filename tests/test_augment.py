@@ -1,5 +1,6 @@
 """Contrast: about every image's own mean, within [0, 1], opacity left alone. Flips: whole images, opacity too."""
 
+import math
 import re
 
 import numpy as np
@@ -55,9 +56,14 @@ def test_dtype_is_kept():
         assert Contrast()(images(3).to(dtype), torch.zeros(3)).dtype == dtype
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (2.0, 1.0)])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(0.0, 1.0), (-1.0, 1.0), (2.0, 1.0), (1.0, math.inf), (math.nan, 2.0), (1.0, math.nan), (math.inf, math.inf)],
+)
 def test_refusals(low, high):
-    with pytest.raises(ValueError, match=f"^{re.escape(f'Contrast takes 0 < low <= high, got {low=}, {high=}')}$"):
+    with pytest.raises(
+        ValueError, match=f"^{re.escape(f'Contrast takes 0 < low <= high, both finite, got {low=}, {high=}')}$"
+    ):
         Contrast(low, high)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import random
+import sys
 from pathlib import Path
 
 import draw_icons
 import numpy as np
 import pytest
 from conftest import SHARED
-from PIL import Image
+from PIL import Image, ImageFont
 from test_curate import near_duplicate, odd_picture
 
 from progan.data import check, curate
-from progan.data.check import _rows
+from progan.data.check import _labels, _rows
 from progan.data.read import Reading, read_image
 from progan.data.survey import survey
 from progan.render import read_png
@@ -108,6 +110,54 @@ def test_sheets_are_not_put_among_the_pictures(messy):
         with pytest.raises(ValueError, match=r"lies in .*, so the sheets would be read as pictures; pass another"):
             check(messy, sheets=inside, printed=False)
     assert not (messy / "sheets").exists()
+
+
+def test_a_file_is_no_place_for_sheets(messy, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(sys.modules["progan.data.check"], "survey", None)  # refused before the work begins
+    for sheets in (tmp_path / "file", tmp_path / "file/sheets"):
+        with pytest.raises(NotADirectoryError, match=r"^sheets need a folder, and .*/file is a file; pass another"):
+            check(messy, sheets=sheets, printed=False)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_sheets_of_an_earlier_check_go_and_nothing_else(messy, tmp_path):
+    sheets = tmp_path / "sheets"
+    others = ["irregular.png", "irregular_02.png", "irregular_2.jpg", "my_irregular_2.png", "near_duplicates_2.png.bak"]
+    stale = ["irregular_2.png", "near_duplicates_2.png", "near_duplicates_13.png"]
+    sheets.mkdir()
+    for name in (*others, *stale):
+        (sheets / name).write_text("")
+    (sheets / "irregular_3.png").mkdir()
+    check(messy, sheets=sheets, printed=False)
+    drawn = ["irregular_1.png", "near_duplicates_1.png"]
+    assert sorted(path.name for path in sheets.iterdir()) == sorted([*others, *drawn, "irregular_3.png"])
+    check(messy, irregular=math.inf, sheets=sheets, printed=False)
+    assert sorted(path.name for path in sheets.iterdir()) == sorted([*others, drawn[1], "irregular_3.png"])
+
+
+def test_labels_hold_what_tells_names_apart():
+    few = ["a/b.png", "c/b.png", "c/b.jpg"]
+    assert _labels(few, [""] * 3) == [[name] for name in few]
+    assert _labels(["ü\n.png"], ["1.5 "]) == [[r"1.5 \xfc\n.png"]]
+    long = [
+        *(f"heroes/the_portrait_of_a_person_final_version_{k:04}_retouched_by_hand_and_cropped.png" for k in range(30)),
+        *(f"villains/the_portrait_of_a_person_final_version_{k:04}_retouched_by_hand.png" for k in range(30)),
+    ]
+    labels = _labels(long, ["12.3 "] * 60)
+    assert max(map(len, labels)) == 2
+    texts = ["".join(lines) for lines in labels]
+    assert len(set(texts)) == 60
+    for k, text in enumerate(texts):
+        assert text.startswith(f"12.3 {long[k][:4]}")
+        assert f"{k % 30:04}_" in text
+
+
+def test_a_label_is_as_wide_as_its_picture():
+    font = ImageFont.load_default()
+    for lines in _labels(["W" * 200, "i" * 200 + "W", "日本" * 30 + ".png"], ["", "", "10.0 "]):
+        assert len(lines) == 2
+        assert max(map(font.getlength, lines)) <= 96
 
 
 def test_groups_on_a_sheet_stand_side_by_side_where_they_fit():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
+from functools import cache
 from pathlib import Path
 
 import draw_icons
@@ -15,8 +17,19 @@ from conftest import SHARED
 from PIL import Image
 
 from progan import ImageFolder
-from progan.data.curate import Curation, curate
-from progan.data.likeness import SIZE, describe, irregularity, near_duplicates, similarity
+from progan.data import check, likeness
+from progan.data.curate import Curation, compare, curate
+from progan.data.folder import Listing
+from progan.data.likeness import (
+    SIZE,
+    Descriptors,
+    describe,
+    irregularity,
+    near_duplicates,
+    possible_duplicates,
+    similarity,
+)
+from progan.data.survey import Survey
 
 PARTS = ("draw_eyes", "draw_mouth", "draw_hair")
 
@@ -152,24 +165,98 @@ def test_similarity_by_hand():
     assert similarities(blank, 255 - blank)[0] == [1, 0]
 
 
-@pytest.mark.parametrize("similar", [0.3, 0.75, 1.0])
-def test_no_near_duplicate_is_passed_over(similar):
-    """Against every pair compared cell by cell: more than one block, cells that just differ, blank pictures."""
+N = 600  # more than one block
+
+
+@cache
+def assorted() -> Descriptors:
+    """Pictures of a dozen kinds, more or less redrawn: cells that just differ, and blank ones among them."""
     generator = torch.Generator().manual_seed(0)
     bases = torch.randint(0, 256, (12, 3, 16, 16), generator=generator)
-    images = bases[torch.randint(0, 12, (700,), generator=generator)]
-    redrawn = torch.rand(700, 1, 16, 16, generator=generator) < torch.rand(700, 1, 1, 1, generator=generator)
+    images = bases[torch.randint(0, 12, (N,), generator=generator)]
+    redrawn = torch.rand(N, 1, 16, 16, generator=generator) < torch.rand(N, 1, 1, 1, generator=generator)
     other = torch.randint(0, 256, images.shape, generator=generator)
-    shifted = images + torch.randint(-9, 10, (700, 3, 1, 1), generator=generator)
+    shifted = images + torch.randint(-9, 10, (N, 3, 1, 1), generator=generator)
     images = torch.where(redrawn, other, shifted).clamp(0, 255).to(torch.uint8)
     images[::50] = 255
     images[:, :, 0] = images[:, :, 0, :1]  # a plain edge, so that there is a background
-    described = describe(images)
-    for index, earlier in enumerate(near_duplicates(described, similar)):
-        one, before = (
-            type(described)(*(tensor[rows] for tensor in described)) for rows in (slice(index, index + 1), slice(index))
-        )
-        assert earlier.tolist() == (similarity(one, before) >= similar).nonzero()[:, 0].tolist()
+    return describe(images)
+
+
+@cache
+def every_pair(similar: float) -> list[list[int]]:
+    """For each picture those before it that are near-duplicates, all compared cell by cell."""
+    pictures, found = assorted(), []
+    for index in range(N):
+        one, before = (Descriptors(*(tensor[rows] for tensor in pictures)) for rows in ([index], slice(index)))
+        found.append((similarity(one, before) >= similar).nonzero()[:, 0].tolist())
+    return found
+
+
+@pytest.mark.parametrize("similar", [0.3, 0.75, 1.0])
+def test_no_near_duplicate_is_passed_over(similar):
+    pictures = assorted()
+    for index, (possible, alike) in enumerate(
+        zip(possible_duplicates(pictures, similar), every_pair(similar), strict=True)
+    ):
+        assert near_duplicates(pictures, index, possible, similar).tolist() == alike
+
+
+@pytest.mark.parametrize("max_similar", [1, 4, 1000])
+@pytest.mark.parametrize("similar", [0.3, 0.75])
+def test_what_is_not_compared_changes_nothing(similar, max_similar):
+    """Against the rule as it is told, with every pair."""
+    pictures = assorted()
+    alike, scores = every_pair(similar), irregularity(pictures).tolist()
+    names = [Path(f"{index:03}") for index in range(N)]
+    kept: dict[int, Path] = {}
+    dropped: dict[int, str] = {}
+    group = list(range(N))
+    for index in range(N):
+        before = [other for other in alike[index] if other in kept]
+        if scores[index] >= 2:
+            dropped[index] = f"irregular: {scores[index]:.1f}, from 2 on"
+        elif len(before) >= max_similar:
+            dropped[index] = f"{len(before)} near-duplicates are kept, such as {before[0]:03}"
+        else:
+            kept[index] = names[index]
+        linked = {group[index], *(group[other] for other in alike[index])}
+        group = [min(linked) if label in linked else label for label in group]
+    groups = [[k for k in range(N) if group[k] == first] for first in sorted(set(group))]
+    found = Survey(Path(), Listing([], [], [], {}), {}, {}, {}, names, pictures, torch.empty(0))
+    compared = compare(found, max_similar, similar, irregular=2)
+    assert compared.curation.kept == list(kept.values())
+    assert compared.curation.dropped == {names[index]: reason for index, reason in dropped.items()}
+    assert compared.groups == sorted(([names[k] for k in g] for g in groups if len(g) > 1), key=lambda g: -len(g))
+
+
+def test_of_a_large_group_few_pairs_are_compared(monkeypatch):
+    """2,000 pictures that are all alike: two million pairs."""
+    images = torch.full((2000, 3, 16, 16), 255, dtype=torch.uint8)
+    images[:, :, 4:12, 4:12] = torch.randint(0, 4, (2000, 1, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
+    pictures = describe(images)
+    compared = 0
+
+    def counting(one: Descriptors, others: Descriptors) -> torch.Tensor:
+        nonlocal compared
+        compared += len(others.drawn)
+        return similarity(one, others)
+
+    monkeypatch.setattr(likeness, "similarity", counting)
+    names = [Path(f"{index:04}") for index in range(2000)]
+    found = Survey(Path(), Listing([], [], [], {}), {}, {}, {}, names, pictures, torch.empty(0))
+    assert compare(found, 4, 0.75, math.inf).groups == [names]
+    assert compared <= 20 * 2000
+
+
+def test_progress_is_shown_while_pictures_are_compared(tmp_path, capsys, monkeypatch):
+    for index in range(6):
+        draw_icons.draw_icon(index, size=16).save(tmp_path / f"{index}.png")
+    clock = iter(range(0, 10_000, 4))
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    check(tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("comparing pictures: 3/6  left: ")]
 
 
 def test_few_pictures_are_never_called_irregular():
@@ -197,6 +284,10 @@ def test_the_list_is_edited_and_read_again(planted, tmp_path):
         ("keep a.png", r"list.txt, line 1: expected keep or drop, a tab, a name; got 'keep a.png'"),
         ("# a remark\n\nhold\ta.png", "line 3: expected keep or drop"),
         ("keep\ta.png\ndrop\ta.png", r"line 2: a.png stands there twice"),
+        ("keep\ta.png\rdrop\t./a.png", r"line 2: a.png stands there twice"),
+        ("keep\t/mine/a.png", r"line 1: /mine/a.png leads out of the folder; pass names relative to the folder"),
+        ("keep\tb/../a.png", r"line 1: b/../a.png leads out of the folder"),
+        ('keep\t"a.png', r'line 1: "a.png begins with a double quote and is no string of JSON'),
     ],
 )
 def test_a_list_that_cannot_be_read_is_refused(text, message, tmp_path):
@@ -215,29 +306,92 @@ def test_odd_names_and_editors_leave_the_list_as_it_is(tmp_path):
     assert loaded.dropped == {names[4]: "cannot be read: two lines"}
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     assert Curation.load(path, tmp_path) == loaded
+    path.write_bytes(path.read_bytes().replace(b"\r\n", b"\r"))
+    assert Curation.load(path, tmp_path) == loaded
 
 
-def test_names_that_no_line_can_hold_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds a tab or a line break; rename it"):
-        Curation(tmp_path, [Path("a\tb.png")], {}).save(tmp_path / "list.txt")
-    assert not (tmp_path / "list.txt").exists()
+def test_names_that_no_line_can_hold_are_quoted(tmp_path):
+    names = [Path(name) for name in ('"quoted".png', "a\tb\n.png", "c\r.png", "d\ud800.png", 'e".png', "f\udcff.png")]
+    Curation(tmp_path, names, {}).save(tmp_path / "list.txt")
+    text = (tmp_path / "list.txt").read_text()
+    assert text.splitlines()[1:3] == [r'keep	"\"quoted\".png"'.replace(r"\t", "\t"), 'keep\t"a\\tb\\n.png"']
+    assert Curation.load(tmp_path / "list.txt", tmp_path).kept == names
+
+
+def test_a_list_comes_back_in_the_order_of_names(tmp_path):
+    """Which is that of texts: as parts, a/c.png would come before a-b.png."""
+    (tmp_path / "a").mkdir()
+    for index, name in enumerate(("a-b.png", "a/c.png", "a0.png")):
+        draw_icons.draw_icon(index, size=16).save(tmp_path / name)
+    for name in ("a/bad.png", "a-bad.png"):
+        (tmp_path / name).write_bytes(b"")
+    curation = curate(tmp_path)
+    assert curation.kept == [Path("a-b.png"), Path("a/c.png"), Path("a0.png")]
+    assert list(curation.dropped) == [Path("a-bad.png"), Path("a/bad.png")]
+    curation.save(tmp_path / "list.txt")
+    lines = (tmp_path / "list.txt").read_text().splitlines()[1:]
+    assert [line.split("\t")[1] for line in lines] == ["a-b.png", "a-bad.png", "a/bad.png", "a/c.png", "a0.png"]
+    loaded = Curation.load(tmp_path / "list.txt", tmp_path)
+    assert (loaded, list(loaded.dropped)) == (curation, list(curation.dropped))
+
+
+def test_pictures_that_came_after_the_list_are_warned_of(tmp_path):
+    for name in ("a.png", "b.png"):
+        draw_icons.draw_icon(ord(name[0]), size=16).save(tmp_path / name)
+    path = tmp_path / "list.txt"
+    curate(tmp_path).save(path)
+    Curation.load(path, tmp_path)
+    for name in ("c.png", "d\n.png"):
+        draw_icons.draw_icon(ord(name[0]), size=16).save(tmp_path / name)
+    with pytest.warns(UserWarning, match=r"does not name 2 of the 4 pictures in .*, such as c.png, so they") as caught:
+        loaded = Curation.load(path, tmp_path)
+    assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+    assert ImageFolder(tmp_path, 16, only=loaded.kept).paths == ["a.png", "b.png"]
+
+
+def test_what_is_no_list_is_refused(tmp_path):
+    paths = [tmp_path]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        paths.append(tmp_path / "pipe")
+    for path in paths:
+        with pytest.raises(ValueError, match="is no file, and so no list of pictures"):
+            Curation.load(path, tmp_path)
+    with pytest.raises(FileNotFoundError):
+        Curation.load(tmp_path / "nowhere", tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("only", "text"), [(["b.png"], "lacks 1 of the pictures to read, such as b.png"), ([], "is empty; keep at least")]
+    ("only", "error", "text"),
+    [
+        (["b\n.png"], ValueError, r"lacks 1 of the pictures to read, such as b\\n.png; mend the list, whose"),
+        ([], ValueError, "is empty; keep at least"),
+        (["/a.png"], ValueError, "^/a.png leads out of the folder; pass names relative"),
+        (["../a.png"], ValueError, "leads out of the folder"),
+        ("a.png", TypeError, r"^only= takes a list of names, got 'a.png'; pass \['a.png'\]$"),
+        (Path("a.png"), TypeError, "only= takes a list of names, got "),
+    ],
 )
-def test_a_folder_reads_only_what_is_there(only, text, tmp_path):
+def test_a_folder_reads_only_what_is_there(only, error, text, tmp_path):
     draw_icons.draw_icon(0, size=16).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(error, match=text):
         ImageFolder(tmp_path, 16, only=only)
 
 
 @pytest.mark.parametrize(
     ("keywords", "text"),
-    [({"max_similar": 0}, "max_similar must be an int of at least 1"), ({"similar": 75}, r"in \(0, 1\], got 75")],
+    [
+        *(
+            ({"max_similar": bad}, "^max_similar must be an int of at least 1, got")
+            for bad in (0, True, 2.5, None, "4")
+        ),
+        *(({"similar": bad}, r"in \(0, 1\], got") for bad in (75, 1.5, 0, math.nan, None)),
+        *(({"irregular": bad}, "^irregular is a score, above 0 .*, got") for bad in (math.nan, None, -1, 0)),
+    ],
 )
 def test_numbers_out_of_range_are_refused(keywords, text, tmp_path):
-    with pytest.raises(ValueError, match=text):
-        curate(tmp_path, **keywords)
+    for choose in (curate, check):
+        with pytest.raises(ValueError, match=text):
+            choose(tmp_path, **keywords)
     with pytest.raises(NotADirectoryError, match="is no folder"):
         curate(tmp_path / "nowhere")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import draw_icons
 import numpy as np
 import pytest
 import torch
@@ -14,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from progan import ImageFolder, Trainer, downsample, match_level, presets, upsample
+from progan import HorizontalFlip, ImageFolder, Trainer, downsample, match_level, presets, upsample
 from progan.data.feed import Order, fits, open_feed
 
 
@@ -358,6 +361,68 @@ def test_a_data_set_that_draws_from_global_states_is_told_apart():
     prints = [taken_in(Noisy()).fingerprint for _ in range(2)]
     assert prints[0] == prints[1]
     assert prints[0]["content"] is not None
+
+
+class Icons:
+    """Icons of 32x32, with a label, each a little lighter or darker by chance; counts what is fetched."""
+
+    def __init__(self, n):
+        self.images = draw_icons.draw_icons(60, size=32) / 255
+        self.n = n
+        self.fetched = 0
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, index):
+        self.fetched += 1
+        return self.images[index % 60] * (0.9 + 0.1 * np.random.random()), index
+
+
+class Turned(ImageFolder):
+    """A folder that hands its pictures out flipped, every other one."""
+
+    def __getitem__(self, index):
+        return self.images[index].flip(-1) if index % 2 else self.images[index]
+
+
+def feed_of_32_pixels(data):
+    return open_feed(data, image_channels=3, base_size=(4, 4), level=3, seed=0, workers=0, device=torch.device("cpu"))
+
+
+def test_flips_are_judged_by_items_and_nothing_else_changes():
+    data = Icons(1000)
+    feed = feed_of_32_pixels(data)
+    expected = list(feed.batches(0, 16, lambda _: 8))
+    data.fetched = 0
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    verdict = feed.flip_verdict()
+    assert data.fetched == 300
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1])
+    assert random.getstate() == states[2]
+    assert verdict.safe is False
+    assert verdict == feed_of_32_pixels(data).flip_verdict()
+    for batch, same in zip(feed.batches(0, 16, lambda _: 8), expected, strict=True):
+        assert torch.equal(batch, same)
+
+
+def test_flips_are_judged_as_a_folder_hands_its_pictures_out(tmp_path):
+    for index in range(100):
+        draw_icons.draw_icon(index, size=32).save(tmp_path / f"{index:02}.png")
+    assert feed_of_32_pixels(ImageFolder(tmp_path, 32)).flip_verdict().safe is False
+    assert feed_of_32_pixels(Turned(tmp_path, 32)).flip_verdict().safe is True
+
+
+def test_the_trainer_warns_of_flips_of_items_once():
+    recipe = presets.mel_icon(32, channels=(4, 4, 4, 4))
+    recipe = replace(recipe, training=replace(recipe.training, augment=(HorizontalFlip(),)))
+    trainer = Trainer.from_recipe(recipe, device="cpu", progress=False)
+    data = Icons(60)
+    with pytest.warns(UserWarning, match=r"HorizontalFlip is on, and left-right flips look unsafe: \d+ of") as caught:
+        trainer.fit(data, until=8)
+    assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+    trainer.fit(data, until=16)
 
 
 def test_match_level():

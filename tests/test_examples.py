@@ -101,6 +101,9 @@ def test_a_folder_is_checked_chosen_from_and_trained_on(capsys):
     assert "samples against 8 icons" in capsys.readouterr().out
     assert train.main([*options, "--only", "report/list.txt"]) == 0
     assert "is finished" in capsys.readouterr().out
+    (folder / "later.png").write_bytes((folder / "3.png").read_bytes())
+    with pytest.warns(UserWarning, match=r"list.txt does not name 1 of the 12 pictures in raw, such as later.png"):
+        assert train.main([*options, "--only", "report/list.txt"]) == 0
 
 
 def test_a_run_is_not_kept_among_its_data(capsys, monkeypatch):

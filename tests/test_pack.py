@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import math
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -114,7 +118,12 @@ def test_files_that_are_cut_off_are_refused(cut, folder, tmp_path):
     [
         (b'"progan pack"', b'"some format"', "is no pack of pictures; write one with progan.data.pack"),
         (b'"version": "1"', b'"version": "2"', "version '2' of the format, this progan reads 1; update progan"),
-        (b'"hashes"', b'"hushes"', "is damaged: 'hashes'; pack the folder again"),
+        (b'"hashes"', b'"hushes"', "is damaged: it holds 'hushes', 'images', 'names', not images, hashes, names; pack"),
+        (b'"U8", "shape": [21, 16]', b'"BOOL","shape":[21, 16]', "is damaged: not all of it is uint8; pack"),
+        (b"[21, 3, 8, 8]", b"[21, 8, 3, 8]", "is damaged: its parts do not fit; pack the folder again"),
+        (b"sub/1.png\0", b"sub/2.png\0", "is damaged: its names are not all different; pack the folder again"),
+        (b"sub/1.png\0", b"../11.png\0", r"is damaged: \.\./11.png leads out of the folder;.*; pack the folder again"),
+        (b"sub/1.png\0", b"/ub/1.png\0", "is damaged: /ub/1.png leads out of the folder;.*; pack the folder again"),
         (b"[21, 16]", b"[16, 21]", "is damaged: its parts do not fit"),
         (b"sub/1.png\0", b"sub/1.png-", "is damaged: its parts do not fit"),
     ],
@@ -127,6 +136,111 @@ def test_other_files_are_refused(old, new, text, folder, tmp_path):
     path.write_bytes(contents.replace(old, new))
     with pytest.raises(ValueError, match=text):
         Pack(path)
+
+
+HUGE = 1 << 62
+PARTS = {"images": [1, 3, 4, 4], "hashes": [1, 16], "names": [5]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "metadata", "text"),
+    [
+        ({}, {}, None),
+        ({"images": [0, HUGE, HUGE, HUGE]}, {}, "is damaged: a part of it is empty; pack the folder again"),
+        ({"images": [HUGE, 0, 10**30, 3], "hashes": [HUGE, 0]}, {}, "is damaged: a part of it is empty"),
+        ({"images": [0, 3, 4, 4], "hashes": [0, 16], "names": [0]}, {}, "is damaged: a part of it is empty"),
+        ({"images": [HUGE, 3, 4, 4]}, {}, "is damaged: .*; pack the folder again"),
+        ({"names": [5, 1]}, {}, "is damaged: its parts do not fit"),
+        ({"images": [3, 4, 4]}, {}, "is damaged: its parts do not fit"),
+        ({"images": []}, {}, "is damaged: its parts do not fit"),
+        ({"images": [1, 2, 4, 4]}, {}, "is damaged: its parts do not fit"),
+        (
+            {"more": [2]},
+            {},
+            "is damaged: it holds 'hashes', 'images', 'more', 'names', not images, hashes, names; pack",
+        ),
+        ({}, {"format": ["progan pack"]}, "is no pack of pictures; write one"),
+        ({}, {"version": {"1": None}}, "version .* of the format, this progan reads 1; update"),
+        ({}, None, "is no pack of pictures; write one"),
+        ({}, [], "is damaged: its header cannot be read .*; pack the folder again"),
+    ],
+)
+def test_shapes_and_metadata_of_an_attacker(changed, metadata, text, tmp_path):
+    path, header, position = tmp_path / "a.pack", {}, 0
+    for name, shape in (PARTS | changed).items():
+        size = math.prod(shape) if math.prod(shape) < 1000 else 48
+        header[name] = {"dtype": "U8", "shape": shape, "data_offsets": [position, position + size]}
+        position += size
+    if metadata is not None:
+        right = {"format": "progan pack", "version": "1"}
+        header["__metadata__"] = right | metadata if isinstance(metadata, dict) else metadata
+    written = json.dumps(header).encode()
+    path.write_bytes(len(written).to_bytes(8, "little") + written + (bytes(position) + b"a.png")[5:])
+    if text is None:
+        assert Pack(path).paths == ["a.png"]
+    else:
+        with pytest.raises(ValueError, match=text):
+            Pack(path)
+
+
+class Halves(Pack):
+    """A pack with items of its own."""
+
+    def __init__(self, path, factor):
+        super().__init__(path)
+        self.factor = factor
+
+    def __getitem__(self, index):
+        return self.images[index] // self.factor
+
+
+def test_a_copy_maps_the_file_again(folder, tmp_path, monkeypatch):
+    whole = pack(folder, tmp_path / "a.pack", 64)
+    monkeypatch.chdir(tmp_path)
+    halves = Halves("a.pack", 2)
+    monkeypatch.chdir("/")
+    for packed in (whole, halves):
+        pickled = pickle.dumps(packed)
+        assert len(pickled) < 1000
+        for copied in (pickle.loads(pickled), copy.deepcopy(packed)):  # noqa: S301
+            assert type(copied) is type(packed)
+            assert (copied.paths, copied.fingerprint) == (packed.paths, packed.fingerprint)
+            assert torch.equal(copied[4], packed[4])
+            copied.verify()
+    pack(folder, tmp_path / "a.pack", 8)
+    with pytest.raises(ValueError, match=r"a.pack is not the pack that it was; open it again with Pack\(path\)"):
+        pickle.loads(pickled)  # noqa: S301
+
+
+def test_a_link_leads_to_the_pack(folder, tmp_path):
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "a.pack"
+    link.symlink_to(tmp_path / "disk/there.pack")
+    pack(folder, link, 8)
+    pack(folder, link, 16)
+    assert link.is_symlink()
+    assert Pack(tmp_path / "disk/there.pack").images.shape == Pack(link).images.shape == (21, 3, 16, 16)
+    with (
+        owned(tmp_path / "disk", ".there.pack.owner"),
+        pytest.raises(BlockingIOError, match=r"/a.pack is being"),
+    ):
+        pack(folder, link, 8)
+    (tmp_path / "disk/notes.txt").write_text("mine")
+    (tmp_path / "notes.pack").symlink_to(tmp_path / "disk/notes.txt")
+    with pytest.raises(FileExistsError, match=r"notes.pack is there already and is no pack"):
+        pack(folder, tmp_path / "notes.pack", 8)
+    (tmp_path / "loop.pack").symlink_to(tmp_path / "loop.pack")
+    with pytest.raises(OSError, match=r"loop.pack is a circle of links; remove it"):
+        pack(folder, tmp_path / "loop.pack", 8)
+
+
+def test_what_a_killed_one_left_takes_no_room(folder, tmp_path, monkeypatch):
+    left = tmp_path / ".a.pack.partial"
+    left.write_bytes(bytes(1_000_000))
+    (tmp_path / ".a.pack.owner").write_text("process 1 on another machine")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 0 if left.exists() else 10_000}))
+    pack(folder, tmp_path / "a.pack", 8)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.pack", "pictures"]
 
 
 def test_a_file_that_is_no_pack_is_not_replaced(folder, tmp_path):
@@ -145,7 +259,7 @@ def test_a_file_that_is_no_pack_is_not_replaced(folder, tmp_path):
 
 
 def test_one_process_writes_a_pack(folder, tmp_path):
-    with owned(tmp_path, ".a.pack.owner"), pytest.raises(BlockingIOError, match="is being written to by this process"):
+    with owned(tmp_path, ".a.pack.owner"), pytest.raises(BlockingIOError, match=r"a.pack is being written to by this"):
         pack(folder, tmp_path / "a.pack", 8)
     pack(folder, tmp_path / "a.pack", 8)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.pack", "pictures"]

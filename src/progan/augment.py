@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,8 +42,8 @@ class Contrast:
 
     def __post_init__(self) -> None:
         """Check each number once, here."""
-        if not 0 < self.low <= self.high:
-            raise ValueError(f"Contrast takes 0 < low <= high, got low={self.low!r}, high={self.high!r}")
+        if not 0 < self.low <= self.high < math.inf:
+            raise ValueError(f"Contrast takes 0 < low <= high, both finite, got low={self.low!r}, high={self.high!r}")
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Return the images at other contrasts.

@@ -30,7 +30,7 @@ def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
     Raises:
         OSError: if it cannot be written; the message tells how many bytes were. What was there before stays.
     """
-    beside = path.with_name(f".{path.name}.partial")
+    beside = partial_of(path)
     written = 0
     try:
         with open(beside, "wb") as file:  # noqa: PTH123 (tests stand in for open and os)
@@ -47,6 +47,11 @@ def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
             message = f"{error.strerror}, after {written:,} bytes; what was there before is as it was"
             raise OSError(error.errno, message, str(path)) from error
         raise
+
+
+def partial_of(path: Path) -> Path:
+    """Return where `write_file` has a file until it is whole."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def append_line(path: Path, line: str) -> None:
@@ -103,26 +108,27 @@ def sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def owned(folder: Path, name: str = OWNER) -> Iterator[None]:
+def owned(folder: Path, name: str = OWNER, what: Path | None = None) -> Iterator[None]:
     """Hold a folder for this process, with a lock that the system lets go of however the process ends.
 
     Args:
         folder: to write in.
         name: of the file that is locked; another one where only a part of the folder is held.
+        what: is held, for the error; the folder where it is None.
 
     Raises:
         BlockingIOError: if another process, or another part of this one, holds it.
     """
-    path = folder.resolve() / name
+    path, what = folder.resolve() / name, what or folder
     if path in _held:  # not to be opened: to close it would let go of the lock
-        raise BlockingIOError(f"{folder} is being written to by this process; wait for its end, or pass another folder")
+        raise BlockingIOError(f"{what} is being written to by this process; wait for its end, or pass another path")
     while True:
         file = open(path, "ab+")  # noqa: PTH123, SIM115
         if not _lock(file):
             file.seek(0)
             owner = file.read(200).decode(errors="replace").strip() or "another process"
             file.close()
-            raise BlockingIOError(f"{folder} is being written to by {owner}; wait for its end, or pass another folder")
+            raise BlockingIOError(f"{what} is being written to by {owner}; wait for its end, or pass another path")
         if _is_at(file, path):
             break
         file.close()  # its owner removed it meanwhile

@@ -409,7 +409,7 @@ class Trainer:
         ):
             self._flips_judged = True
             verdict = feed.flip_verdict()
-            if verdict is not None and verdict.safe is False:
+            if verdict.safe is False:
                 warnings.warn(f"HorizontalFlip is on, and {verdict}; leave it out of Training.augment", stacklevel=3)
         return feed
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, takewhile
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,20 +19,22 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from progan.data.curate import Curation, check_limits, curation
+from progan.data.curate import Curation, check_limits, compare
 from progan.data.decode import Unreadable, decoding
 from progan.data.flips import FlipVerdict, flip_verdict
-from progan.data.folder import read_images, shown
-from progan.data.likeness import IRREGULAR, SIMILAR, irregularity, near_duplicates
+from progan.data.folder import in_order, read_images, shown
+from progan.data.likeness import IRREGULAR, SIMILAR
 from progan.data.read import Reading
 from progan.data.survey import Facts, survey
-from progan.files import make_folder
+from progan.files import make_folder, remove
 from progan.render import write_png
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _CELL, _ROWS, _COLUMNS = 96, 30, 11  # of a contact sheet; the first in pixels
+_LINES = 2  # below a picture
+_SHEET = re.compile(r"(near_duplicates|irregular)_[1-9]\d*\.png")
 _LISTED = 20  # groups and outliers that the text names
 _KEPT, _DROPPED = (0, 140, 60), (200, 30, 30)
 
@@ -108,19 +113,17 @@ class Report:
         A green frame means kept, a red one dropped.
 
         Args:
-            folder: where near_duplicates_1.png, ..., irregular_1.png, ... go; made where it is missing.
+            folder: where near_duplicates_1.png, ..., irregular_1.png, ... go; made where it is missing. Those of an
+                earlier check are replaced, or removed where there are fewer now.
 
         Returns:
             The files.
 
         Raises:
+            NotADirectoryError: if it is a file.
             ValueError: if it lies in the folder that was checked.
         """
-        sheets = Path(folder)
-        if sheets.resolve().is_relative_to(self.folder.resolve()):
-            raise ValueError(
-                f"{sheets} lies in {self.folder}, so the sheets would be read as pictures; pass another folder"
-            )
+        sheets = _sheets_folder(folder, self.folder)
         ranked = sorted(self.scores, key=lambda name: -self.scores[name])
         outliers = ranked[: max(len(self.irregular) + _COLUMNS, 2 * _COLUMNS)] if self.irregular else []
         make_folder(sheets)
@@ -131,28 +134,31 @@ class Report:
                 path = sheets / f"{kind}_{number}.png"
                 write_png(path, self._sheet(all_rows[at : at + _ROWS], scored=kind == "irregular"))
                 written.append(path)
+        for path in sheets.iterdir():
+            if _SHEET.fullmatch(path.name) and path.is_file() and path not in written:
+                remove(path)
         return written
 
     def _sheet(self, rows: Sequence[Sequence[Path | None]], *, scored: bool) -> Tensor:
         from PIL import Image, ImageDraw
 
-        label = 12
-        sheet = Image.new("RGB", (_COLUMNS * (_CELL + 8), len(rows) * (_CELL + 8 + label)), "white")
-        draw = ImageDraw.Draw(sheet)
         places = {name: (x, y) for y, row in enumerate(rows) for x, name in enumerate(row) if name is not None}
         names = [name.as_posix() for name in places]
+        labels = _labels(names, [f"{self.scores[name]:.1f} " if scored else "" for name in places])
+        pitch = _CELL + 8
+        line_height = pitch + 1 + 11 * max(map(len, labels))
+        sheet = Image.new("RGB", (_COLUMNS * pitch, len(rows) * line_height), "white")
+        draw = ImageDraw.Draw(sheet)
         with decoding():
             pictures = list(read_images(self.folder, names, Reading(_CELL, squaring="pad")))
         kept = set(self.curation.kept)
-        for (name, (x, y)), picture in zip(places.items(), pictures, strict=True):
-            left, top = x * (_CELL + 8) + 4, y * (_CELL + 8 + label) + 4
+        for (name, (x, y)), picture, label in zip(places.items(), pictures, labels, strict=True):
+            left, top = x * pitch + 4, y * line_height + 4
             frame = (left - 2, top - 2, left + _CELL + 1, top + _CELL + 1)
             draw.rectangle(frame, outline=_KEPT if name in kept else _DROPPED, width=2)
             if not isinstance(picture, Unreadable):  # it has gone since
                 sheet.paste(_as_picture(picture.pixels), (left, top))
-            text = f"{self.scores[name]:.1f} {name.stem}" if scored else name.stem
-            # Pillow's own font has the letters of ASCII.
-            draw.text((left, top + _CELL + 2), text.encode("ascii", "replace").decode()[:15], fill="black")
+            draw.text((left, top + _CELL + 2), "\n".join(label), fill="black", spacing=1)
         return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)
 
 
@@ -180,26 +186,24 @@ def check(
 
     Raises:
         ImportError: if Pillow is missing.
-        NotADirectoryError: if the folder is none.
+        NotADirectoryError: if the folder is none, or that for the sheets is a file.
         ValueError: if a number is out of its range, or the sheets would lie in the folder.
     """
-    check_limits(max_similar, similar)
+    check_limits(max_similar, similar, irregular)
     if sheets is not None:
-        _outside(Path(sheets), Path(folder))
+        _sheets_folder(sheets, Path(folder))
     found = survey(folder, progress=printed)
-    alike = list(near_duplicates(found.descriptors, similar))
-    scores = irregularity(found.descriptors).tolist()
-    score_of = dict(zip(found.distinct, scores, strict=True))
+    curation, near_duplicates, scores = compare(found, max_similar, similar, irregular, progress=printed)
     report = Report(
         found.folder,
         found.facts,
-        dict(sorted(found.unreadable.items())),
+        found.unreadable,
         _copies(found.copies),
-        [[found.distinct[index] for index in group] for group in _linked(alike)],
-        score_of,
-        sorted((name for name in score_of if score_of[name] >= irregular), key=lambda name: -score_of[name]),
+        near_duplicates,
+        scores,
+        sorted((name for name in scores if scores[name] >= irregular), key=lambda name: -scores[name]),
         flip_verdict(found.thumbnails),
-        curation(found, alike, scores, max_similar, irregular),
+        curation,
         found.listing.remarks(),
     )
     if printed:
@@ -212,11 +216,64 @@ def check(
     return report
 
 
-def _outside(sheets: Path, folder: Path) -> Path:
-    """Return where sheets go; raise ValueError where that is among the pictures."""
+def _sheets_folder(path: str | PathLike[str], folder: Path) -> Path:
+    """Return where the sheets on a folder go; refuse a place among its pictures, and a file."""
+    sheets = Path(path)
     if sheets.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{sheets} lies in {folder}, so the sheets would be read as pictures; pass another folder")
+    there = next(part for part in (sheets.absolute(), *sheets.absolute().parents) if os.path.lexists(part))
+    if not there.is_dir():
+        raise NotADirectoryError(f"sheets need a folder, and {there} is a file; pass another path")
     return sheets
+
+
+def _labels(names: Sequence[str], scores: Sequence[str]) -> list[list[str]]:
+    """Return the lines below each picture: its score and its name, in which the part stays that others do not have."""
+    from PIL import ImageFont
+
+    font = ImageFont.load_default()  # has the letters of ASCII
+    texts = [shown(name).encode("ascii", "backslashreplace").decode() for name in names]
+    widths = {letter: font.getlength(letter) for letter in set("".join([*texts, *scores, "..."]))}
+    labels = []
+    for text, score, shared in zip(texts, scores, _shared(texts), strict=True):
+        lines = _broken(score + text, widths)
+        letters = len(text)
+        while len(lines) > _LINES:
+            letters -= 1
+            lines = _broken(score + _shortened(text, shared, letters), widths)
+        labels.append(lines)
+    return labels
+
+
+def _shared(texts: Sequence[str]) -> list[int]:
+    """Return how many letters each text begins with as another one does."""
+    order = sorted(range(len(texts)), key=texts.__getitem__)
+    shared = [0] * len(texts)
+    for one, other in pairwise(order):
+        pairs = zip(texts[one], texts[other], strict=False)
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        shared[one], shared[other] = max(shared[one], common), max(shared[other], common)
+    return shared
+
+
+def _shortened(text: str, place: int, letters: int) -> str:
+    """Return so many letters of a text: its beginning, and what stands around a place in it."""
+    start = letters // 4
+    middle = max(start, min(place - 4, len(text) - (letters - start)))
+    end = middle + letters - start
+    return text[:start] + "..." + text[middle:end] + "..." * (end < len(text))
+
+
+def _broken(text: str, widths: Mapping[str, float]) -> list[str]:
+    """Break a text into lines of a picture's width."""
+    lines, width = [""], 0.0
+    for letter in text:
+        width += widths[letter]
+        if width > _CELL:
+            lines.append("")
+            width = widths[letter]
+        lines[-1] += letter
+    return lines
 
 
 def _copies(copies: dict[Path, Path]) -> list[list[Path]]:
@@ -224,7 +281,7 @@ def _copies(copies: dict[Path, Path]) -> list[list[Path]]:
     groups: dict[Path, list[Path]] = {}
     for name, first in copies.items():
         groups.setdefault(first, [first]).append(name)
-    return [groups[first] for first in sorted(groups)]
+    return list(in_order(groups).values())
 
 
 def _rows(groups: Sequence[Sequence[Path]]) -> list[list[Path | None]]:
@@ -236,20 +293,6 @@ def _rows(groups: Sequence[Sequence[Path]]) -> list[list[Path | None]]:
         else:
             rows += [list(group[at : at + _COLUMNS]) for at in range(0, len(group), _COLUMNS)]
     return rows
-
-
-def _linked(alike: Sequence[Tensor]) -> list[list[int]]:
-    """Return the groups of more than one that links to earlier ones make, the largest first."""
-    labels = np.arange(len(alike))
-    for index, earlier in enumerate(alike):
-        if len(earlier):
-            merged = np.unique(labels[earlier.numpy()])
-            labels[index] = merged[0]
-            if len(merged) > 1:
-                labels[np.isin(labels, merged)] = merged[0]
-    numbers, counts = np.unique(labels, return_counts=True)
-    groups: list[list[int]] = [np.flatnonzero(labels == number).tolist() for number in numbers[counts > 1]]
-    return sorted(groups, key=lambda group: -len(group))
 
 
 def _as_picture(image: Tensor) -> Image.Image:

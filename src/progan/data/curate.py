@@ -6,18 +6,31 @@ kept, and irregular ones are left out. Nothing is moved or removed: the result i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import re
+import warnings
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
-from torch import Tensor
+import torch
 
-from progan.data.folder import shown
-from progan.data.likeness import IRREGULAR, SIMILAR, irregularity, near_duplicates
+from progan.data.folder import Listing, check_relative, in_order, require_file, shown
+from progan.data.likeness import (
+    IRREGULAR,
+    SIMILAR,
+    Groups,
+    irregularity,
+    near_duplicates,
+    possible_duplicates,
+)
 from progan.data.survey import Survey, survey
 from progan.files import write_file
+from progan.progress import counted
+
+_UNLISTABLE = re.compile(r'^"|[\t\r\n\ud800-\udfff]')  # tabs, line breaks, bytes that are no character
 
 
 @dataclass(frozen=True)
@@ -37,45 +50,76 @@ class Curation:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the list as text, to be edited: a line per picture, its word, its name and the reason.
 
-        Raises:
-            ValueError: if a name holds a tab or a line break.
+        A name that a line cannot hold, such as one with a tab, stands there in double quotes, as in JSON.
         """
         lines = ["# keep or drop, a tab, the name, a tab, the reason. Change the first word; then read the list again."]
-        reasons = {**dict.fromkeys(self.kept, ""), **self.dropped}
-        for name in sorted(reasons):
-            if any(character in name.as_posix() for character in "\t\r\n"):
-                raise ValueError(f"{name.as_posix()!r} holds a tab or a line break; rename it")
+        for name, reason in in_order({**dict.fromkeys(self.kept, ""), **self.dropped}).items():
             word = "drop" if name in self.dropped else "keep"
-            lines.append(f"{word}\t{name.as_posix()}\t{' '.join(reasons[name].split())}".removesuffix("\t"))
-        write_file(Path(path), ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
+            lines.append(f"{word}\t{_quoted(name.as_posix())}\t{' '.join(reason.split())}".removesuffix("\t"))
+        write_file(Path(path), ("\n".join(lines) + "\n").encode(errors="backslashreplace"))
 
     @classmethod
     def load(cls, path: str | PathLike[str], folder: str | PathLike[str]) -> Self:
         """Read a list that `save` wrote and a person may have edited.
+
+        Pictures of the folder that the list does not name, because they came later, are warned of: they are neither
+        kept nor dropped.
 
         Args:
             path: of the list.
             folder: in which the pictures lie.
 
         Raises:
-            ValueError: if a line is none of the list's, or names a picture twice.
+            ImportError: if Pillow is missing.
+            NotADirectoryError: if the folder is none.
+            ValueError: if the path is no file; or a line is none of the list's, names a picture twice, or one that
+                lies elsewhere.
         """
         kept: dict[Path, None] = {}
         dropped: dict[Path, str] = {}
+        require_file(Path(path), "list of pictures")
         text = Path(path).read_bytes().decode("utf-8-sig", errors="surrogateescape")
-        for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):  # names may hold other line breaks
+        # Not splitlines: names may hold other line breaks.
+        for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
             if not line.strip() or line.startswith("#"):
                 continue
-            word, name, reason = (*line.split("\t", 2), "", "")[:3]
-            if word not in ("keep", "drop") or not name:
-                raise ValueError(f"{path}, line {number}: expected keep or drop, a tab, a name; got {line!r}")
-            if Path(name) in dropped or Path(name) in kept:
-                raise ValueError(f"{path}, line {number}: {name} stands there twice; remove one of the lines")
+            word, written, reason = (*line.split("\t", 2), "", "")[:3]
+            try:
+                if word not in ("keep", "drop") or not written:
+                    raise ValueError(f"expected keep or drop, a tab, a name; got {line!r}")
+                name = Path(_unquoted(written))
+                check_relative(name)
+                if name in dropped or name in kept:
+                    raise ValueError(f"{shown(name)} stands there twice; remove one of the lines")
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from None
             if word == "keep":
-                kept[Path(name)] = None
+                kept[name] = None
             else:
-                dropped[Path(name)] = reason or "by hand"
+                dropped[name] = reason or "by hand"
+        listing = Listing.of(Path(folder))
+        if later := [name for name in map(Path, listing.pictures) if name not in dropped and name not in kept]:
+            warnings.warn(
+                f"{path} does not name {len(later)} of the {len(listing.pictures)} pictures in {folder}, such as "
+                f"{shown(later[0])}, so they are left out; add lines for them, or write the list anew",
+                stacklevel=2,
+            )
         return cls(Path(folder), list(kept), dropped)
+
+
+def _quoted(name: str) -> str:
+    """Return a name as it stands in a list."""
+    return json.dumps(name) if _UNLISTABLE.search(name) else name
+
+
+def _unquoted(name: str) -> str:
+    """Return the name that stands in a list."""
+    if not name.startswith('"'):
+        return name
+    try:
+        return str(json.loads(name))
+    except ValueError:
+        raise ValueError(f"{name} begins with a double quote and is no string of JSON") from None
 
 
 def curate(
@@ -103,45 +147,68 @@ def curate(
     Raises:
         ImportError: if Pillow is missing.
         NotADirectoryError: if the folder is none.
-        ValueError: if it holds no pictures, or a number is out of its range.
+        ValueError: if it holds no picture, or a number is out of its range.
     """
-    check_limits(max_similar, similar)
+    check_limits(max_similar, similar, irregular)
     found = survey(folder)
     if not found.facts and not found.unreadable:
-        raise ValueError(f"{folder} holds no picture that can be read; pass a folder of pictures")
-    alike = near_duplicates(found.descriptors, similar)
-    return curation(found, alike, irregularity(found.descriptors).tolist(), max_similar, irregular)
+        raise found.listing.no_pictures(found.folder)
+    return compare(found, max_similar, similar, irregular).curation
 
 
-def check_limits(max_similar: int, similar: float) -> None:
+def check_limits(max_similar: int, similar: float, irregular: float) -> None:
     """Raise ValueError where a number is out of its range."""
-    if not isinstance(max_similar, int) or max_similar < 1:
+    if type(max_similar) is not int or max_similar < 1:
         raise ValueError(f"max_similar must be an int of at least 1, got {max_similar!r}")
-    if not 0 < similar <= 1:
+    if not isinstance(similar, int | float) or not 0 < similar <= 1:
         raise ValueError(f"similar is a share of equal cells, in (0, 1], got {similar!r}")
+    if not isinstance(irregular, int | float) or not irregular > 0:  # neither is NaN
+        raise ValueError(f"irregular is a score, above 0 (math.inf keeps all), got {irregular!r}")
 
 
-def curation(
-    found: Survey, alike: Iterable[Tensor], scores: Sequence[float], max_similar: int, irregular: float
-) -> Curation:
-    """Choose by what is known of a folder; see `curate`.
+class Compared(NamedTuple):
+    """Hold what the pictures of a folder are to each other."""
+
+    curation: Curation
+    groups: list[list[Path]]
+    """Near-duplicates, linked from one to the next, the largest group first."""
+    scores: dict[Path, float]
+    """How irregular each is; copies are not scored."""
+
+
+def compare(found: Survey, max_similar: int, similar: float, irregular: float, *, progress: bool = False) -> Compared:
+    """Compare the pictures of a folder, and choose as `curate` does.
 
     Args:
         found: of the folder.
-        alike: for each distinct picture, the indices of the near-duplicates before it.
-        scores: of each distinct picture, how irregular it is.
-        max_similar: as for `curate`.
-        irregular: as for `curate`.
+        max_similar: as for `curate`; so the two that follow.
+        similar: share of equal cells from which two pictures are near-duplicates.
+        irregular: score from which a picture is irregular.
+        progress: show how long it will take.
     """
+    names, pictures = found.distinct, found.descriptors
+    scores = irregularity(pictures).tolist()
     dropped = {name: f"cannot be read: {reason}" for name, reason in found.unreadable.items()}
     dropped |= {name: f"the same pixels as {shown(first)}" for name, first in found.copies.items()}
-    kept: dict[int, Path] = {}
-    for index, (name, score, earlier) in enumerate(zip(found.distinct, scores, alike, strict=True)):
-        before = [kept[other] for other in earlier.tolist() if other in kept]
-        if score >= irregular:
-            dropped[name] = f"irregular: {score:.1f}, from {irregular:g} on"
+    kept = torch.zeros(len(names), dtype=torch.bool)
+    groups = Groups(len(names))
+    candidates = possible_duplicates(pictures, similar)
+    if progress:
+        candidates = counted(candidates, len(names), "comparing pictures")
+    for index, (name, possible) in enumerate(zip(names, candidates, strict=True)):
+        alike = partial(near_duplicates, pictures, index, similar=similar)
+        groups.add(index, possible, alike)
+        before = possible[kept[possible]]
+        if len(before) >= max_similar:  # fewer need not be looked at
+            before = alike(before)
+        if scores[index] >= irregular:
+            dropped[name] = f"irregular: {scores[index]:.1f}, from {irregular:g} on"
         elif len(before) >= max_similar:
-            dropped[name] = f"{len(before)} near-duplicates are kept, such as {shown(before[0])}"
+            dropped[name] = f"{len(before)} near-duplicates are kept, such as {shown(names[int(before[0])])}"
         else:
-            kept[index] = name
-    return Curation(found.folder, list(kept.values()), dict(sorted(dropped.items())))
+            kept[index] = True
+    return Compared(
+        Curation(found.folder, [name for name, is_kept in zip(names, kept, strict=True) if is_kept], in_order(dropped)),
+        [[names[index] for index in group] for group in groups.found()],
+        dict(zip(names, scores, strict=True)),
+    )

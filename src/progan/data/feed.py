@@ -15,18 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from typing_extensions import override
 
-from progan.data.flips import SIZE as THUMBNAIL
-from progan.data.flips import FlipVerdict, flip_verdict
-from progan.data.folder import Pictures
+from progan.data.flips import FlipVerdict, flip_verdict, thumbnails
+from progan.data.folder import CHANNELS, Pictures
 from progan.randomness import item_state, permutation
 
-_CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
-_JUDGED = 1000  # images that a verdict on flips is taken from
+# Images that a verdict on flips is taken from: of those at hand, and of those that have to be fetched one by one.
+_JUDGED, _FETCHED = 1000, 300
 
 
 class Order:
@@ -85,9 +83,9 @@ class Feed(ABC):
     def _fetched(self, batches: Iterator[range]) -> Iterator[Tensor]:
         """Yield the images at the run's positions, batch by batch."""
 
-    def flip_verdict(self) -> FlipVerdict | None:
-        """Tell whether left-right flips look safe; None where the images are not at hand."""
-        return None
+    @abstractmethod
+    def flip_verdict(self) -> FlipVerdict:
+        """Tell whether left-right flips look safe, by some of the images."""
 
 
 def open_feed(
@@ -155,7 +153,7 @@ def _is_plain(pictures: Pictures) -> bool:
 
 def _check_order(shape: tuple[int, ...], before: str, mend: str) -> None:
     """Raise ValueError where channels seem to come last."""
-    if shape[-1] in _CHANNELS and shape[-3] not in _CHANNELS:
+    if shape[-1] in CHANNELS and shape[-3] not in CHANNELS:
         first, last = (f"({', '.join([*before, *names])})" for names in ("CHW", "HWC"))
         raise ValueError(f"images must be {first}, got {shape}, which looks like {last}; {mend}")
 
@@ -163,7 +161,7 @@ def _check_order(shape: tuple[int, ...], before: str, mend: str) -> None:
 def _check_images(images: Tensor, image_channels: int, base_size: tuple[int, int], level: int) -> None:
     channels, height, width = images.shape[1:]
     if channels != image_channels:
-        other = f", or build the networks with image_channels={channels}" if channels in _CHANNELS else ""
+        other = f", or build the networks with image_channels={channels}" if channels in CHANNELS else ""
         raise ValueError(
             f"the networks take {image_channels} channels (1 grey, 3 RGB, 4 RGBA), the images have {channels}; "
             f"convert them{other}"
@@ -209,13 +207,9 @@ class _TensorFeed(Feed):
 
     @override
     def flip_verdict(self) -> FlipVerdict:
-        n = min(len(self.images), _JUDGED)
-        scale = 255 if self.images.is_floating_point() else 1
-        parts = [
-            F.adaptive_avg_pool2d(self.images[some].cpu().float() * scale, THUMBNAIL).round().to(torch.uint8)
-            for some in torch.split(torch.arange(n) * len(self.images) // n, 32)
-        ]
-        return flip_verdict(torch.cat(parts))
+        n = min(self.n_images, _JUDGED)
+        chosen = torch.split(torch.arange(n) * self.n_images // n, 32)
+        return flip_verdict(torch.cat([thumbnails(self.images[some]) for some in chosen]))
 
     @override
     def _fetched(self, batches: Iterator[range]) -> Iterator[Tensor]:
@@ -275,6 +269,12 @@ class _DatasetFeed(Feed):
                 generator=torch.Generator(),
             )
             yield from loader
+
+    @override
+    def flip_verdict(self) -> FlipVerdict:
+        # The run's first: the order is by chance, and each is drawn under its own random state, so all stays as it is.
+        n = min(self.n_images, _FETCHED)
+        return flip_verdict(torch.cat([thumbnails(self._stacked([self.items[position]])) for position in range(n)]))
 
     def _stacked(self, images: list[Tensor]) -> Tensor:
         for image in images:

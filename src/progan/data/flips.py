@@ -70,6 +70,19 @@ def flip_verdict(images: Tensor) -> FlipVerdict:
         return _judge(_centred(torch.cat([_small(part) for part in torch.split(images.detach().cpu(), 64)])))
 
 
+def thumbnails(images: Tensor) -> Tensor:
+    """Return images at the size at which `flip_verdict` looks at them, which are as good to it.
+
+    Args:
+        images: (N, C, H, W), uint8 or floats in [0, 1].
+
+    Returns:
+        (N, C, 32, 32), uint8.
+    """
+    scale = 255 if images.is_floating_point() else 1
+    return F.adaptive_avg_pool2d(images.cpu().float() * scale, SIZE).round().to(torch.uint8)
+
+
 def _judge(x: Tensor) -> FlipVerdict:
     sides = _sides(x)
     clearly = (F.avg_pool2d(sides, 2).flatten(1).square().mean(dim=1).sqrt() - 1).clamp(0, 1).double()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from typing_extensions import override
 from progan.data.decode import SUFFIXES, Unreadable, decoded, decoding, read_each, require_pillow
 from progan.data.read import Reading, Squaring, squared
 
+CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+HASH_BYTES = 16  # of one picture's pixels
 _PASSED_OVER = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".svg", ".tga")
 
 
@@ -39,8 +41,11 @@ class Pictures(Dataset[Tensor]):
 
     def content_by_name(self) -> dict[str, str]:
         """Return the hash of each picture's pixels, by the name of the file that it came from."""
-        size = len(self.hashes) // max(1, len(self.paths))
-        return {name: self.hashes[k * size : (k + 1) * size].hex() for k, name in enumerate(self.paths)}
+        return {name: self.hash_of(index).hex() for index, name in enumerate(self.paths)}
+
+    def hash_of(self, index: int) -> bytes:
+        """Return the hash of one picture's pixels."""
+        return self.hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -73,6 +78,7 @@ class ImageFolder(Pictures):
         ImportError: if Pillow is missing.
         NotADirectoryError: if the path is no folder.
         OSError: if a sub-folder cannot be read.
+        TypeError: if those to read are one name and not a list.
         ValueError: if it holds no picture, or not one of those to read, or some cannot be read: all of them are listed.
 
     Example:
@@ -141,14 +147,51 @@ def refuse_unreadable(folder: Path, failures: dict[str, str], n: int) -> None:
 
 def content_hash(pixels: Tensor) -> bytes:
     """Return a hash of one picture's values, 16 bytes: (C, H, W), uint8, contiguous."""
-    return hashlib.blake2b(pixels.numpy().data, digest_size=16).digest()
+    return hashlib.blake2b(pixels.numpy().data, digest_size=HASH_BYTES).digest()
 
 
 def fingerprint(names: Sequence[str], hashes: bytes) -> str:
     """Return one hash over the relative names and the contents' hashes."""
-    digest = hashlib.blake2b("\0".join(names).encode(errors="surrogateescape"), digest_size=16)
+    digest = hashlib.blake2b(as_bytes(names), digest_size=16)
     digest.update(hashes)
     return digest.hexdigest()
+
+
+def as_bytes(names: Sequence[str]) -> bytes:
+    """Return names as one text, whatever bytes they were made of; the names of Windows may hold half a character."""
+    text = "\0".join(names)
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(errors="surrogatepass")
+
+
+def from_bytes(text: bytes) -> list[str]:
+    """Return the names of which `as_bytes` made a text."""
+    try:
+        return text.decode(errors="surrogatepass").split("\0")
+    except UnicodeDecodeError:
+        return text.decode(errors="surrogateescape").split("\0")
+
+
+Value = TypeVar("Value")
+
+
+def in_order(named: Mapping[Path, Value]) -> dict[Path, Value]:
+    """Return what belongs to names, in their order: that of their texts, as in `Listing`."""
+    return {name: named[name] for name in sorted(named, key=Path.as_posix)}
+
+
+def check_relative(name: Path) -> None:
+    """Raise ValueError where a name leads out of its folder."""
+    if name.is_absolute() or name.drive or ".." in name.parts:
+        raise ValueError(f"{shown(name)} leads out of the folder; pass names relative to the folder, without ..")
+
+
+def require_file(path: Path, what: str) -> None:
+    """Raise ValueError where there is something else than a file: to open a named pipe would wait for ever."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file, and so no {what}")
 
 
 def shown(name: str | PathLike[str]) -> str:
@@ -211,6 +254,14 @@ class Listing:
         """Pictures of formats that are not read."""
         return [name for name in self.others if name.lower().endswith(_PASSED_OVER)]
 
+    def no_pictures(self, folder: Path) -> ValueError:
+        """Return the error for a folder that holds no picture."""
+        what = f"{len(self.others)} other files" if self.others else "nothing"
+        return ValueError(
+            f"{folder} holds no picture that can be read (it holds {what}); pass a folder with PNG, JPEG, GIF, "
+            "WebP, BMP, ICO or TIFF files"
+        )
+
     def remarks(self) -> list[str]:
         """Say what was left out that may belong to the data."""
         remarks = []
@@ -238,6 +289,7 @@ def picture_paths(folder: Path, only: Iterable[str | PathLike[str]] | None) -> l
         ImportError: if Pillow is missing.
         NotADirectoryError: if the path is no folder.
         OSError: if a sub-folder cannot be read.
+        TypeError: if those wanted are one name and not a list.
         ValueError: if there is no picture, or not one of those wanted.
     """
     listing = Listing.of(folder)
@@ -245,11 +297,7 @@ def picture_paths(folder: Path, only: Iterable[str | PathLike[str]] | None) -> l
         closed = "; ".join(f"{shown(name)} ({reason})" for name, reason in listing.closed.items())
         raise OSError(f"{folder}: these folders cannot be read: {closed}; make them readable, or move them elsewhere")
     if not listing.pictures:
-        what = f"{len(listing.others)} other files" if listing.others else "nothing"
-        raise ValueError(
-            f"{folder} holds no picture that can be read (it holds {what}); pass a folder with PNG, JPEG, GIF, "
-            "WebP, BMP, ICO or TIFF files"
-        )
+        raise listing.no_pictures(folder)
     if only is not None:
         return _only(listing.pictures, only, folder)
     for remark in listing.remarks():
@@ -259,9 +307,16 @@ def picture_paths(folder: Path, only: Iterable[str | PathLike[str]] | None) -> l
 
 def _only(names: list[str], wanted: Iterable[str | PathLike[str]], folder: Path) -> list[str]:
     """Return the wanted names, in sorted order."""
-    chosen = {Path(name).as_posix() for name in wanted}
-    if missing := sorted(chosen - set(names)):
-        raise ValueError(f"{folder} lacks {len(missing)} of the pictures to read, such as {missing[0]}; mend the list")
+    if isinstance(wanted, str | bytes | PathLike):
+        raise TypeError(f"only= takes a list of names, got {wanted!r}; pass [{wanted!r}]")
+    chosen = set(map(Path, wanted))
     if not chosen:
         raise ValueError(f"the list of pictures to read from {folder} is empty; keep at least one")
-    return sorted(chosen)
+    for name in chosen:
+        check_relative(name)
+    if missing := sorted({name.as_posix() for name in chosen} - set(names)):
+        raise ValueError(
+            f"{folder} lacks {len(missing)} of the pictures to read, such as {shown(missing[0])}; mend the list, whose "
+            "names are relative to the folder"
+        )
+    return sorted(map(Path.as_posix, chosen))

@@ -6,9 +6,10 @@ Own descriptors, of a few hundred numbers per picture: share of equal cells, and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -84,19 +85,30 @@ def similarity(one: Descriptors, others: Descriptors) -> Tensor:
     return torch.where(counted.any(dim=1), share, equal.float().mean(dim=1))
 
 
-def near_duplicates(pictures: Descriptors, similar: float = SIMILAR) -> Iterator[Tensor]:
-    """Yield, for each picture in turn, those before it whose `similarity` is at least ``similar``: int32, (n,).
+def near_duplicates(pictures: Descriptors, index: int, others: Tensor, similar: float = SIMILAR) -> Tensor:
+    """Return those of some pictures whose `similarity` with one is at least ``similar``.
+
+    Args:
+        pictures: all of them.
+        index: of the one.
+        others: indices of the some, (n,).
+        similar: share of equal cells, in (0, 1].
+    """
+    return others[similarity(_rows(pictures, slice(index, index + 1)), _rows(pictures, others)) >= similar]
+
+
+def possible_duplicates(pictures: Descriptors, similar: float = SIMILAR) -> Iterator[Tensor]:
+    """Yield, for each picture in turn, the indices of those before it that may be `near_duplicates` of it: (n,).
 
     Not every pair is compared cell by cell. Where two cells are equal, the cosine of their difference, at so many turns
     over the range of values, is near 1; so the sum of the cosines, one matrix product for a block of pictures, has a
-    lower bound that no pair to be found falls below.
+    lower bound that no near-duplicate falls below.
     """
     turns = 2.0
     # Of the counted cells so many are equal; of the others nothing is known, and a cosine is at least -1.
     bound = similar * math.cos(math.tau * turns * _EQUAL) - (1 - similar)
     for begin in range(0, len(pictures.drawn), _BLOCK):
         block = _rows(pictures, slice(begin, begin + _BLOCK))
-        n = len(block.drawn)
         waves = _waves(block.colours, turns)
         mask = block.drawn[:, None].repeat(1, waves.shape[1], 1)
         left = torch.cat([waves * mask, waves * ~mask], dim=1).flatten(1)
@@ -109,10 +121,44 @@ def near_duplicates(pictures: Descriptors, similar: float = SIMILAR) -> Iterator
             counted = drawn.sum(dim=1)[:, None] + earlier_drawn.sum(dim=1) - drawn @ earlier_drawn.T
             candidates.append(left @ right.T >= counted * bound - 1e-2)
         possible = torch.cat(candidates, dim=1)
-        for row in range(n):
-            before = possible[row, : begin + row].nonzero()[:, 0]
-            alike = similarity(_rows(pictures, slice(begin + row, begin + row + 1)), _rows(pictures, before)) >= similar
-            yield before[alike].int()
+        for row in range(len(possible)):
+            yield possible[row, : begin + row].nonzero()[:, 0]
+
+
+class Groups:
+    """Gather pictures in groups, in which each is linked to another by being alike.
+
+    Args:
+        n: pictures.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._labels = np.arange(n)  # of each picture, the first of its group
+
+    def add(self, index: int, possible: Tensor, alike: Callable[[Tensor], Tensor]) -> None:
+        """Put a picture into one group with those before it that are like it.
+
+        Of a group that it is in already no more pictures are compared, so a large one costs little.
+
+        Args:
+            index: of the picture.
+            possible: indices of those before it that may be like it, (n,).
+            alike: tells which of some are.
+        """
+        at_once = 16
+        while len(possible):
+            joined = np.unique(self._labels[[index, *alike(possible[:at_once]).tolist()]])
+            if len(joined) > 1:
+                self._labels[np.isin(self._labels, joined)] = joined[0]
+            possible = possible[at_once:]
+            possible = possible[torch.from_numpy(self._labels[possible.numpy()] != self._labels[index])]
+            at_once *= 2
+
+    def found(self) -> list[list[int]]:
+        """Return the groups of more than one, the largest first."""
+        firsts, counts = np.unique(self._labels, return_counts=True)
+        groups: list[list[int]] = [np.flatnonzero(self._labels == first).tolist() for first in firsts[counts > 1]]
+        return sorted(groups, key=lambda group: -len(group))
 
 
 def irregularity(pictures: Descriptors) -> Tensor:

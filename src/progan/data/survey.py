@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from progan.data.decode import Unreadable, bands, decoded, decoding, read_each
-from progan.data.flips import SIZE as THUMBNAIL
-from progan.data.folder import Listing
+from progan.data.flips import thumbnails
+from progan.data.folder import Listing, in_order
 from progan.data.likeness import SIZE, Descriptors, describe, joined
 from progan.data.read import Reading, squared
 from progan.progress import counted
@@ -112,7 +111,7 @@ def survey(folder: str | PathLike[str], *, progress: bool = False) -> Survey:
         folder,
         listing,
         facts,
-        unreadable,
+        in_order(unreadable),
         copies,
         list(firsts.values()),
         joined([descriptors for descriptors, _ in described]),
@@ -133,5 +132,4 @@ def _look(path: Path) -> _Look:
 
 
 def _described(images: Tensor) -> tuple[Descriptors, Tensor]:
-    small = F.avg_pool2d(images.float(), SIZE // THUMBNAIL).round().to(torch.uint8)
-    return describe(images), small
+    return describe(images), thumbnails(images)
