@@ -6,7 +6,6 @@ pass, and threads share a budget of pixels.
 
 from __future__ import annotations
 
-import ctypes
 import io
 import os
 import stat
@@ -154,8 +153,7 @@ def decoding() -> Iterator[None]:
     """Set Pillow up for reading, and put it back as it was.
 
     It is kept from warning of large pictures at half the size at which it refuses them, and of odd metadata; it reads
-    colour profiles of more than 1 MiB; libtiff prints nothing; and memory is taken in pieces so large that the system
-    has them back at once.
+    colour profiles of more than 1 MiB; and memory is taken in pieces so large that the system has them back at once.
 
     Python has one list of warnings for all threads: the first to come sets it, the last to go puts it back.
     """
@@ -185,7 +183,6 @@ class _Setup:
         self._core: Any = Image.core  # type: ignore[attr-defined]
         self._text_limit = PngImagePlugin.MAX_TEXT_CHUNK
         PngImagePlugin.MAX_TEXT_CHUNK = MAX_METADATA
-        self._tiff_errors = _tiff_error_handler(str(self._core.__file__), None)
         self._block_size = self._core.get_block_size()
         self._warnings = warnings.catch_warnings()
         self._warnings.__enter__()
@@ -196,20 +193,8 @@ class _Setup:
         from PIL import PngImagePlugin
 
         PngImagePlugin.MAX_TEXT_CHUNK = self._text_limit
-        _tiff_error_handler(str(self._core.__file__), self._tiff_errors)
         self._core.set_block_size(self._block_size)
         self._warnings.__exit__(None, None, None)
-
-
-def _tiff_error_handler(library: str, handler: int | None) -> int | None:
-    """Set who hears of libtiff's errors, nobody for None, and return who did: they come as exceptions anyway."""
-    try:
-        set_handler = ctypes.CDLL(library).TIFFSetErrorHandler
-    except (OSError, AttributeError):  # a Pillow with libtiff inside, or without
-        return None
-    set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
-    before: int | None = set_handler(handler)
-    return before
 
 
 _SETUP = _Setup()
