@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from dataclasses import replace
 from typing import Any
 
@@ -69,6 +70,21 @@ def main(settings: dict[str, Any]) -> None:
         {"step": fail_in_a_step, "save": die_in_a_save}[settings["within"]](settings)
     trainer.fit(list(images) if "workers" in settings else images, until=settings.get("until"))
     print(f"ended at {trainer.images_seen}", flush=True)
+
+
+def as_rank(rank: int, ranks: int, store: str, log: str, settings: dict) -> None:
+    """What each process does: join the others, and train; what it says goes to a file."""
+    file = os.open(log, os.O_CREAT | os.O_WRONLY)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    try:
+        if ranks > 1:
+            dist.init_process_group("gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks)
+        main(settings)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
 def fail_in_a_step(settings: dict[str, Any]) -> None:

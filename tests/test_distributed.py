@@ -9,7 +9,6 @@ import random
 import subprocess
 import sys
 import time
-import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,21 +29,6 @@ pytestmark = pytest.mark.skipif(not dist.is_available() or not hasattr(os, "fork
 BATCH = {"mel_icon": 32, "karras2018": 16}
 
 
-def as_rank(rank: int, ranks: int, store: str, log: str, settings: dict) -> None:
-    """What each process does: join the others, and train; what it says goes to a file."""
-    file = os.open(log, os.O_CREAT | os.O_WRONLY)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    try:
-        if ranks > 1:
-            dist.init_process_group("gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks)
-        ranked.main(settings)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
-
 class Started:
     """What came of some processes: their exit statuses (negative: of a signal), and what each of them said."""
 
@@ -55,7 +39,7 @@ class Started:
         store.touch()
         logs = [folder / f"log{number}.{rank}" for rank in range(ranks)]
         processes = [
-            context.Process(target=as_rank, args=(rank, ranks, str(store), str(logs[rank]), settings))
+            context.Process(target=ranked.as_rank, args=(rank, ranks, str(store), str(logs[rank]), settings))
             for rank in range(ranks)
         ]
         for process in processes:
@@ -72,7 +56,12 @@ class Started:
 @pytest.fixture(scope="module", autouse=True)
 def forkserver():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "progan"])
+    context.set_forkserver_preload(["ranked"])
+    with pytest.MonkeyPatch.context() as patch:  # where it looks for it
+        patch.setenv("PYTHONPATH", str(ROOT / "tests"))
+        process = context.Process(target=os.getpid)
+        process.start()
+        process.join()
 
 
 def train(ranks: int, tmp_path: Path, name: str = "run", preset: str = "mel_icon", **settings) -> Path:
@@ -191,9 +180,9 @@ def test_ranks_that_were_given_different_things_are_refused(settings, message, t
 def test_the_error_of_rank_0_is_told_to_all(tmp_path):
     train(1, tmp_path, until=32)
     started = fails(tmp_path, seeds=[5, 5])
-    assert "ValueError: " in started.said[0]
+    assert "AnotherRunError: " in started.said[0]
     assert "holds another run; differing (there -> here): seed 0 -> 5" in started.said[0]
-    assert "RankError: rank 0 failed, and rank 1 ends with it: ValueError: " in started.said[1]
+    assert "RankError: rank 0 failed, and rank 1 ends with it: AnotherRunError: " in started.said[1]
     assert "seed 0 -> 5" in started.said[1]
 
 

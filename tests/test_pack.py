@@ -146,8 +146,8 @@ PARTS = {"images": [1, 3, 4, 4], "hashes": [1, 16], "names": [5]}
     ("changed", "metadata", "text"),
     [
         ({}, {}, None),
-        ({"images": [0, HUGE, HUGE, HUGE]}, {}, "is damaged: .* a shape is larger than .*; pack the folder again"),
-        ({"images": [HUGE, 0, 10**30, 3], "hashes": [HUGE, 0]}, {}, "is damaged: .* a shape is larger than"),
+        ({"images": [0, HUGE, HUGE, HUGE]}, {}, "is damaged: .*a shape is larger than .*; pack the folder again"),
+        ({"images": [HUGE, 0, 10**30, 3], "hashes": [HUGE, 0]}, {}, "is damaged: .*a shape is larger than"),
         ({"images": [0, 3, 4, 4], "hashes": [0, 16], "names": [0]}, {}, "is damaged: a part of it is empty"),
         ({"images": [HUGE, 3, 4, 4]}, {}, "is damaged: .*; pack the folder again"),
         ({"names": [5, 1]}, {}, "is damaged: its parts do not fit"),

@@ -38,7 +38,7 @@ from progan import (
     load_generator,
     presets,
 )
-from progan.checkpoint import FOLDER, read_shapes
+from progan.checkpoint import FOLDER, read_entries
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -163,7 +163,7 @@ def test_resume_is_the_uninterrupted_run_bit_for_bit(point, preset, threads, uni
 def test_the_points_after_which_adam_begins_anew_have_no_moments(tmp_path):
     make(POINTS["the exact boundary"].recipe["karras2018"], tmp_path).fit(pixels())
     for folder in sorted((tmp_path / FOLDER).iterdir()):
-        has_moments = any(name.startswith("adam_") for name in read_shapes(folder))
+        has_moments = any(name.startswith("adam_") for name in read_entries(folder))
         assert has_moments == (int(folder.name) not in ADAM_HAS_JUST_BEGUN_ANEW), folder.name
 
 

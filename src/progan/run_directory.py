@@ -20,6 +20,10 @@ _DATA_LIMIT = 200_000_000  # bytes: two million pictures
 PICTURE_NAME = re.compile(r"(\d{9,}|level_\d+)\.png")  # in samples/
 
 
+class AnotherRunError(ValueError):
+    """Say that a run directory holds a run of other settings."""
+
+
 def read_config(run_dir: Path) -> dict[str, Any] | None:
     """Return a run's config.json; None where there is none of ours.
 

@@ -38,6 +38,7 @@ from progan.run_directory import (
     FORMAT,
     VERSION,
     WRITTEN,
+    AnotherRunError,
     changed_files,
     check_removable,
     differences,
@@ -50,10 +51,6 @@ from progan.sampling import GrownGenerator
 from progan.schedule import Growth, Schedule
 from progan.scoped import Interrupted, Interruption, choose_device, interruption, numerics
 from progan.step import Draws, StepMetrics, TrainingStep
-
-
-class _AnotherRunError(ValueError):
-    """Say that a run directory holds a run of other settings."""
 
 
 class TrainerKeywords(TypedDict, total=False):
@@ -264,7 +261,7 @@ class Trainer:
                 progress=progress,
                 **settings.intervals,
             )
-        except _AnotherRunError as error:
+        except AnotherRunError as error:
             raise CheckpointError(f"{path / CONFIG} is not of the run that the checkpoints are of: {error}") from None
 
     @property
@@ -439,7 +436,8 @@ class Trainer:
                     saved = self._images_seen
                 ending = self._ranks.highest(asked.signal or 0)
             if ending:
-                asked.signal = ending
+                if asked.signal is None:  # it came to another rank
+                    asked.signal = ending
                 break
         if self.run_dir is not None and saved != self._images_seen:
             self.save()
@@ -727,7 +725,7 @@ class Trainer:
         if self.schedule.agrees(recipe.schedule, images_seen):
             own["recipe"]["stages"] = there["recipe"]["stages"]
         if own != theirs:
-            raise _AnotherRunError(
+            raise AnotherRunError(
                 f"{run_dir} holds another run; differing (there -> here): {differences(theirs, own)}. "
                 "Pass another run_dir, the same settings, or overwrite=True"
             )
