@@ -1,6 +1,6 @@
-"""Measure what it costs to notice, in every step, that something is not finite: a ratio of interleaved steps, as JSON.
+"""Measure what it costs to notice, in every step, that something is not finite: its share of a step's time, as JSON.
 
-python benchmarks/watch.py [--steps 60] [--out benchmarks/results/watch.json]
+python benchmarks/watch.py [--steps 30] [--levels 7] [--out benchmarks/results/watch.json]
 
 The article's networks at batch 8, each level. Leave the machine alone meanwhile.
 """
@@ -13,12 +13,10 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from typing_extensions import override
 
 import progan
 from progan import Average, Growth, presets
@@ -27,45 +25,50 @@ from progan.randomness import uniform
 from progan.step import Draws, TrainingStep
 
 
-class Blind(Watch):
-    """Look at nothing."""
-
-    @staticmethod
-    @override
-    def measure(tensors: Sequence[Tensor]) -> Tensor:
-        return torch.zeros(())
-
-    @override
-    def look(self, values: Mapping[str, Tensor], images_seen: int) -> None:
-        pass
-
-
-def ratio_at(step: TrainingStep, level: int, steps: int, device: torch.device) -> dict[str, float]:
-    """Return the median over pairs of steps, one with the watch and one without, in turn, of their times' ratio."""
+def cost_at(step: TrainingStep, level: int, steps: int, device: torch.device) -> dict[str, float]:
+    """Return the times of a step and of what it does to watch, in ms, and their ratio: medians, taken in turn."""
     architecture = step.generator.architecture
     growth = Growth(0, level, None, 1e-4, 8)
     real = uniform((8, 3, *architecture.size(level)), 0, "plan", 0).to(device)
     draws = Draws.at(0, 8, architecture.latent_shape, 0, 0).to(device, torch.float32)
-    kinds = {"watched": Watch(), "blind": Blind()}
-    times: dict[str, list[float]] = {name: [] for name in kinds}
-    for number in range(steps + 2):
-        for name in sorted(kinds, reverse=number % 2 == 1):
-            step.watch = kinds[name]
-            begin = time.perf_counter()
-            step(real, draws, growth, number * 8)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times[name].append(time.perf_counter() - begin)
-    ratios = [watched / blind for watched, blind in list(zip(times["watched"], times["blind"], strict=True))[2:]]
+    gradients = [
+        [torch.rand_like(parameter) for parameter in network.in_use(level, None).values()]
+        for network in (step.generator, step.discriminator)
+    ]
+    watch = Watch()
+    losses = {name: torch.zeros((), device=device) for name in "abcde"}
+    step_s: list[float] = []
+    watch_s: list[float] = []
+    for number in range(steps + 1):
+        step_s.append(timed(lambda number=number: step(real, draws, growth, number * 8), device))
+        for _ in range(5):
+            watch_s.append(
+                timed(
+                    lambda: watch.look(losses | {str(k): watch.measure(some) for k, some in enumerate(gradients)}, 0),
+                    device,
+                )
+            )
+    medians = statistics.median(step_s[1:]), statistics.median(watch_s[5:])
     return {
-        "step_ms": round(1000 * statistics.median(times["blind"][2:]), 3),
-        "ratio": round(statistics.median(ratios), 4),
+        "step_ms": round(1000 * medians[0], 3),
+        "watch_ms": round(1000 * medians[1], 3),
+        "share": round(medians[1] / medians[0], 5),
     }
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that some work takes on its device."""
+    begin = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begin
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60, help="pairs at 4x4; fewer where they take long")
+    parser.add_argument("--steps", type=int, default=30, help="at 4x4; fewer where they take long")
+    parser.add_argument("--levels", type=int, default=7, help="of the networks' seven, from 4x4 on")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -75,7 +78,7 @@ def main() -> None:
     step = TrainingStep(generator, discriminator, Average(generator, 0.995), recipe.training)
     result = {
         "by_resolution": {
-            4 << level: ratio_at(step, level, max(7, options.steps >> max(0, level - 1)), device) for level in range(7)
+            4 << level: cost_at(step, level, max(3, options.steps >> level), device) for level in range(options.levels)
         },
         "progan": progan.__version__,
         "torch": torch.__version__,

@@ -39,6 +39,8 @@ class Watch:
     @staticmethod
     def measure(tensors: Sequence[Tensor]) -> Tensor:
         """Return a number that is finite where all values are, short of 1e19; 0-d."""
+        if tensors[0].device.type == "cpu":  # twice as fast there; elsewhere it would be many small kernels
+            return torch.stack([tensor.sum() for tensor in tensors]).sum()
         return torch.stack(torch._foreach_norm(list(tensors))).sum()
 
     def look(self, values: Mapping[str, Tensor], images_seen: int) -> None:
