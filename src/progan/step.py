@@ -14,6 +14,7 @@ from progan.checkpoint import CheckpointError
 from progan.distributed import Ranks
 from progan.finite import Watch
 from progan.layers import blend_with_lower
+from progan.memory import hold_heap
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.randomness import normal, uniform
 from progan.recipe import Training
@@ -111,6 +112,7 @@ class TrainingStep:
         self.training = training
         self.watch = Watch()
         self._ranks = ranks or Ranks()
+        self._heap = hold_heap() if next(generator.parameters()).device.type == "cpu" else None
         self.adam_generator = adam(generator, training)
         self.adam_discriminator = adam(discriminator, training)
         for optimizer, _ in self._optimizers().values():

@@ -1,0 +1,135 @@
+"""What the benchmarks share: times taken in turn, and results with their machine, versions and date."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import multiprocessing
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import progan
+
+
+def timed(work: Callable[[], object], device: torch.device | str = "cpu") -> float:
+    """Return the seconds that some work takes on its device."""
+    on_cuda = torch.device(device).type == "cuda"
+    if on_cuda:
+        torch.cuda.synchronize(device)
+    begin = time.perf_counter()
+    work()
+    if on_cuda:
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begin
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Say how a process of its own makes what it times: by a function of a module, so that it can be sent there."""
+
+    make: Callable[..., Callable[[], object]]
+    arguments: tuple[Any, ...]
+
+
+def in_turn(
+    contenders: Mapping[str, Contender], rounds: int, device: torch.device | str = "cpu"
+) -> tuple[dict[str, float], dict[str, float | None]]:
+    """Return the median time of each, in ms, and the memory that it took, in MB.
+
+    Each has a process of its own, so that none lives on another's warm memory. They work one after the other in every
+    round, the first of which is not counted: what else the machine does then strikes all of them alike, and a ratio of
+    two is worth more than either time. The memory is the peak above what was there when it was made; None where the
+    system does not tell.
+    """
+    context = multiprocessing.get_context("spawn")
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    memory: dict[str, float | None] = {}
+    with ExitStack() as stack:
+        lines = {}
+        for name, contender in contenders.items():
+            lines[name], theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, contender, str(device)), daemon=True)
+            process.start()
+            theirs.close()
+            stack.callback(process.join)
+            stack.callback(lines[name].close)  # which ends it
+            lines[name].recv()
+        for number in range(rounds + 1):
+            for name, line in lines.items():
+                line.send(None)
+                seconds, memory[name] = line.recv()
+                if number:
+                    times[name].append(1000 * seconds)
+    return {name: round(statistics.median(values), 3) for name, values in times.items()}, memory
+
+
+def _work(line: Connection, contender: Contender, device: str) -> None:
+    """Make what is to be timed, then do it whenever asked."""
+    work = contender.make(*contender.arguments)
+    before = start_of_memory(device)
+    line.send(None)
+    while True:
+        try:
+            line.recv()
+        except EOFError:
+            return
+        line.send((timed(work, device), peak_of_memory(before, device)))
+
+
+def start_of_memory(device: torch.device | str) -> float | None:
+    """Begin to look for the peak, and return the MB that are taken now."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device) / 1e6
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return _resident("VmRSS")
+
+
+def peak_of_memory(before: float | None, device: torch.device | str) -> float | None:
+    """Return the MB by which the peak lies above what was there before."""
+    if before is None:
+        return None
+    cuda = torch.device(device).type == "cuda"
+    peak = torch.cuda.max_memory_allocated(device) / 1e6 if cuda else _resident("VmHWM")
+    return round(peak - before, 1)
+
+
+def _resident(entry: str) -> float:
+    with Path("/proc/self/status").open() as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(entry)) / 1000
+
+
+def circumstances(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Return what a result is worth nothing without."""
+    on_cuda = torch.device(device).type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if on_cuda else "cpu",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "progan": progan.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def report(result: Mapping[str, Any], out: Path | None, device: torch.device | str = "cpu") -> None:
+    """Print a result as JSON; into a file, what was measured there at another time and is not in it stays."""
+    result = {**result, **circumstances(device)}
+    if out is not None:
+        if out.exists():
+            result = {**json.loads(out.read_text()), **result}
+        out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))

@@ -1,0 +1,75 @@
+"""pro-gan-pth 3.4 as it is on PyPI, on today's torch: `pip install --no-deps pro-gan-pth==3.4`.
+
+What is put right from outside, so that it runs at all: its imports of torchvision and tensorboard, which a step does
+not need, find empty modules; its optimizers get floats as betas; and its transposed convolution, which calls what torch
+has since changed, gets a forward of the same mathematics.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import sys
+import types
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def installed() -> bool:
+    return importlib.util.find_spec("pro_gan_pytorch") is not None
+
+
+def make_step(level: int, z: Tensor, real: Tensor) -> Callable[[], object]:
+    """Return a step of its own networks: discriminator, average, generator, as its loop has them.
+
+    Args:
+        level: 0 = 4x4.
+        z: (B, 512).
+        real: (B, 3, H, W), of the level.
+    """
+    _let_import()
+    from pro_gan_pytorch import custom_layers
+    from pro_gan_pytorch.gan import ProGAN
+    from pro_gan_pytorch.losses import WganGP
+    from pro_gan_pytorch.networks import Discriminator, Generator
+
+    def forward(self: custom_layers.EqualizedConvTranspose2d, x: Tensor) -> Tensor:
+        return torch.conv_transpose2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)
+
+    custom_layers.EqualizedConvTranspose2d.forward = forward
+    depth = level + 2
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints both networks
+        gan = ProGAN(Generator(depth), Discriminator(depth), device=z.device)
+    loss = WganGP()
+    adams = [
+        torch.optim.Adam(network.parameters(), lr=0.003, betas=(0.0, 0.99), eps=1e-8) for network in (gan.gen, gan.dis)
+    ]
+    alpha = 0.5 if level else 1.0
+
+    def step() -> None:
+        gan.optimize_discriminator(loss, adams[1], z, real, depth, alpha)
+        custom_layers.update_average(gan.gen_shadow, gan.gen, beta=0.999)
+        gan.optimize_generator(loss, adams[0], z, real, depth, alpha)
+
+    return step
+
+
+def _let_import() -> None:
+    """Put empty modules where its imports find nothing."""
+    for name, wanted in (
+        ("torch.utils.tensorboard", ["SummaryWriter"]),
+        ("torchvision", []),
+        ("torchvision.utils", ["save_image"]),
+        ("torchvision.transforms", ["Compose", "RandomHorizontalFlip", "Resize", "ToTensor"]),
+    ):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            module = types.ModuleType(name)
+            for each in wanted:
+                setattr(module, each, None)
+            sys.modules[name] = module

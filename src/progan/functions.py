@@ -1,0 +1,190 @@
+"""Differentiable functions with short derivatives of every order: what autograd would put together from more parts.
+
+A gradient penalty differentiates a critic twice, so that the first backward of each layer is itself differentiated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+
+
+def reflect(x: Tensor) -> Tensor:
+    """Mirror an image one pixel beyond its edges, the edge itself not repeated: (B, C, H, W) -> (B, C, H + 2, W + 2).
+
+    Differentiable any number of times. Its backward adds slices by hand: that of torch's own reflection padding is not
+    deterministic on CUDA, and that of joined slices fills a whole image with zeros for each.
+    """
+    padded: Tensor = _Reflect.apply(x)  # type: ignore[no-untyped-call]
+    return padded
+
+
+class _Reflect(Function):
+    """Reflection padding by one pixel, a linear map; its adjoint is `_Fold`."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return F.pad(x, (1, 1, 1, 1), mode="reflect")
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        folded: Tensor = _Fold.apply(gradient)  # type: ignore[no-untyped-call]
+        return folded
+
+
+class _Fold(Function):
+    """Add the margin of one pixel back onto the pixels that it mirrors; its adjoint is `_Reflect`."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        inner = x[:, :, 1:-1, 1:-1].clone()
+        inner[:, :, 1].add_(x[:, :, 0, 1:-1])
+        inner[:, :, -2].add_(x[:, :, -1, 1:-1])
+        inner[:, :, :, 1].add_(x[:, :, 1:-1, 0])
+        inner[:, :, :, -2].add_(x[:, :, 1:-1, -1])
+        for here, there in ((1, 0), (-2, -1)):
+            inner[:, :, here, 1].add_(x[:, :, there, 0])
+            inner[:, :, here, -2].add_(x[:, :, there, -1])
+        return inner
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return reflect(gradient)
+
+
+def repeat_pixels(x: Tensor) -> Tensor:
+    """Repeat every pixel 2 x 2 times: (B, C, H, W) -> (B, C, 2 H, 2 W)."""
+    repeated: Tensor = _Repeat.apply(x)  # type: ignore[no-untyped-call]
+    return repeated
+
+
+def add_pixels(x: Tensor) -> Tensor:
+    """Add every 2 x 2 pixels: (B, C, 2 H, 2 W) -> (B, C, H, W)."""
+    added: Tensor = _Add.apply(x)  # type: ignore[no-untyped-call]
+    return added
+
+
+class _Repeat(Function):
+    """A linear map; its adjoint is `_Add`."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return add_pixels(gradient)
+
+
+class _Add(Function):
+    """A linear map; its adjoint is `_Repeat`."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        rows = x[:, :, ::2] + x[:, :, 1::2]
+        return rows[..., ::2] + rows[..., 1::2]
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return repeat_pixels(gradient)
+
+
+def pixel_norm(x: Tensor, epsilon: float, *, outside_root: bool, slope: float = 1.0) -> Tensor:
+    """Divide every pixel's features by their root mean square, then let a LeakyReLU follow: (B, C, ...), any shape.
+
+    Differentiable any number of times.
+
+    Args:
+        x: features, at least float32.
+        epsilon: added to the mean square, or to its root.
+        outside_root: to its root.
+        slope: of the LeakyReLU below 0; 1 = none.
+    """
+    normalized: Tensor = _PixelNorm.apply(x, epsilon, outside_root, slope)  # type: ignore[no-untyped-call]
+    return normalized
+
+
+class _PixelNorm(Function):
+    """y = s f(x), where s = 1 / (r + e), r is the root mean square over the C features, and f the LeakyReLU.
+
+    The scale is positive, so it may as well follow the LeakyReLU. With u = f'(x) g and a = sum(x u), the gradient is
+    s u - x a s^2 / (r C): `_PixelNormBackward`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, epsilon: float, outside_root: bool, slope: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.settings = epsilon, outside_root, slope
+        scale, _ = _scale_and_root(x, epsilon, outside_root)
+        return x * scale if slope == 1 else F.leaky_relu(x, slope).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        back: Tensor = _PixelNormBackward.apply(gradient, *ctx.saved_tensors, *ctx.settings)  # type: ignore[no-untyped-call]
+        return back, None, None, None
+
+
+class _PixelNormBackward(Function):
+    """J u for J = s I - x x' s^2 / (r C), which is symmetric; differentiable by g and by x."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, x: Tensor, epsilon: float, outside_root: bool, slope: float) -> Tensor:
+        ctx.save_for_backward(gradient, x)
+        ctx.settings = epsilon, outside_root, slope
+        scale, root = _scale_and_root(x, epsilon, outside_root)
+        u = _through_leaky(gradient, x, slope)
+        across = (x * u).sum(dim=1, keepdim=True)
+        scaled = u * scale if u is gradient else u.mul_(scale)
+        return scaled.addcmul_(x, scale.square() * (across / root), value=-1 / x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        gradient, x = ctx.saved_tensors
+        epsilon, outside_root, slope = ctx.settings
+        if torch.is_grad_enabled():  # a third derivative is asked for, which nothing here does often
+            back = _plain_backward(gradient, x, epsilon, outside_root, slope)
+            by_gradient, by_x = torch.autograd.grad(back, (gradient, x), v, create_graph=True)
+            return by_gradient, by_x, None, None, None
+        n = x.shape[1]
+        scale, root = _scale_and_root(x, epsilon, outside_root)
+        u = _through_leaky(gradient, x, slope)
+        # Divided by the root at once, they stay small at a pixel that is 0.
+        a = (x * u).sum(dim=1, keepdim=True) / root
+        b = (x * v).sum(dim=1, keepdim=True) / root
+        c = (u * v).sum(dim=1, keepdim=True)
+        square = scale.square() / n
+        by_gradient = _through_leaky((v * scale).addcmul_(x, square * b, value=-1), x, slope)
+        along_x = square * ((2 * scale * root + 1) * (a * b) / n - c) / root
+        by_x = (x * along_x).addcmul_(u, square * b, value=-1).addcmul_(v, square * a, value=-1)
+        return by_gradient, by_x, None, None, None
+
+
+def _scale_and_root(x: Tensor, epsilon: float, outside_root: bool) -> tuple[Tensor, Tensor]:
+    """Return s and r, (B, 1, ...)."""
+    mean_square = x.square().mean(dim=1, keepdim=True)
+    if not outside_root:
+        root = torch.sqrt(mean_square + epsilon)
+        return 1 / root, root
+    # At a pixel that is 0 everywhere the root has no slope; clamped it has slope 0, where autograd's would be NaN.
+    root = mean_square.clamp_min(1e-24).sqrt()
+    return 1 / (root + epsilon), root
+
+
+def _through_leaky(gradient: Tensor, x: Tensor, slope: float) -> Tensor:
+    """Return a gradient times the slope of the LeakyReLU at x."""
+    if slope == 1:
+        return gradient
+    through: Tensor = torch.ops.aten.leaky_relu_backward(gradient, x, slope, False)
+    return through
+
+
+def _plain_backward(gradient: Tensor, x: Tensor, epsilon: float, outside_root: bool, slope: float) -> Tensor:
+    """Return what `_PixelNormBackward` does, of parts that autograd knows."""
+    scale, root = _scale_and_root(x, epsilon, outside_root)
+    u = _through_leaky(gradient, x, slope)
+    across = (x * u).sum(dim=1, keepdim=True)
+    return u * scale - x * (scale.square() * across / root / x.shape[1])
