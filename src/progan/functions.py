@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+_QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
+
 
 def reflect(x: Tensor) -> Tensor:
     """Mirror an image one pixel beyond its edges, the edge itself not repeated: (B, C, H, W) -> (B, C, H + 2, W + 2).
@@ -73,7 +75,10 @@ class _Repeat(Function):
 
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+        if x.device.type != "cpu":
+            return F.interpolate(x, scale_factor=2.0, mode="nearest")
+        rows = torch.stack((x, x), dim=4).flatten(3)  # thus in two thirds of the time
+        return torch.stack((rows, rows), dim=3).flatten(2, 3)
 
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:
@@ -91,6 +96,51 @@ class _Add(Function):
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:
         return repeat_pixels(gradient)
+
+
+def interleave(x: Tensor) -> Tensor:
+    """Put four images together, each of which has every second pixel across and down.
+
+    Image (a, b) of the four has one row and one column more than is taken of it: pixel (2 i + a, 2 j + b) of the result
+    is its pixel (i + a, j + b). (B, 4 C, H + 1, W + 1) -> (B, C, 2 H, 2 W); the four lie one after another.
+    """
+    whole: Tensor = _Interleave.apply(x)  # type: ignore[no-untyped-call]
+    return whole
+
+
+class _Interleave(Function):
+    """A linear map; its adjoint is `_Separate`."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        batch, height, width = len(x), x.shape[2] - 1, x.shape[3] - 1
+        parts = x.reshape(batch, 2, 2, -1, height + 1, width + 1)
+        whole = x.new_empty(batch, parts.shape[3], height, 2, width, 2)
+        for a, b in _QUARTERS:
+            whole[:, :, :, a, :, b] = parts[:, a, b, :, a : a + height, b : b + width]
+        return whole.view(batch, -1, 2 * height, 2 * width)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        parts: Tensor = _Separate.apply(gradient)  # type: ignore[no-untyped-call]
+        return parts
+
+
+class _Separate(Function):
+    """A linear map; its adjoint is `_Interleave`."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        batch, channels, height, width = len(x), x.shape[1], x.shape[2] // 2, x.shape[3] // 2
+        whole = x.reshape(batch, channels, height, 2, width, 2)
+        parts = x.new_zeros(batch, 2, 2, channels, height + 1, width + 1)
+        for a, b in _QUARTERS:
+            parts[:, a, b, :, a : a + height, b : b + width] = whole[:, :, :, a, :, b]
+        return parts.view(batch, 4 * channels, height + 1, width + 1)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return interleave(gradient)
 
 
 def pixel_norm(x: Tensor, epsilon: float, *, outside_root: bool, slope: float = 1.0) -> Tensor:

@@ -8,17 +8,20 @@ MiniBatchStd (section 3) lets the critic see how much a batch varies, FadeIn (fi
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from progan.functions import add_pixels, pixel_norm, reflect, repeat_pixels
+from progan.functions import add_pixels, interleave, pixel_norm, reflect, repeat_pixels
 
 Equalization = Literal["he", "he_twice", "none"]
 Padding = Literal["zeros", "reflect"]
+# Where the CPU's kernels for convolutions are not what is fastest: see benchmarks/NOTES.md.
+_FEW_PIXELS = 16  # and fewer: by a product of matrices
+_MANY_PIXELS = 64  # and more: upsampled by kernels of 2x2
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -123,24 +126,61 @@ class EqualizedConv2d(_Equalized):
         out_channels, in_channels, kernel_size, _ = self.weight.shape
         return f"{in_channels}, {out_channels}, kernel_size={kernel_size}, padding={self.padding!r}"
 
-    def forward(self, x: Tensor, after: EqualizedConv2d | None = None) -> Tensor:
-        """Return the convolved features: (B, in_channels, H, W) -> (B, out_channels, H, W).
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolved features: (B, in_channels, H, W) -> (B, out_channels, H, W)."""
+        return self._convolve(x, self._scaled_weight(), self.bias)
 
-        Args:
-            x: features.
-            after: a 1x1 convolution to be applied to x before this one, of which reflect padding lets the two be one.
+    def of_projected(self, x: Tensor, projection: EqualizedConv2d) -> Tensor:
+        """Return ``self(projection(x))``, where projection is 1x1 and padding ``reflect``: two convolutions in one.
+
+        (B, projection.in_channels, H, W) -> (B, out_channels, H, W).
         """
-        weight, bias = self._scaled_weight(), cast(Tensor, self.bias)
-        if after is not None:
-            inner = after._scaled_weight().flatten(1)
-            bias = bias + weight.sum((2, 3)) @ after.bias
-            weight = torch.einsum("ocij,cr->orij", weight, inner).contiguous()  # else all that follows is channels-last
-        if self.padding == "zeros" or self.margin == 0:
-            return F.conv2d(x, weight, bias, padding=self.margin)
-        return F.conv2d(reflect(x), weight, bias)
+        weight = self._scaled_weight()
+        bias = self.bias + weight.sum((2, 3)) @ projection.bias
+        weight = torch.einsum("ocij,cr->orij", weight, projection._scaled_weight().flatten(1))
+        return self._convolve(x, weight.contiguous(), bias)  # else all that follows were channels-last
+
+    def of_upsampled(self, x: Tensor) -> Tensor:
+        """Return ``self(upsample(x))``, by a 3x3 kernel: (B, in_channels, H, W) -> (B, out_channels, 2 H, 2 W).
+
+        Every second pixel of the result sees a window of 2x2 pixels before they are repeated, where some of the
+        kernel's numbers come together; so four kernels of 2x2 do it, in 4/9 of the products.
+        """
+        if x.device.type != "cpu" or x.shape[2] * x.shape[3] < _MANY_PIXELS or self.margin != 1:
+            return self.forward(upsample(x))
+        weight = self._scaled_weight()
+        halves = weight.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+        weight = torch.einsum("aki,blj,ocij->abockl", halves, halves, weight).reshape(-1, weight.shape[1], 2, 2)
+        # Mirrored beyond its edge, a row of repeated pixels goes on with the same one.
+        x = F.pad(x, (1, 1, 1, 1), mode="replicate" if self.padding == "reflect" else "constant")
+        return interleave(F.conv2d(x, weight.contiguous(), self.bias.repeat(4)))
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        few = x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _FEW_PIXELS and self.margin > 0
+        if self.padding == "reflect" and self.margin > 0:
+            return (convolve_few if few else F.conv2d)(reflect(x), weight, bias)
+        if few:
+            return convolve_few(F.pad(x, (self.margin,) * 4), weight, bias)
+        return F.conv2d(x, weight, bias, padding=self.margin)
 
     def _scaled_weight(self) -> Tensor:
         return self.weight * self.constant if self.constant != 1.0 else self.weight
+
+
+def convolve_few(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolve images of few pixels by one product of matrices: (B, C, H, W) -> (B, K, H - k + 1, W - k + 1).
+
+    At 4x4 pixels the kernels of a CPU reach half of what this does, most of all for the weight's gradient.
+
+    Args:
+        x: features, padded.
+        weight: (K, C, k, k).
+        bias: (K,).
+    """
+    k = weight.shape[2]
+    patches = F.unfold(x, k).transpose(1, 2).flatten(0, 1)
+    y = F.linear(patches, weight.flatten(1), bias)
+    return y.view(len(x), x.shape[2] - k + 1, x.shape[3] - k + 1, -1).permute(0, 3, 1, 2)
 
 
 class EqualizedLinear(_Equalized):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -176,14 +176,12 @@ class ConvUnit(nn.Module):
         self.norm = pixel_norm(architecture) if norm else None
         self.norm_first = architecture.norm_before_activation
 
-    def forward(self, x: Tensor, after: EqualizedConv2d | None = None) -> Tensor:
-        """Return the activated features: (B, C_in, ...) -> (B, C_out, ...).
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activated features: (B, C_in, ...) -> (B, C_out, ...)."""
+        return self.activate(self.layer(x))
 
-        Args:
-            x: features.
-            after: see `EqualizedConv2d.forward`.
-        """
-        x = self.layer(x) if after is None else self.layer(x, after)
+    def activate(self, x: Tensor) -> Tensor:
+        """Return what follows the layer: (B, C_out, ...), the same."""
         if self.norm is None:
             return F.leaky_relu(x, _SLOPE)
         normalized: Tensor = self.norm(x, _SLOPE) if self.norm_first else self.norm(F.leaky_relu(x, _SLOPE))
@@ -220,7 +218,8 @@ class GeneratorBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of twice the size."""
-        features: Tensor = self.second(self.first(upsample(x)))
+        layer = cast(EqualizedConv2d, self.first.layer)
+        features: Tensor = self.second(self.first.activate(layer.of_upsampled(x)))
         return features
 
 
@@ -241,7 +240,9 @@ class DiscriminatorBlock(nn.Module):
             x: features; images where from_rgb is given.
             from_rgb: the 1x1 convolution that makes features of them, with nothing after it.
         """
-        return downsample(self.second(self.first(x, from_rgb)))
+        layer = cast(EqualizedConv2d, self.first.layer)
+        x = layer(x) if from_rgb is None else layer.of_projected(x, from_rgb)
+        return downsample(self.second(self.first.activate(x)))
 
 
 class GeneratorStem(nn.Module):
