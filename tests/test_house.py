@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "planning": {*TORCH, "averaging", "networks", "progress", "randomness", "recipe", "schedule", "step"},
     "rebuild": {"torch", "checkpoint", "networks", "recipe", "run_directory"},
-    "sampling": {*TORCH, "checkpoint", "networks", "randomness", "rebuild", "recipe"},
+    "sampling": {*TORCH, "checkpoint", "memory", "networks", "randomness", "rebuild", "recipe"},
     "callbacks": {
         *(TORCH | {"averaging", "files", "networks", "planning", "progress"}),
         *("randomness", "render", "sampling", "schedule", "step"),

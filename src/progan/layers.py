@@ -156,7 +156,10 @@ class EqualizedConv2d(_Equalized):
         return interleave(F.conv2d(x, weight.contiguous(), self.bias.repeat(4)))
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        few = x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _FEW_PIXELS and self.margin > 0
+        if x.device.type == "cpu" and self.margin == 0:  # in an eighth of the time at 4 channels
+            product: Tensor = torch.baddbmm(bias[:, None], weight.flatten(1).expand(len(x), -1, -1), x.flatten(2))
+            return product.view(len(x), -1, *x.shape[2:])
+        few = x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _FEW_PIXELS
         if self.padding == "reflect" and self.margin > 0:
             return (convolve_few if few else F.conv2d)(reflect(x), weight, bias)
         if few:

@@ -19,6 +19,7 @@ from progan.checkpoint import (
     read_manifest,
     read_tensors,
 )
+from progan.memory import hold_heap
 from progan.networks import Block, ProgressiveGenerator
 from progan.randomness import latents
 from progan.rebuild import check_block, check_tensors, without_memory
@@ -73,7 +74,10 @@ class GrownGenerator(nn.Module):
         """Return images in [0, 1], float32, without a graph: (B, *latent_shape) -> (B, C, H, W)."""
         parameter = next(self.generator.parameters())
         low, high = self.generator.architecture.image_range
-        images: Tensor = self(z.to(parameter.device, parameter.dtype)).float()
+        held = hold_heap() if parameter.device.type == "cpu" else None
+        with torch.inference_mode():
+            images: Tensor = self(z.to(parameter.device, parameter.dtype)).float()
+        del held
         return ((images - low) / (high - low)).clamp(0, 1)
 
 
