@@ -57,7 +57,7 @@ def in_turn(
         lines = {}
         for name, contender in contenders.items():
             lines[name], theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, contender, str(device)), daemon=True)
+            process = context.Process(target=_work, args=(theirs, contender, str(device)))
             process.start()
             theirs.close()
             stack.callback(process.join)

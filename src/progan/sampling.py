@@ -69,7 +69,6 @@ class GrownGenerator(nn.Module):
         batches = [range(begin, min(begin + batch_size, n)) for begin in range(0, n, batch_size)]
         return torch.cat([self.images(latents(batch, shape, seed, "sample")) for batch in batches])
 
-    @torch.no_grad()
     def images(self, z: Tensor) -> Tensor:
         """Return images in [0, 1], float32, without a graph: (B, *latent_shape) -> (B, C, H, W)."""
         parameter = next(self.generator.parameters())
@@ -77,8 +76,11 @@ class GrownGenerator(nn.Module):
         held = hold_heap() if parameter.device.type == "cpu" else None
         with torch.inference_mode():
             images: Tensor = self(z.to(parameter.device, parameter.dtype)).float()
+            if (low, high) != (0.0, 1.0):
+                images.sub_(low).div_(high - low)
+            images.clamp_(0, 1)
         del held
-        return ((images - low) / (high - low)).clamp(0, 1)
+        return images.clone()  # one that autograd takes too
 
 
 def load_generator(
