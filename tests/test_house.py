@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "randomness": {"torch", "numpy"},
     "functions": {"torch"},
     "layers": {*TORCH, "functions"},
-    "memory": {"torch"},
+    "memory": {"torch", "files"},
     "augment": {"torch"},
     "losses": {"torch"},
     "averaging": {"torch", "typing_extensions"},
@@ -46,7 +46,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         *(TORCH | {"averaging", "checkpoint", "distributed", "finite", "layers", "memory"}),
         *("networks", "randomness", "recipe", "schedule"),
     },
-    "planning": {*TORCH, "averaging", "networks", "progress", "randomness", "recipe", "schedule", "step"},
+    "planning": {
+        *(TORCH | {"averaging", "layers", "memory", "networks", "progress"}),
+        *("randomness", "recipe", "run_directory", "schedule", "step"),
+    },
     "rebuild": {"torch", "checkpoint", "networks", "recipe", "run_directory"},
     "sampling": {*TORCH, "checkpoint", "memory", "networks", "randomness", "rebuild", "recipe"},
     "callbacks": {

@@ -76,6 +76,9 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--batch-size", type=at_least_1, metavar="N", help="real images per step (default: the recipe's)"
     )
+    parser.add_argument(
+        "--hours", type=float, metavar="H", help="make all stages as long as this machine trains in so many hours"
+    )
     parser.add_argument("--quick", action="store_true", help="the recipe made small, to see icons form in minutes")
     parser.add_argument("--contrast", action="store_true", help="the article's variant: random contrast, twice as long")
     parser.add_argument("--flips", action="store_true", help="mirror every other real image, left to right, at random")
@@ -115,6 +118,10 @@ def train(options: argparse.Namespace) -> int:
         new = RANK == 0 and (options.overwrite or not run_dir.exists())
         data = read_folder(options, resolution, new=new)
         images = data.images
+    if options.hours is not None:
+        recipe = Trainer.recipe_for_hours(
+            recipe, options.hours, run_dir=run_dir, device=options.device, overwrite=options.overwrite
+        )
     trainer = Trainer.from_recipe(
         recipe,
         seed=options.seed,
@@ -223,12 +230,12 @@ def show_plan(trainer: Trainer, recipe: Recipe, n_images: int, options: argparse
         print("--quick differs from the article in: " + ", ".join(differences(recipe, presets.mel_icon())) + ".")
     if trainer.images_seen:
         print(f"Going on from {trainer.run_dir} after {trainer.images_seen:,} real images.")
-    plan = trainer.plan()
+    plan = trainer.plan(printed=False)
     threads = f" with {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
     processes = f", {trainer.ranks} processes" if trainer.ranks > 1 else ""
     print(
         f"On {trainer.device}{threads}{processes}, in {recipe.training.precision}: about {plan}, by a few timed "
-        f"steps of each stage. Ctrl-C saves; the same command goes on."
+        f"steps of each stage; memory: {plan.memory_for_people()}. Ctrl-C saves; the same command goes on."
     )
 
 

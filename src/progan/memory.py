@@ -1,10 +1,13 @@
-"""Memory that stays: what a step on the CPU frees, the next one finds again."""
+"""Memory: what a step on the CPU frees, the next one finds again; and how much is taken, and may be."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import torch
+
+from progan.files import forget_peak_memory
 
 _BLOCK = 31 << 20  # bytes; glibc takes blocks of up to 32 MB from its heap, once such a block has been freed
 _HELD = 4 << 30  # bytes, of which only what a step uses becomes real memory
@@ -26,3 +29,47 @@ def hold_heap() -> object:
     except RuntimeError:  # the system grants no such amount
         return None
     return blocks[-1]
+
+
+def begin_peak(device: torch.device) -> None:
+    """Begin anew to note the peak."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        forget_peak_memory()
+
+
+def peak(device: torch.device) -> int | None:
+    """Return the most bytes that this process has held since `begin_peak`; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return _told("/proc/self/status", "VmHWM") if device.type == "cpu" else None
+
+
+def there_is(device: torch.device) -> int | None:
+    """Return the bytes that this process may hold in all; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    available, held = _told("/proc/meminfo", "MemAvailable"), _told("/proc/self/status", "VmRSS")
+    if device.type != "cpu" or available is None or held is None:
+        return None
+    limit, used = (_number(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))  # a container's
+    if limit is not None and used is not None:
+        available = min(available, limit - used)
+    return available + held
+
+
+def _told(path: str, entry: str) -> int | None:
+    """Return an entry of one of Linux's files, in bytes."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{entry}:")), None)
+
+
+def _number(path: str) -> int | None:
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):  # not there, or "max"
+        return None

@@ -11,7 +11,7 @@ import math
 import numbers
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from typing_extensions import override
@@ -188,6 +188,29 @@ class Schedule:
             ]
 
         return begun(self) == begun(other)
+
+    def scaled(self, factor: float) -> Schedule:
+        """Return a schedule of the same stages with a multiple of their images, rounded; at least what is allowed.
+
+        Args:
+            factor: above 0; that of every fade and every hold.
+
+        Example:
+            >>> Schedule([Stage(0, hold_images=800), Stage(1, 800, 400)]).scaled(0.5).total_images
+            1000
+        """
+        if not 0 < factor < float("inf"):
+            raise ValueError(f"factor must be a number above 0, got {factor!r}")
+        stages: list[Stage] = []
+        for stage in self.stages:
+            fade, hold = (
+                max(1, round(images * factor)) if images else 0 for images in (stage.fade_images, stage.hold_images)
+            )
+            missing = max(each.batch_size for each in (stage, *stages[-1:])) - fade - hold
+            if missing > 0:
+                fade, hold = (fade, hold + missing) if hold else (fade + missing, hold)
+            stages.append(replace(stage, fade_images=fade, hold_images=hold))
+        return Schedule(stages)
 
     def table(self, base_size: tuple[int, int] = (4, 4), n_images: int | None = None) -> str:
         """Return the stages as a text table.

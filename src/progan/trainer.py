@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+import math
 import operator
 import platform
 import warnings
@@ -29,7 +31,7 @@ from progan.distributed import Ranks
 from progan.files import make_folder, owned, write_file
 from progan.finite import DivergenceError, not_finite
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
-from progan.planning import Plan, make_plan, worth_planning
+from progan.planning import Plan, make_plan, recorded_stages, worth_planning
 from progan.randomness import key
 from progan.rebuild import check_counts, rebuild, same_block
 from progan.recipe import Recipe, Training, check_ranks
@@ -48,7 +50,7 @@ from progan.run_directory import (
     write_data,
 )
 from progan.sampling import GrownGenerator
-from progan.schedule import Growth, Schedule
+from progan.schedule import Growth, Schedule, Stage
 from progan.scoped import Interrupted, Interruption, choose_device, interruption, numerics
 from progan.step import Draws, StepMetrics, TrainingStep
 
@@ -217,6 +219,40 @@ class Trainer:
         return cls(generator, discriminator, recipe.schedule, recipe.training, **keywords)
 
     @classmethod
+    def recipe_for_hours(cls, recipe: Recipe, hours: float, **keywords: Unpack[TrainerKeywords]) -> Recipe:
+        """Return a recipe with as many images as this machine trains on in a number of hours.
+
+        The images of all stages are scaled alike, up or down, by a plan. Where run_dir holds a run of these stages at
+        whatever length, that length is returned and nothing is timed: so the same program goes on with its run.
+
+        Args:
+            recipe: a preset, or one's own.
+            hours: above 0. Reading data, previews and checkpoints are not in it.
+            **keywords: as for `Trainer`, those that `from_recipe` will get.
+
+        Raises:
+            ValueError: as `Trainer` and `plan`; and if hours is not above 0.
+
+        Example:
+            >>> from progan import presets
+            >>> recipe = Trainer.recipe_for_hours(presets.mel_icon(8, channels=(16, 8)), 0.001, device="cpu")
+            >>> recipe.schedule.total_images < 120_000
+            True
+        """
+        if not 0 < hours < math.inf:
+            raise ValueError(f"hours must be a number above 0, got {hours!r}")
+        alone = keywords.copy()
+        alone["run_dir"], alone["callbacks"], alone["progress"] = None, (), False
+        trial = cls.from_recipe(recipe, **alone)
+        run_dir = keywords.get("run_dir")
+        there = None if run_dir is None or keywords.get("overwrite") else recorded_stages(Path(run_dir), recipe)
+        there = trial._ranks.told([dataclasses.asdict(stage) for stage in there] if there else None)
+        if there is not None:
+            return dataclasses.replace(recipe, stages=tuple(Stage(**stage) for stage in there))
+        factor = trial._ranks.told(hours * 3600 / trial.plan(printed=False).total_s)
+        return dataclasses.replace(recipe, stages=recipe.schedule.scaled(factor).stages)
+
+    @classmethod
     def from_run(
         cls,
         run_dir: str | PathLike[str],
@@ -352,7 +388,7 @@ class Trainer:
             with self._own_draws(), numerics(self.device, self.training), interruption() as asked, ExitStack() as held:
                 self._ranks.first(lambda: self._open(held))
                 if self._progress and self.plan_made is None and worth_planning(self.schedule, self._images_seen, stop):
-                    self.plan()
+                    self.plan(printed=False)
                 with all_told(self._callbacks, self):
                     for callback in self._callbacks:
                         callback.on_start(self)
@@ -517,8 +553,15 @@ class Trainer:
         if found := self._step.watch.found() or not_finite(networks, self._images_seen):
             raise DivergenceError(*found, self.schedule, saved=self.run_dir is not None)
 
-    def plan(self) -> Plan:
-        """Time a few steps of every stage to come, on copies, and remember the times for the progress bar."""
+    def plan(self, *, printed: bool = True) -> Plan:
+        """Time a few steps of every stage to come, on copies, and remember the times for the progress bar.
+
+        Args:
+            printed: whether to print the plan's table.
+
+        Raises:
+            ValueError: if a stage's batch takes more memory than there is; the message names the largest that does not.
+        """
         with numerics(self.device, self.training):
             self.plan_made = make_plan(
                 self.generator,
@@ -528,6 +571,8 @@ class Trainer:
                 self._images_seen,
                 ranks=self._ranks.size,
             )
+        if printed and self._ranks.rank == 0:
+            print(self.plan_made.table(self.schedule, self.generator.architecture.base_size))
         return self.plan_made
 
     def grown(self) -> GrownGenerator:
