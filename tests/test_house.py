@@ -44,7 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *(TORCH | {"averaging", "checkpoint", "distributed", "finite", "layers"}),
         *("networks", "randomness", "recipe", "schedule"),
     },
-    "planning": {*TORCH, "averaging", "networks", "progress", "randomness", "recipe", "schedule", "step"},
+    "graph": {"torch", "distributed", "schedule", "step"},
+    "planning": {*TORCH, "averaging", "graph", "networks", "progress", "randomness", "recipe", "schedule", "step"},
     "rebuild": {"torch", "checkpoint", "networks", "recipe", "run_directory"},
     "sampling": {*TORCH, "checkpoint", "networks", "randomness", "rebuild", "recipe"},
     "callbacks": {

@@ -11,6 +11,7 @@ import torch
 from typing_extensions import override
 
 from progan.averaging import Average
+from progan.graph import WARM_UP, CudaGraphs, DeviceStep
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.progress import duration
 from progan.randomness import uniform
@@ -50,6 +51,7 @@ def make_plan(
     *,
     timed_steps: int = 3,
     ranks: int = 1,
+    graph: bool = False,
 ) -> Plan:
     """Time a few steps of every stage that is still to come.
 
@@ -64,9 +66,11 @@ def make_plan(
         images_seen: real images shown so far.
         timed_steps: per stage; fewer where a step takes longer than two seconds.
         ranks: processes that share each batch; what they need to average the gradients is not in the plan.
+        graph: whether the run's steps are captured as CUDA graphs.
     """
     generator, discriminator = copy.deepcopy(generator), copy.deepcopy(discriminator)
     step = TrainingStep(generator, discriminator, Average(generator, training.average_decay), training)
+    captured = DeviceStep(step, CudaGraphs(next(generator.parameters()).device)) if graph else None
     seconds: dict[tuple[int, bool, int], float] = {}
     image_s: list[float | None] = []
     stage_s = []
@@ -82,7 +86,7 @@ def make_plan(
             if kind not in seconds:
                 batch = stage.batch_size // ranks
                 growth = Growth(index, stage.level, 0.5 if fading else None, stage.learning_rate, batch)
-                seconds[kind] = _time(step, growth, timed_steps)
+                seconds[kind] = _time(step, captured, growth, timed_steps)
             per_image[fading] = seconds[kind] / stage.batch_size
         fade_left = min(left, max(0, left - stage.hold_images))
         total = fade_left * per_image.get(True, 0.0) + (left - fade_left) * per_image.get(False, 0.0)
@@ -97,19 +101,20 @@ def worth_planning(schedule: Schedule, begin: int, stop: int) -> bool:
     return (stop - begin) // last > 200 * len(schedule.stages)
 
 
-def _time(step: TrainingStep, growth: Growth, timed_steps: int) -> float:
-    """Return the seconds of one step: the median of a few, after one that is not counted."""
+def _time(step: TrainingStep, captured: DeviceStep | None, growth: Growth, timed_steps: int) -> float:
+    """Return the seconds of one step: the median of a few, after one that is not counted, or those before a capture."""
     architecture = step.generator.architecture
     parameter = next(step.generator.parameters())
     low, high = architecture.image_range
     shape = (growth.batch_size, architecture.image_channels, *architecture.size(growth.level))
     real = (uniform(shape, 0, "plan", 0) * (high - low) + low).to(parameter.device, parameter.dtype)
+    train, uncounted = (step, 1) if captured is None else (captured, WARM_UP + 1)
     times: list[float] = []
-    while len(times) <= timed_steps and not (len(times) >= 2 and sum(times) > 4.0):
+    while len(times) < uncounted + timed_steps and not (len(times) > uncounted and sum(times) > 4.0):
         begin = time.perf_counter()
         draws = Draws.at(len(times), growth.batch_size, architecture.latent_shape, 0, len(step.training.augment))
-        step(real, draws.to(parameter.device, parameter.dtype), growth, len(times))
+        train(real, draws, growth, len(times))
         if parameter.device.type == "cuda":
             torch.cuda.synchronize(parameter.device)
         times.append(time.perf_counter() - begin)
-    return statistics.median(times[1:])
+    return statistics.median(times[uncounted:])
