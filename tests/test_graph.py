@@ -21,8 +21,8 @@ from progan.graph import WARM_UP, DeviceStep, Ring, device_step
 from progan.planning import make_plan
 from progan.step import Draws, TrainingStep
 
-# Kinds of steps: 0; 1 fading, 1; 2 fading, 2, 2 with another batch. Rates and alphas are powers of two and sums of such,
-# so that 32 bits hold them.
+# Kinds of steps: 0; 1 fading, 1; 2 fading, 2, 2 with another batch. Rates and alphas are sums of a few powers of two, so
+# that 32 bits hold them.
 STAGES = (
     Stage(0, 0, 56, 8, 2**-10),
     Stage(1, 64, 56, 8, 2**-9),
