@@ -5,8 +5,9 @@ What it cannot show is what a device captures; test_gpu.py does that where there
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -17,12 +18,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from progan import Contrast, Stage, Trainer, planning, presets
 from progan import graph as graph_room
 from progan.distributed import Ranks
-from progan.graph import WARM_UP, DeviceStep, Ring, device_step
+from progan.graph import WARM_UP, CudaGraphs, DeviceStep, Ring, device_step
 from progan.planning import make_plan
 from progan.step import Draws, TrainingStep
 
-# Kinds of steps: 0; 1 fading, 1; 2 fading, 2, 2 with another batch. Rates and alphas are sums of a few powers of two, so
-# that 32 bits hold them.
+# Kinds of steps: 0; 1 fading, 1; 2 fading, 2, 2 with another batch. 32 bits hold the rates and alphas, sums of a few
+# powers of two.
 STAGES = (
     Stage(0, 0, 56, 8, 2**-10),
     Stage(1, 64, 56, 8, 2**-9),
@@ -396,6 +397,57 @@ def test_the_trainer_takes_graph():
     trainer = Trainer.from_recipe(small_recipe(), device="cpu", graph=False, progress=False)
     assert trainer._device_step is None
     assert "graph" not in trainer._environment()
+
+
+class FakeStream:
+    def __init__(self, name, log):
+        self.name, self.log = name, log
+
+    def wait_stream(self, other):
+        self.log.append(f"{self.name} waits for {other.name}")
+
+
+@pytest.fixture
+def cuda_calls(monkeypatch):
+    """What `CudaGraphs` asks of torch.cuda, in order."""
+    log = []
+    outside, side = FakeStream("outside", log), FakeStream("side", log)
+    signature = inspect.signature(torch.cuda.graph)
+
+    @contextmanager
+    def on(stream):
+        log.append(f"on {stream.name}")
+        yield
+
+    @contextmanager
+    def graph(*arguments, **settings):
+        given = signature.bind(*arguments, **settings).arguments
+        log.append(f"capture on {given['stream'].name}, {given['capture_error_mode']}")
+        yield
+
+    monkeypatch.setattr(graph_room, "_side_stream", lambda device: side)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: outside)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: log.append(f"set {stream.name}"))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: type("Graph", (), {"replay": None})())
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    return log
+
+
+def test_what_is_asked_of_cuda(cuda_calls):
+    """One stream for what is captured and for what runs plain before; the one that was current is so again."""
+    graphs = CudaGraphs(CUDA)
+    with graphs.beside():
+        cuda_calls.append("work")
+    assert cuda_calls == ["side waits for outside", "on side", "work", "outside waits for side"]
+    cuda_calls.clear()
+    graphs.capture(lambda: cuda_calls.append("work"))
+    assert cuda_calls == ["capture on side, thread_local", "work", "set outside"]
+    cuda_calls.clear()
+    with pytest.raises(ZeroDivisionError):
+        graphs.capture(lambda: 1 / 0)
+    assert cuda_calls == ["capture on side, thread_local", "set outside"]
 
 
 def test_the_environment_tells_of_graphs():

@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -97,7 +98,7 @@ class CudaGraphs:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream = _side_stream(device)
 
     @contextmanager
     def beside(self) -> Iterator[None]:
@@ -318,6 +319,12 @@ def device_step(
                 stacklevel=3,
             )
     return DeviceStep(step, CudaGraphs(device) if graph else None)
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the one stream that captures on a device; each takes memory for good."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _event(device: torch.device) -> torch.cuda.Event:
