@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import os
 import warnings
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,7 +23,6 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for sums in one order; read when CUDA begins
 CUDA = torch.device("cuda")
 # Kinds of steps: 0; 1 fading, 1; 2 fading, 2, 2 with another batch.
 STAGES = (Stage(0, 0, 56, 8, 1e-3), Stage(1, 64, 56, 8, 2e-3), Stage(2, 64, 56, 8, 5e-4), Stage(2, 0, 36, 4, 1e-3))
@@ -34,8 +32,9 @@ CLOSE = 1e-3
 
 
 @pytest.fixture(autouse=True)
-def one_order():
+def one_order(monkeypatch):
     """Let sums on the device have one order."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     yield
