@@ -339,6 +339,29 @@ def test_a_frozen_alpha_is_noticed():
     assert_same(trainer, plain)
 
 
+class Interrupted(Remembering):
+    """A Ctrl-C in the middle of the first check."""
+
+    def again(self, work):
+        work()
+        if self.events.count("replay") == 1:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_check_changes_nothing():
+    graphs = Interrupted()
+    trainer, plain = make(graphs), make()
+    train(trainer, 3)
+    train(plain, 3)
+    with pytest.raises(KeyboardInterrupt):
+        train(trainer, 1)
+    assert_same(trainer, plain)
+    train(trainer, 4)
+    train(plain, 4)
+    assert_same(trainer, plain)
+    assert graphs.events.count("capture") == 2  # what was not checked is not used
+
+
 def test_buffers_are_of_no_caller():
     trainer, untouched = make(Remembering()), make(Remembering())
     for _ in range(6):
@@ -462,10 +485,13 @@ def test_where_steps_are_captured(monkeypatch):
         assert not device_step(step, CUDA, False, two_ranks(0), own_blocks=False).captures
 
 
-def test_the_trainer_takes_graph():
+def test_the_trainer_takes_graph(tmp_path):
     with pytest.raises(ValueError, match="graph=True is for CUDA devices, got device cpu"):
         Trainer.from_recipe(small_recipe(), device="cpu", graph=True, progress=False)
-    trainer = Trainer.from_recipe(small_recipe(), device="cpu", graph=False, progress=False)
+    trainer = Trainer.from_recipe(small_recipe(), device="cpu", graph=False, progress=False, run_dir=tmp_path)
+    trainer.save()
+    with pytest.raises(ValueError, match="graph=True is for CUDA devices, got device cpu"):
+        Trainer.from_run(tmp_path, device="cpu", graph=True, progress=False)
     assert trainer._device_step is None
     assert "graph" not in trainer._environment()
 

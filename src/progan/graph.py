@@ -200,12 +200,14 @@ class DeviceStep:
     def _capture(self, graphs: Graphs, kind: _Kind, real: Tensor, draws: Draws, now: StepGrowth) -> None:
         """Capture a kind of step, and compare it with the plain one; nothing of the training changes."""
         try:
-            kind.replay = graphs.capture(kind.run)
+            replay = graphs.capture(kind.run)
         except Exception as error:
             self._go_on_plain(kind, f"it cannot be captured ({(str(error) or repr(error)).splitlines()[0]})")
             return
-        if differing := self._differing(graphs, kind, kind.replay, real, draws, now):
+        if differing := self._differing(graphs, kind, replay, real, draws, now):
             self._go_on_plain(kind, f"it does not do what the plain step does to {', '.join(differing)}")
+        else:
+            kind.replay = replay
         kind.fill(real, draws, now)
 
     def _differing(
@@ -221,21 +223,23 @@ class DeviceStep:
         kind.fill(*_others(real, draws, now))
         state = {**self._step.moved(), "the losses": [kind.seen]}
         before = _copies(state)
-        with graphs.beside():
-            kind.run()
-        plain = _copies(state)
-        _put_back(state, before)
-        replay()
-        differing = [
-            name
-            for name, tensors in state.items()
-            if not _distance(plain[name], tensors) <= _TOLERANCE * _distance(plain[name], before[name])
-        ]
-        _put_back(state, before)
-        return differing
+        try:
+            with graphs.beside():
+                kind.run()
+            plain = _copies(state)
+            _put_back(state, before)
+            replay()
+            return [
+                name
+                for name, tensors in state.items()
+                if not _distance(plain[name], tensors) <= _TOLERANCE * _distance(plain[name], before[name])
+            ]
+        finally:
+            _put_back(state, before)
 
     def _go_on_plain(self, kind: _Kind, reason: str) -> None:
-        self._graphs = kind.replay = None
+        """Capture nothing any more, and say why."""
+        self._graphs = None
         warnings.warn(
             f"training goes on without a CUDA graph, more slowly: at level {kind.level} {reason}; pass graph=False to "
             "train without this warning",
