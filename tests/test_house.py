@@ -46,8 +46,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         *(TORCH | {"averaging", "checkpoint", "distributed", "finite", "layers", "memory"}),
         *("networks", "randomness", "recipe", "schedule"),
     },
+    "graph": {"torch", "distributed", "schedule", "step"},
     "planning": {
-        *(TORCH | {"averaging", "layers", "memory", "networks", "progress"}),
+        *(TORCH | {"averaging", "graph", "layers", "memory", "networks", "progress"}),
         *("randomness", "recipe", "run_directory", "schedule", "step"),
     },
     "rebuild": {"torch", "checkpoint", "networks", "recipe", "run_directory"},

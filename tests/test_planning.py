@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_told():
 def test_the_largest_batch_that_fits_is_named(recipe, limit, largest, monkeypatch):
     steps = []
 
-    def step(_, growth, number):
+    def step(_, growth, number, captured=None):
         steps.append(growth.batch_size)
         return 1.0
 
@@ -72,7 +72,7 @@ def test_the_largest_batch_that_fits_is_named(recipe, limit, largest, monkeypatc
 
 
 def test_out_of_memory_on_the_device_names_the_largest_batch_tried(recipe, monkeypatch):
-    def step(_, growth, number):
+    def step(_, growth, number, captured=None):
         if growth.batch_size > 32:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return 1.0

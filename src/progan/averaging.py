@@ -49,7 +49,6 @@ class Average(nn.Module):
             decay = min(decay, images_seen / (images_seen + batch_size))
         return 1 - decay
 
-    @torch.no_grad()
     def update(self, generator: nn.Module, images_seen: int, batch_size: int) -> None:
         """Take one step of the generator into the average.
 
@@ -58,8 +57,24 @@ class Average(nn.Module):
             images_seen: real images shown when the step began.
             batch_size: of the step, over all ranks.
         """
-        weight = self.weight_of_new(images_seen, batch_size)
-        torch._foreach_lerp_(list(self.module.parameters()), list(generator.parameters()), weight)
+        self.blend(generator, self.weight_of_new(images_seen, batch_size))
+
+    @torch.no_grad()
+    def blend(self, generator: nn.Module, weight: float | Tensor) -> None:
+        """Take one step of the generator into the average: average = lerp(average, generator, weight).
+
+        Args:
+            generator: of the structure that was copied.
+            weight: of the generator, in [0, 1]; a 0-d tensor's value is not fetched from its device.
+        """
+        averages: list[Tensor] = list(self.module.parameters())
+        values: list[Tensor] = list(generator.parameters())
+        if isinstance(weight, Tensor):  # _foreach_lerp_ would fetch it
+            changes = list(torch._foreach_sub(values, averages))
+            torch._foreach_mul_(changes, weight.to(changes[0].dtype))
+            torch._foreach_add_(averages, changes)
+        else:
+            torch._foreach_lerp_(averages, values, weight)
         for mine, new in zip(self.module.buffers(), generator.buffers(), strict=True):
             mine.copy_(new)
 

@@ -30,11 +30,15 @@ class DivergenceError(RuntimeError):
 
 
 class Watch:
-    """Note on the device, without waiting for it, what was first not finite, and when."""
+    """Note on the device, without waiting for it, what was first not finite, and when.
+
+    Attributes:
+        first: images_seen by name, -1 = finite so far; changed in place. None before the first look.
+    """
 
     def __init__(self) -> None:
         self._names: list[str] = []
-        self._first: Tensor | None = None  # images_seen by name; -1 = finite so far
+        self.first: Tensor | None = None
 
     @staticmethod
     def measure(tensors: Sequence[Tensor]) -> Tensor:
@@ -43,23 +47,24 @@ class Watch:
             return torch.stack([tensor.sum() for tensor in tensors]).sum()
         return torch.stack(torch._foreach_norm(list(tensors))).sum()
 
-    def look(self, values: Mapping[str, Tensor], images_seen: int) -> None:
-        """Look at 0-d values of the step that began at a count; they have the same names each time."""
+    def look(self, values: Mapping[str, Tensor], images_seen: int | Tensor) -> None:
+        """Look at 0-d values of the step that began at a count; other names than before begin anew."""
         bad = ~torch.stack(list(values.values())).isfinite()
-        if self._first is None:
-            self._names, self._first = list(values), torch.full(bad.shape, -1, device=bad.device)
-        self._first = torch.where(bad & (self._first < 0), images_seen, self._first)
+        if self.first is None or self._names != list(values):
+            self._names, self.first = list(values), torch.full(bad.shape, -1, device=bad.device)
+        self.first.copy_(torch.where(bad & (self.first < 0), images_seen, self.first))
 
     def found(self) -> tuple[str, int] | None:
         """Return the name of what was first not finite, and the real images shown when that step began; else None."""
-        if self._first is None:
+        if self.first is None:
             return None
-        found = [(name, count) for name, count in zip(self._names, self._first.tolist(), strict=True) if count >= 0]
+        found = [(name, count) for name, count in zip(self._names, self.first.tolist(), strict=True) if count >= 0]
         return min(found, key=lambda each: each[1], default=None)
 
     def forget(self) -> None:
         """Begin anew."""
-        self._first = None
+        if self.first is not None:
+            self.first.fill_(-1)
 
 
 def not_finite(networks: Mapping[str, nn.Module], images_seen: int) -> tuple[str, int] | None:

@@ -12,6 +12,7 @@ import torch
 from typing_extensions import override
 
 from progan.averaging import Average
+from progan.graph import WARM_UP, CudaGraphs, DeviceStep
 from progan.layers import fitting_group_size
 from progan.memory import begin_peak, peak, there_is
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
@@ -95,6 +96,7 @@ def make_plan(
     *,
     timed_steps: int = 3,
     ranks: int = 1,
+    graph: bool = False,
 ) -> Plan:
     """Time a few steps of every stage that is still to come, and see what memory they take.
 
@@ -109,6 +111,7 @@ def make_plan(
         images_seen: real images shown so far.
         timed_steps: per stage; fewer where a step takes longer than two seconds.
         ranks: processes that share each batch; what they need to average the gradients is not in the plan.
+        graph: whether the run's steps are captured as CUDA graphs.
 
     Raises:
         ValueError: if a stage's batch takes more memory than there is; the message names the largest that does not.
@@ -123,6 +126,7 @@ def make_plan(
     )
     generator, discriminator = copy.deepcopy(generator), copy.deepcopy(discriminator)
     step = TrainingStep(generator, discriminator, Average(generator, training.average_decay), training)
+    captured = DeviceStep(step, CudaGraphs(next(generator.parameters()).device)) if graph else None
     seconds: dict[tuple[int, bool, int], float] = {}
     image_s: list[float | None] = []
     stage_s = []
@@ -138,7 +142,8 @@ def make_plan(
             if kind not in seconds:
                 growth = Growth(index, stage.level, 0.5 if fading else None, stage.learning_rate, stage.batch_size)
                 _check_fits(step, growth, ranks, base)
-                seconds[kind] = _time(step, replace(growth, batch_size=stage.batch_size // ranks), timed_steps)
+                growth = replace(growth, batch_size=stage.batch_size // ranks)
+                seconds[kind] = _time(step, captured, growth, timed_steps)
             per_image[fading] = seconds[kind] / stage.batch_size
         fade_left = min(left, max(0, left - stage.hold_images))
         total = fade_left * per_image.get(True, 0.0) + (left - fade_left) * per_image.get(False, 0.0)
@@ -194,12 +199,13 @@ def worth_planning(schedule: Schedule, begin: int, stop: int) -> bool:
     return (stop - begin) // last > 200 * len(schedule.stages)
 
 
-def _time(step: TrainingStep, growth: Growth, timed_steps: int) -> float:
-    """Return the seconds of one step: the median of a few, after one that is not counted."""
+def _time(step: TrainingStep, captured: DeviceStep | None, growth: Growth, timed_steps: int) -> float:
+    """Return the seconds of one step: the median of a few, after one that is not counted, or those before a capture."""
+    uncounted = 1 if captured is None else WARM_UP + 1
     times: list[float] = []
-    while len(times) <= timed_steps and not (len(times) >= 2 and sum(times) > 4.0):
-        times.append(_step_on_noise(step, growth, len(times)))
-    return statistics.median(times[1:])
+    while len(times) < uncounted + timed_steps and not (len(times) > uncounted and sum(times) > 4.0):
+        times.append(_step_on_noise(step, growth, len(times), captured))
+    return statistics.median(times[uncounted:])
 
 
 def recorded_stages(run_dir: Path, recipe: Recipe) -> tuple[Stage, ...] | None:
@@ -218,7 +224,7 @@ def recorded_stages(run_dir: Path, recipe: Recipe) -> tuple[Stage, ...] | None:
     return stages if kinds[0] == kinds[1] else None
 
 
-def _step_on_noise(step: TrainingStep, growth: Growth, number: int) -> float:
+def _step_on_noise(step: TrainingStep, growth: Growth, number: int, captured: DeviceStep | None = None) -> float:
     """Take one step, and return the seconds that it took."""
     architecture = step.generator.architecture
     parameter = next(step.generator.parameters())
@@ -226,9 +232,8 @@ def _step_on_noise(step: TrainingStep, growth: Growth, number: int) -> float:
     shape = (growth.batch_size, architecture.image_channels, *architecture.size(growth.level))
     real = (uniform(shape, 0, "plan", 0) * (high - low) + low).to(parameter.device, parameter.dtype)
     draws = Draws.at(number, growth.batch_size, architecture.latent_shape, 0, len(step.training.augment))
-    draws = draws.to(parameter.device, parameter.dtype)
     begin = time.perf_counter()
-    step(real, draws, growth, number)
+    (captured or step)(real, draws, growth, number)
     if parameter.device.type == "cuda":
         torch.cuda.synchronize(parameter.device)
     return time.perf_counter() - begin

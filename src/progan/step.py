@@ -70,6 +70,45 @@ class Draws(NamedTuple):
         return Draws(*(ranks.part(draw, draw.ndim - 1 if draw is self.augment else 0) for draw in self))
 
 
+class StepGrowth(NamedTuple):
+    """Hold what governs one step, as its kernels take it.
+
+    Attributes:
+        level: index of the resolution.
+        alpha: weight of the newest level; None once it is fully grown.
+        learning_rate: Adam's, for both networks.
+        average_weight: of the generator in its average.
+        images_seen: real images shown when the step begins.
+    """
+
+    level: int
+    alpha: float | Tensor | None
+    learning_rate: float | Tensor
+    average_weight: float | Tensor
+    images_seen: int | Tensor
+
+    def on(self, device: torch.device) -> StepGrowth:
+        """Return it with 0-d tensors on a CUDA device, where a captured step would freeze numbers; else as it is."""
+        if device.type != "cuda":
+            return self
+        numbers = torch.tensor(self.numbers(), dtype=torch.float32).to(device, non_blocking=True)
+        return self.with_tensors(numbers, torch.tensor(self.images_seen).to(device, non_blocking=True))
+
+    def numbers(self) -> tuple[float | Tensor, ...]:
+        """Return the learning rate, the average's weight and alpha, 0 where there is none."""
+        return self.learning_rate, self.average_weight, 0.0 if self.alpha is None else self.alpha
+
+    def with_tensors(self, numbers: Tensor, images_seen: Tensor) -> StepGrowth:
+        """Return it with tensors in the place of numbers.
+
+        Args:
+            numbers: what `numbers` returned, (3,), float32: a fused Adam takes its learning rate in no other dtype.
+            images_seen: 0-d, int64.
+        """
+        learning_rate, average_weight, alpha = numbers.unbind()
+        return StepGrowth(self.level, None if self.alpha is None else alpha, learning_rate, average_weight, images_seen)
+
+
 class StepMetrics(NamedTuple):
     """Hold what a step tells.
 
@@ -96,6 +135,7 @@ class TrainingStep:
 
     Attributes:
         watch: for losses and gradients that are not finite.
+        adam_version: counts how often Adam's state was replaced; a captured step still points at the one before.
     """
 
     def __init__(
@@ -111,6 +151,7 @@ class TrainingStep:
         self.average = average
         self.training = training
         self.watch = Watch()
+        self.adam_version = 0
         self._ranks = ranks or Ranks()
         self._heap = hold_heap() if next(generator.parameters()).device.type == "cpu" else None
         self.adam_generator = adam(generator, training)
@@ -125,12 +166,31 @@ class TrainingStep:
 
         Args:
             real: (B, C, H, W), in image_range, of the level's size; of several ranks, this one's part.
-            draws: the step's random numbers, on real's device and in its dtype; this rank's part.
+            draws: the step's random numbers; this rank's part.
             growth: of the step.
             images_seen: real images shown when it begins.
 
         Returns:
             The losses, 0-d, on the device; of several ranks, their means.
+        """
+        draws = draws.to(real.device, real.dtype)
+        return losses_of(self.update(real, draws, self.growth_of(growth, images_seen).on(real.device)))
+
+    def growth_of(self, growth: Growth, images_seen: int) -> StepGrowth:
+        """Return what governs the step that begins at ``images_seen``."""
+        weight = 0.0 if self.average is None else self.average.weight_of_new(images_seen, growth.batch_size)
+        return StepGrowth(growth.level, growth.alpha, growth.learning_rate, weight, images_seen)
+
+    def update(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
+        """Train on one batch; all tensors are on the device, and nothing is fetched from it.
+
+        Args:
+            real: as for a call.
+            draws: on real's device and in its dtype.
+            growth: of the step.
+
+        Returns:
+            What the watch looks at, 0-d: the losses, and a number for each network's gradients.
         """
         real = self._as_shown(real, draws, growth)
         updates = [
@@ -141,13 +201,28 @@ class TrainingStep:
             updates.reverse()
         seen = updates[0]()
         if self.average is not None:
-            self.average.update(self.generator, images_seen, growth.batch_size)
+            self.average.blend(self.generator, growth.average_weight)
         seen |= updates[1]()
-        self.watch.look(seen, images_seen)
-        return {name: value for name, value in seen.items() if name not in _GRADIENTS.values()}
+        self.watch.look(seen, growth.images_seen)
+        return seen
+
+    def moved(self) -> dict[str, list[Tensor]]:
+        """Return all tensors that a step changes in place, by what they are."""
+        networks = {"generator": self.generator, "discriminator": self.discriminator, "average": self.average}
+        found = {
+            name: [*network.parameters(), *network.buffers()]
+            for name, network in networks.items()
+            if network is not None
+        }
+        for name, tensor in self.adam_tensors().items():
+            found.setdefault(name.rsplit("/", 1)[0], []).append(tensor)
+        if self.watch.first is not None:
+            found["watch"] = [self.watch.first]
+        return found
 
     def reset_adam(self) -> None:
         """Forget the moments of both optimizers."""
+        self.adam_version += 1
         for optimizer, _ in self._optimizers().values():
             optimizer.state.clear()
 
@@ -201,7 +276,7 @@ class TrainingStep:
             "adam_discriminator": (self.adam_discriminator, self.discriminator),
         }
 
-    def _as_shown(self, real: Tensor, draws: Draws, growth: Growth) -> Tensor:
+    def _as_shown(self, real: Tensor, draws: Draws, growth: StepGrowth) -> Tensor:
         """Return real images as the critic sees them: augmented, and blended while a level fades in."""
         if self.training.augment:
             low, high = self.generator.architecture.image_range
@@ -213,18 +288,18 @@ class TrainingStep:
             real = blend_with_lower(real, growth.alpha)
         return real
 
-    def _update_discriminator(self, real: Tensor, draws: Draws, growth: Growth) -> dict[str, Tensor]:
+    def _update_discriminator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
         with torch.no_grad():
             fake = self._generate(draws.z_critic, growth)
         total, parts = self.training.loss.critic(self._critic(growth), real, fake, mix=draws.mix)
         return self._apply("adam_discriminator", {"critic_loss": total, **parts}, growth)
 
-    def _update_generator(self, real: Tensor, draws: Draws, growth: Growth) -> dict[str, Tensor]:
+    def _update_generator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
         fake = self._generate(draws.z_generator, growth)
         loss = self.training.loss.generator(self._critic(growth), real, fake)
         return self._apply("adam_generator", {"generator_loss": loss}, growth)
 
-    def _apply(self, role: str, losses: Mapping[str, Tensor], growth: Growth) -> dict[str, Tensor]:
+    def _apply(self, role: str, losses: Mapping[str, Tensor], growth: StepGrowth) -> dict[str, Tensor]:
         """Move the parameters in use along the first loss; all others keep no gradient and stay where they are.
 
         Returns:
@@ -252,24 +327,25 @@ class TrainingStep:
             optimizer.zero_grad(set_to_none=True)
         return seen
 
-    def _generate(self, z: Tensor, growth: Growth) -> Tensor:
+    def _generate(self, z: Tensor, growth: StepGrowth) -> Tensor:
         with self._autocast(z.device):
             images: Tensor = self.generator(z, growth.level, growth.alpha)
         return images.to(z.dtype)
 
-    def _critic(self, growth: Growth) -> StepCritic:
+    def _critic(self, growth: StepGrowth) -> StepCritic:
         return StepCritic(self, growth)
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
         if self.training.precision != "bf16":
             return nullcontext()
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+        # Without its cache, whose copies of weights a captured step would not make anew.
+        return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
 class StepCritic:
     """The discriminator as a loss sees it: images to scores, at the growth and in the precision of a step."""
 
-    def __init__(self, step: TrainingStep, growth: Growth) -> None:
+    def __init__(self, step: TrainingStep, growth: StepGrowth) -> None:
         self._step = step
         self._growth = growth
 
@@ -284,8 +360,19 @@ class StepCritic:
         return self(torch.cat([real, fake]), batches=2).chunk(2)
 
 
+def losses_of(seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the losses among what `TrainingStep.update` returned."""
+    return {name: value for name, value in seen.items() if name not in _GRADIENTS.values()}
+
+
 def adam(network: nn.Module, training: Training) -> torch.optim.Adam:
-    """Build the optimizer of a network: one fused kernel where the device has it."""
+    """Build the optimizer of a network: one fused kernel where the device has it; on CUDA one that can be captured."""
     parameters = list(network.parameters())
-    fused = parameters[0].device.type in ("cpu", "cuda")
-    return torch.optim.Adam(parameters, betas=training.adam_betas, eps=training.adam_eps, fused=fused)
+    device = parameters[0].device.type
+    return torch.optim.Adam(
+        parameters,
+        betas=training.adam_betas,
+        eps=training.adam_eps,
+        fused=device in ("cpu", "cuda"),
+        capturable=device == "cuda",
+    )

@@ -30,6 +30,7 @@ from progan.data import Feed, match_level, open_feed
 from progan.distributed import Ranks
 from progan.files import make_folder, owned, write_file
 from progan.finite import DivergenceError, not_finite
+from progan.graph import device_step
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
 from progan.planning import Plan, make_plan, recorded_stages, worth_planning
 from progan.randomness import key
@@ -69,6 +70,7 @@ class TrainerKeywords(TypedDict, total=False):
     keep_every: int | None
     on_failed_save: Literal["raise", "go_on"]
     workers: int
+    graph: bool | None
     progress: bool
     overwrite: bool
 
@@ -103,6 +105,8 @@ class Trainer:
             ``"raise"`` the error; or warn, ``"go_on"``, and try again at the next save. The save at the end of fit
             and the one at a signal always raise.
         workers: processes that fetch a data set's items; 0 = this one. Tensors and folders need none.
+        graph: on CUDA, launch the kernels of a step all at once, as a CUDA graph; None = unless the networks have a
+            block of one's own, or several processes train. Where it cannot be, a warning says so.
         progress: show a bar, or lines where there is no terminal.
         overwrite: let `fit` remove the run that is in run_dir, once settings and data have been checked, and start
             anew.
@@ -114,7 +118,7 @@ class Trainer:
 
     Raises:
         ValueError: if the parts do not fit, or run_dir holds a run of other settings (each is named), or the processes
-            cannot share the schedule's batches.
+            cannot share the schedule's batches, or a graph is asked for on a device other than CUDA's.
         CheckpointError: if the run's checkpoints are all damaged.
         RankError: if the other processes do not come, or the first cannot begin.
 
@@ -144,6 +148,7 @@ class Trainer:
         keep_every: int | None = None,
         on_failed_save: Literal["raise", "go_on"] = "raise",
         workers: int = 0,
+        graph: bool | None = None,
         progress: bool = True,
         overwrite: bool = False,
     ) -> None:
@@ -183,6 +188,8 @@ class Trainer:
         self._ranks = Ranks.join(self.device)
         check_ranks(generator.architecture, schedule, self._ranks.size)
         self._step = TrainingStep(self.generator, self.discriminator, self.average, training, self._ranks)
+        own_blocks = generator.block_name is not None or discriminator.block_name is not None
+        self._device_step = device_step(self._step, self.device, graph, self._ranks, own_blocks=own_blocks)
         self._dtype = dtypes.pop()
         self._images_seen = 0
         self._intervals = intervals
@@ -261,6 +268,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         on_failed_save: Literal["raise", "go_on"] = "raise",
         workers: int = 0,
+        graph: bool | None = None,
         progress: bool = True,
         generator_block: Block | None = None,
         discriminator_block: Block | None = None,
@@ -273,6 +281,7 @@ class Trainer:
             callbacks: as for `Trainer`.
             on_failed_save: as for `Trainer`.
             workers: as for `Trainer`.
+            graph: as for `Trainer`.
             progress: as for `Trainer`.
             generator_block: the block of one's own that the generator was built with, if any.
             discriminator_block: the same, of the discriminator.
@@ -294,6 +303,7 @@ class Trainer:
                 callbacks=callbacks,
                 on_failed_save=on_failed_save,
                 workers=workers,
+                graph=graph,
                 progress=progress,
                 **settings.intervals,
             )
@@ -349,8 +359,8 @@ class Trainer:
         draws = Draws.at(self._images_seen, growth.batch_size, architecture.latent_shape, self.seed, n_augment)
         real = real.to(self.device, self._dtype)
         with self._own_draws(keyed=True):
-            draws = draws.part(self._ranks).to(self.device, self._dtype)
-            losses = self._step(real, draws, growth, self._images_seen)
+            train = self._device_step or self._step
+            losses = train(real, draws.part(self._ranks), growth, self._images_seen)
         self._images_seen += growth.batch_size
         if self.training.resets(growth, self.growth):
             self._step.reset_adam()
@@ -387,6 +397,8 @@ class Trainer:
                 return
             with self._own_draws(), numerics(self.device, self.training), interruption() as asked, ExitStack() as held:
                 self._ranks.first(lambda: self._open(held))
+                if self._device_step is not None:
+                    held.enter_context(self._device_step.anew())
                 if self._progress and self.plan_made is None and worth_planning(self.schedule, self._images_seen, stop):
                     self.plan(printed=False)
                 with all_told(self._callbacks, self):
@@ -570,10 +582,16 @@ class Trainer:
                 self.training,
                 self._images_seen,
                 ranks=self._ranks.size,
+                graph=self._graph,
             )
         if printed and self._ranks.rank == 0:
             print(self.plan_made.table(self.schedule, self.generator.architecture.base_size))
         return self.plan_made
+
+    @property
+    def _graph(self) -> bool:
+        """Whether steps are captured as CUDA graphs."""
+        return self._device_step is not None and self._device_step.captures
 
     def grown(self) -> GrownGenerator:
         """Return a copy of the averaged generator, at the level to which it has been trained."""
@@ -692,7 +710,9 @@ class Trainer:
 
     def _environment(self) -> dict[str, Any]:
         """Return what may change on resume, at the price of differing bits."""
+        graph = {"graph": self._graph} if self.device.type == "cuda" else {}
         return {
+            **graph,
             "device": self.device.type,
             "ranks": self._ranks.size,
             "threads": torch.get_num_threads(),

@@ -1,0 +1,428 @@
+"""Measure on a CUDA device what cannot be measured without one. The JSON is rewritten after every measurement.
+
+PYTHONPATH=src python benchmarks/gpu.py --part check|time|train --out gpu.json [--minutes 8]
+
+check: captured steps beside plain ones, in every phase and over a whole short schedule with a save in between.
+time:  a step of every phase: plain, captured as a graph, in bf16; the plain loop (plain.py) and, where it can be
+       imported, pro-gan-pth 3.4 beside it; the kernels that a step launches.
+train: the article's whole recipe; its sheet is progress.png in --run-dir.
+
+It needs torch, numpy and the checkout. Icons are drawn, or come with --images: a .npy file, (N, 3, 256, 256), uint8.
+What does not fit into --minutes is left out, and says so. --device cpu --smoke does all of it on a small scale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plain
+import pro_gan_pth
+import torch
+from measuring import circumstances, peak_of_memory, start_of_memory, timed
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+import progan
+from progan import Average, Callback, Growth, Interrupted, Recipe, Stage, Trainer, presets
+from progan.graph import WARM_UP, CudaGraphs, DeviceStep
+from progan.randomness import normal, uniform
+from progan.scoped import numerics
+from progan.step import Draws, TrainingStep
+
+BATCH = 8
+AFTER_CAPTURE = 5  # steps that are compared beyond the capture
+
+
+class Rehearsal:
+    """Stand in for CUDA graphs on the CPU: the work is done again instead of replayed."""
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        yield
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        return work
+
+    def wait(self) -> None:
+        pass
+
+
+class Sheet:
+    """Hold what was measured; every entry rewrites the file, and what the other parts wrote there stays."""
+
+    def __init__(self, out: Path, part: str, device: torch.device, minutes: float) -> None:
+        self._out, self._part = out, part
+        self._whole = json.loads(out.read_text()) if out.exists() else {}
+        self._end = time.monotonic() + 60 * minutes
+        self._whole[part] = circumstances(device)
+
+    def put(self, name: str, value: Any) -> None:
+        self._whole[self._part][name] = value
+        self._out.parent.mkdir(parents=True, exist_ok=True)
+        self._out.write_text(json.dumps(self._whole, indent=1) + "\n")
+        print(name, json.dumps(value), flush=True)
+
+    def has_time(self, name: str, seconds: float = 20) -> bool:
+        """Tell whether something that takes about so long can still begin; note it where it cannot."""
+        if time.monotonic() + seconds < self._end:
+            return True
+        self.put(name, "not measured: out of time")
+        return False
+
+    def seconds_left(self) -> float:
+        return self._end - time.monotonic()
+
+
+def small(recipe: Recipe) -> Recipe:
+    """Return a recipe of the kind with two narrow levels, for a rehearsal."""
+    architecture = recipe.architecture
+    architecture = dataclasses.replace(
+        architecture, channels=(8, 6), latent_shape=(5, *architecture.latent_shape[1:]), head_channels=None
+    )
+    stages = (Stage(0, 0, 72, BATCH), Stage(1, 72, 72, BATCH))
+    return dataclasses.replace(recipe, architecture=architecture, stages=stages)
+
+
+def with_training(recipe: Recipe, **settings: Any) -> Recipe:
+    return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **settings))
+
+
+def phases(recipe: Recipe) -> list[tuple[int, float | None]]:
+    """Return every (level, alpha) of which there is a graph."""
+    return [
+        (0, None),
+        *((level, alpha) for level in range(1, recipe.architecture.top_level + 1) for alpha in (0.5, None)),
+    ]
+
+
+def name_of(level: int, alpha: float | None, precision: str = "") -> str:
+    return f"{4 << level} px{' fading' if alpha is not None else ''}{f' {precision}' if precision else ''}"
+
+
+def graphs_on(device: torch.device) -> CudaGraphs | Rehearsal:
+    return CudaGraphs(device) if device.type == "cuda" else Rehearsal()
+
+
+def steps_of(recipe: Recipe, device: torch.device, *, graph: bool) -> tuple[TrainingStep, DeviceStep]:
+    """Return a recipe's training step, and how it is run on a device."""
+    generator, discriminator = (network.to(device) for network in recipe.build())
+    step = TrainingStep(generator, discriminator, Average(generator, 0.995), recipe.training)
+    return step, DeviceStep(step, graphs_on(device) if graph else None)
+
+
+def images(recipe: Recipe, level: int, position: int) -> Tensor:
+    low, high = recipe.architecture.image_range
+    size = 4 << level
+    return uniform((BATCH, 3, size, size), 0, "plan", position) * (high - low) + low
+
+
+def drawn(n: int, size: int) -> Tensor:
+    """Draw icons of a kind: a head on shoulders, each with its own colours and place; (n, 3, size, size), uint8."""
+    generator = torch.Generator().manual_seed(0)
+    row = torch.linspace(-1, 1, size)
+    y, x = row[:, None], row[None, :]
+    pictures = torch.empty(n, 3, size, size, dtype=torch.uint8)
+    for picture in pictures:
+        numbers = torch.rand(13, generator=generator)
+        background, skin, shirt = (255 * numbers[first : first + 3].reshape(3, 1, 1) for first in (0, 3, 6))
+        right, up, wide, tall = numbers[9:] * 0.2
+        shoulders = ((x - right) / (0.7 + wide)) ** 2 + ((y - 1) / 0.6) ** 2 < 1
+        head = ((x - right) / (0.3 + wide)) ** 2 + ((y + up) / (0.4 + tall)) ** 2 < 1
+        picture.copy_(torch.where(head, skin, torch.where(shoulders, shirt, background)))
+    return pictures
+
+
+@torch.no_grad()
+def distance(ones: list[Tensor], others: list[Tensor]) -> float:
+    """Return the Euclidean distance between two lists of tensors."""
+    return math.sqrt(
+        sum(float((one.double() - other.double()).square().sum()) for one, other in zip(ones, others, strict=True))
+    )
+
+
+def trained(recipe: Recipe, level: int, alpha: float | None, device: torch.device, *, graph: bool) -> dict[str, Any]:
+    """Take some steps of a phase, and return the state before and after, the losses, and whether a graph was used."""
+    step, run = steps_of(recipe, device, graph=graph)
+    before = {name: [tensor.detach().clone() for tensor in tensors] for name, tensors in step.moved().items()}
+    told = []
+    for number in range(WARM_UP + AFTER_CAPTURE):
+        now = None if alpha is None else (number + 1) / 16
+        growth = Growth(0, level, now, 1e-3 / (1 + number), BATCH)
+        count = number * BATCH
+        draws = Draws.at(count, BATCH, recipe.architecture.latent_shape, 0, len(recipe.training.augment))
+        told.append(run(images(recipe, level, count).to(device), draws, growth, count))
+    return {
+        "before": before,
+        "after": step.moved(),
+        "losses": [list(losses.values()) for losses in told],
+        "captured": graph and run.captures,
+    }
+
+
+def compared(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return how far two trainings of one phase lie apart, as a share of what they changed."""
+    shares = {
+        name: distance(one["after"][name], other["after"][name])
+        / max(distance(one["after"][name], one["before"][name]), 1e-30)
+        for name in ("generator", "discriminator", "average")
+    }
+    pairs = [*zip(one["losses"], other["losses"], strict=True)]
+    pairs += [(one["after"][name], other["after"][name]) for name in one["after"]]
+    return {
+        "apart": {name: float(f"{share:.3g}") for name, share in shares.items()},
+        "equal_to_the_bit": all(torch.equal(a, b) for ours, theirs in pairs for a, b in zip(ours, theirs, strict=True)),
+    }
+
+
+def measure_check(sheet: Sheet, recipes: dict[str, Recipe], device: torch.device, pictures: Tensor) -> None:
+    for kind, recipe in recipes.items():
+        for precision in ("fp32", "bf16"):
+            for level, alpha in phases(recipe):
+                name = f"{kind} {name_of(level, alpha, precision)}"
+                if not sheet.has_time(name):
+                    continue
+                exact = with_training(recipe, precision=precision)
+                with numerics(device, exact.training):
+                    plain_one, plain_two = (trained(exact, level, alpha, device, graph=False) for _ in range(2))
+                    captured = trained(exact, level, alpha, device, graph=True)
+                entry = {"captured": captured["captured"], "graph_and_plain": compared(plain_one, captured)}
+                sheet.put(name, {**entry, "plain_and_plain": compared(plain_one, plain_two)})
+        name = f"{kind} a schedule"
+        if sheet.has_time(name, 60):
+            sheet.put(name, check_schedule(recipe, device, pictures))
+
+
+def check_schedule(recipe: Recipe, device: torch.device, pictures: Tensor) -> dict[str, Any]:
+    """Train a short schedule by the trainer: plain, captured, and captured with a stop and a load in between."""
+    top = min(2, recipe.architecture.top_level)
+    grown = (Stage(level, 80, 80, BATCH, 2e-3) for level in range(1, top + 1))
+    stages = (Stage(0, 0, 80, BATCH), *grown, Stage(top, 0, 40, 4))
+    recipe = dataclasses.replace(with_training(recipe, adam_reset="level_and_fade"), stages=stages)
+
+    def trainer(graph: bool) -> Trainer:
+        return Trainer.from_recipe(recipe, device=device, graph=graph, progress=False)
+
+    def run(graph: bool, stop: int | None = None) -> dict[str, Tensor]:
+        one = trainer(graph)
+        one.fit(pictures, until=stop)
+        if stop is not None:
+            state, one = one.state_dict(), trainer(graph)
+            one.load_state_dict(state)
+            one.fit(pictures)
+        return dict(one.state_dict()["tensors"])
+
+    graph = device.type == "cuda"
+    start, plain_run = trainer(False).state_dict()["tensors"], run(False)
+    names = [name for name in start if name.startswith(("generator/", "discriminator/"))]
+
+    def apart(other: dict[str, Tensor]) -> float:
+        ours = [plain_run[name] for name in names]
+        moved = distance(ours, [start[name] for name in names])
+        return float(f"{distance(ours, [other[name] for name in names]) / moved:.3g}")
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        entry = {
+            "plain": apart(run(False)),
+            "captured": apart(run(graph)),
+            "stopped_and_captured": apart(run(graph, 200)),
+        }
+    return {"apart_from_plain": entry, "graph": graph, "warnings": [str(one.message) for one in told]}
+
+
+def kernels_of(work: Callable[[], object], device: torch.device) -> int:
+    """Return the number of kernels that some work launches; on the CPU, of its operations."""
+    cuda = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as found:
+        timed(work, device)
+    events = [event for event in found.events() if (event.device_type == torch.autograd.DeviceType.CUDA) == cuda]
+    return sum(not event.name.startswith(("Memcpy", "Memset")) for event in events)
+
+
+def ms_of(work: Callable[[], object], device: torch.device, steps: int, rounds: int) -> float:
+    """Return the median time of one piece of work, in ms, among rounds of some of them without a wait in between."""
+
+    def several() -> None:
+        for _ in range(steps):
+            work()
+
+    return round(float(np.median([1000 * timed(several, device) / steps for _ in range(rounds)])), 3)
+
+
+def step_of(
+    recipe: Recipe, level: int, alpha: float | None, device: torch.device, *, graph: bool
+) -> Callable[[], object]:
+    """Return one step of a phase, warmed up, and captured if asked; its draws are made, its images on the device."""
+    _, run = steps_of(recipe, device, graph=graph)
+    real = images(recipe, level, 0).to(device)
+    draws = Draws.at(0, BATCH, recipe.architecture.latent_shape, 0, len(recipe.training.augment))
+    growth = Growth(0, level, alpha, 5e-4, BATCH)
+    for number in range(WARM_UP + 2):
+        run(real, draws, growth, number * BATCH)
+    if graph and not run.captures:
+        raise RuntimeError("it could not be captured")
+    return lambda: run(real, draws, growth, 0)
+
+
+def loop_of(recipe: Recipe, level: int, alpha: float | None, device: torch.device) -> Callable[[], object]:
+    """Return one step of the plain loop, which is the article's."""
+    latent_shape = recipe.architecture.latent_shape
+    widths = (latent_shape[0], *recipe.architecture.channels)
+    loop = plain.Loop(plain.Generator(widths).to(device), plain.Discriminator(widths).to(device))
+    real = images(recipe, level, 0).to(device)
+    draws = Draws.at(0, BATCH, latent_shape, 0, 0).to(device, torch.float32)
+    return lambda: loop.step(real, draws.z_generator, draws.z_critic, draws.mix, level, alpha)
+
+
+def peer_of(level: int, device: torch.device) -> Callable[[], object]:
+    """Return one step of pro-gan-pth's."""
+    real = (uniform((BATCH, 3, 4 << level, 4 << level), 0, "plan", 0) * 2 - 1).to(device)
+    return pro_gan_pth.make_step(level, normal((BATCH, 512), 0, "z_critic", 0).to(device), real)
+
+
+def first_line(error: Exception) -> str:
+    return (str(error) or repr(error)).splitlines()[0]
+
+
+def measured(make: Callable[[], Callable[[], object]], device: torch.device, steps: int, rounds: int) -> dict[str, Any]:
+    """Return what one step takes: time, kernels, and memory beyond what was taken before it was made."""
+    before = start_of_memory(device)
+    work = make()
+    work()
+    found = {"ms": ms_of(work, device, steps, rounds), "mb": peak_of_memory(before, device)}
+    try:
+        return {**found, "kernels": kernels_of(work, device)}
+    except Exception as error:  # without it the times are worth having
+        return {**found, "kernels": f"not counted: {first_line(error)}"}
+
+
+def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int, rounds: int) -> None:
+    if not pro_gan_pth.installed():
+        sheet.put("pro_gan_pth", "not measured: pip install --no-deps pro-gan-pth==3.4")
+    half = with_training(recipe, precision="bf16")
+    for level, alpha in phases(recipe):
+        name = name_of(level, alpha)
+        if not sheet.has_time(name, 30):
+            continue
+        contenders: dict[str, Callable[[], Callable[[], object]]] = {
+            "loop": lambda level=level, alpha=alpha: loop_of(recipe, level, alpha, device),
+            "plain": lambda level=level, alpha=alpha: step_of(recipe, level, alpha, device, graph=False),
+            "graph": lambda level=level, alpha=alpha: step_of(recipe, level, alpha, device, graph=True),
+            "plain bf16": lambda level=level, alpha=alpha: step_of(half, level, alpha, device, graph=False),
+            "graph bf16": lambda level=level, alpha=alpha: step_of(half, level, alpha, device, graph=True),
+        }
+        if pro_gan_pth.installed():
+            contenders["pro_gan_pth"] = lambda level=level: peer_of(level, device)
+        entry: dict[str, dict[str, Any]] = {"ms": {}, "kernels": {}, "mb": {}}
+        with numerics(device, recipe.training):  # the same for all: no TF32
+            for contender, make in contenders.items():
+                try:
+                    found = measured(make, device, steps, rounds)
+                except Exception as error:  # of one contender: the others are worth having
+                    found = {"ms": f"not measured: {first_line(error)}"}
+                for what, value in found.items():
+                    entry[what][contender] = value
+        times = entry["ms"]
+        entry["faster_by_graph"] = {
+            other: round(times[other] / times["graph"], 2)
+            for other in times
+            if other != "graph" and not isinstance(times[other], str) and not isinstance(times["graph"], str)
+        }
+        sheet.put(name, entry)
+
+
+class Clock(Callback):
+    """Note when stages end, and end the training by a signal when its time is up: it is saved then."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self._sheet, self._begin, self._asked = sheet, time.monotonic(), False
+        self._ends: dict[str, float] = {}
+
+    def on_step(self, run: Any, metrics: Any) -> None:
+        if self._sheet.seconds_left() < 15 and not self._asked:
+            self._asked = True
+            signal.raise_signal(signal.SIGINT)
+
+    def on_stage_end(self, run: Any, growth: Growth) -> None:
+        self._ends[f"stage {growth.stage}, {4 << growth.level} px"] = round(time.monotonic() - self._begin, 1)
+        self._sheet.put("seconds_to_the_end_of", self._ends)
+
+
+def measure_train(
+    sheet: Sheet, recipe: Recipe, device: torch.device, pictures: Tensor, run_dir: Path, precision: str
+) -> None:
+    recipe = with_training(recipe, precision=precision)
+    before = start_of_memory(device)
+    begin = time.monotonic()
+    trainer = Trainer.from_recipe(
+        recipe, run_dir=run_dir, device=device, callbacks=[Clock(sheet)], keep=1, overwrite=True, progress=False
+    )
+    sheet.put("began_with", {"images": len(pictures), "precision": precision})
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            trainer.fit(pictures)
+        except Interrupted:
+            sheet.put("out_of_time", True)
+    seconds = time.monotonic() - begin
+    steps = sum(stage.images // stage.batch_size for stage in recipe.stages)
+    sheet.put(
+        "whole",
+        {
+            "images_seen": trainer.images_seen,
+            "of": recipe.schedule.total_images,
+            "minutes": round(seconds / 60, 2),
+            "ms_a_step": round(1000 * seconds * recipe.schedule.total_images / max(trainer.images_seen, 1) / steps, 3),
+            "mb": peak_of_memory(before, device),
+            "warnings": [str(one.message) for one in told],
+            "sheet": str(run_dir / "progress.png"),
+        },
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", required=True, choices=["check", "time", "train"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--minutes", type=float, default=7.5, help="after which nothing new begins")
+    parser.add_argument("--images", type=Path, help=".npy, (N, 3, 256, 256), uint8; else they are drawn")
+    parser.add_argument("--n-drawn", type=int, default=1024)
+    parser.add_argument("--run-dir", type=Path, help="of train; else beside --out")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16"], help="of train")
+    parser.add_argument("--smoke", action="store_true", help="all of it with narrow networks of two levels")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    recipes = {"mel_icon": presets.mel_icon(), "karras2018": presets.karras2018(256)}
+    if options.smoke:
+        recipes = {name: small(recipe) for name, recipe in recipes.items()}
+    size = 4 << recipes["mel_icon"].architecture.top_level
+    sheet = Sheet(options.out, options.part, device, options.minutes)
+    if options.images is not None:
+        pictures = torch.from_numpy(np.load(options.images, allow_pickle=False))
+    else:
+        pictures = drawn(16 if options.smoke else options.n_drawn, size)
+    if options.part == "check":
+        measure_check(sheet, recipes, device, pictures)
+    elif options.part == "time":
+        steps, rounds = (1, 1) if options.smoke else (20, 7)
+        measure_time(sheet, recipes["mel_icon"], device, steps, rounds)
+    else:
+        run_dir = options.run_dir or options.out.with_name(f"{options.out.stem}_run")
+        measure_train(sheet, recipes["mel_icon"], device, pictures, run_dir, options.precision)
+    sheet.put("done", progan.__version__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""What only a CUDA device can show: captured steps, resumes, memory, and that the host does not wait for the device."""
+
+from __future__ import annotations
+
+import gc
+import math
+import warnings
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import small_recipe
+
+from progan import Average, ProgressiveDiscriminator, ProgressiveGenerator, Stage, Trainer, presets
+from progan.data import open_feed
+from progan.graph import WARM_UP, Ring
+from progan.networks import GeneratorBlock
+from progan.step import Draws
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+CUDA = torch.device("cuda")
+# Kinds of steps: 0; 1 fading, 1; 2 fading, 2, 2 with another batch.
+STAGES = (Stage(0, 0, 56, 8, 1e-3), Stage(1, 64, 56, 8, 2e-3), Stage(2, 64, 56, 8, 5e-4), Stage(2, 0, 36, 4, 1e-3))
+STEPS = 7 + 8 + 7 + 8 + 7 + 9
+# Of what a training changes; where sums have one order there should be no difference at all.
+CLOSE = 1e-3
+
+
+@pytest.fixture(autouse=True)
+def one_order(monkeypatch):
+    """Let sums on the device have one order."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+def make(graph, preset=presets.mel_icon, run_dir=None, stages=STAGES, **training):
+    recipe = replace(small_recipe(preset, **training), stages=stages)
+    return Trainer.from_recipe(recipe, run_dir=run_dir, device=CUDA, graph=graph, seed=3, progress=False)
+
+
+def train(trainer, steps=STEPS):
+    """Take some steps on images keyed by the count, and return their losses."""
+    told = []
+    for _ in range(steps):
+        growth = trainer.growth
+        size = 4 << growth.level
+        pixels = torch.Generator().manual_seed(trainer.images_seen)
+        real = torch.rand(growth.batch_size, 3, size, size, generator=pixels).to(CUDA)
+        told.append(trainer.step(real).losses)
+    return told
+
+
+def tensors(trainer):
+    return {name: tensor.clone() for name, tensor in trainer.state_dict()["tensors"].items()}
+
+
+def apart(ours, theirs, start):
+    """How far two trainings are apart, as a share of what the first changed in both networks."""
+    names = [name for name in start if name.startswith(("generator/", "discriminator/"))]
+
+    def distance(one, other):
+        return math.sqrt(sum(float((one[name] - other[name]).double().square().sum()) for name in names))
+
+    assert ours.keys() == theirs.keys()
+    return distance(ours, theirs) / distance(ours, start)
+
+
+RECIPES = {
+    "mel_icon": {"preset": presets.mel_icon},
+    "karras2018": {"preset": presets.karras2018, "adam_reset": "level_and_fade"},
+    "tf32": {"preset": presets.mel_icon, "precision": "tf32"},
+    "bf16": {"preset": presets.mel_icon, "precision": "bf16"},
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_captured_steps_are_plain_steps(recipe):
+    captured, plain = make(True, **RECIPES[recipe]), make(False, **RECIPES[recipe])
+    start = tensors(plain)
+    told, expected = train(captured), train(plain)  # pytest makes errors of the warnings that a fall back tells
+    assert captured._device_step.captures
+    assert apart(tensors(plain), tensors(captured), start) < CLOSE
+    for ours, theirs in zip(told, expected, strict=True):  # fetched only now, many replays later
+        for name, loss in theirs.items():
+            torch.testing.assert_close(ours[name], loss, rtol=1e-2, atol=1e-2, msg=name)
+
+
+def test_it_is_captured_by_default():
+    trainer = make(None)
+    train(trainer, WARM_UP + 1)
+    assert trainer._device_step._kind.replay is not None
+    assert trainer._environment()["graph"] is True
+
+
+def test_numbers_on_the_device_are_numbers_on_the_host():
+    """The plain step on CUDA is the CPU's, but for the last bits."""
+    recipe = replace(small_recipe(), stages=STAGES)
+    trainers = [
+        Trainer.from_recipe(recipe, device=device, graph=False, seed=3, progress=False) for device in ("cpu", CUDA)
+    ]
+    start = {name: tensor.cpu() for name, tensor in tensors(trainers[0]).items()}
+    states = []
+    for trainer in trainers:
+        train(trainer, 7 + 3)
+        states.append({name: tensor.cpu() for name, tensor in tensors(trainer).items()})
+    assert apart(*states, start) < 0.01
+
+
+def test_what_cannot_be_captured_goes_on_plain(monkeypatch):
+    original = Average.blend
+
+    def fetching(self, generator, weight):
+        original(self, generator, float(weight))  # waits for the device, which no capture allows
+
+    monkeypatch.setattr(Average, "blend", fetching)
+    trainer, plain = make(True), make(False)
+    start = tensors(plain)
+    train(trainer, WARM_UP)
+    with pytest.warns(UserWarning, match="cannot be captured"):
+        train(trainer, 1)
+    train(trainer, 8)
+    train(plain, WARM_UP + 9)
+    assert apart(tensors(plain), tensors(trainer), start) < CLOSE
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    assert not torch.cuda.is_current_stream_capturing()
+
+
+def test_a_frozen_number_is_noticed(monkeypatch):
+    original = Average.blend
+    frozen = []
+
+    def freezing(self, generator, weight):
+        if not torch.cuda.is_current_stream_capturing():
+            frozen[:] = [float(weight)]
+            original(self, generator, weight)
+        else:
+            original(self, generator, frozen[0])
+
+    monkeypatch.setattr(Average, "blend", freezing)
+    trainer, plain = make(True), make(False)
+    start = tensors(plain)
+    train(trainer, WARM_UP)
+    with pytest.warns(UserWarning, match="does not do what the plain step does to average"):
+        train(trainer, 1)
+    train(plain, WARM_UP + 1)
+    assert apart(tensors(plain), tensors(trainer), start) < CLOSE
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_run_that_stops_goes_on(graph, tmp_path):
+    """Plain to the bit; captured closely, since a resume begins with plain steps."""
+    images = torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole = make(graph, run_dir=tmp_path / "whole")
+    start = tensors(whole)
+    whole.fit(images)
+    make(graph, run_dir=tmp_path / "parts").fit(images, until=21 * 8)
+    parts = make(graph, run_dir=tmp_path / "parts")
+    assert parts.images_seen == 21 * 8
+    parts.fit(images)
+    ours, theirs = tensors(whole), tensors(parts)
+    if not graph:
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    assert apart(ours, theirs, start) < CLOSE
+
+
+def test_a_state_moves_between_devices():
+    trainer = make(True)
+    train(trainer, 12)
+    recipe = replace(small_recipe(), stages=STAGES)
+    there = Trainer.from_recipe(recipe, device="cpu", seed=3, progress=False)
+    there.load_state_dict(trainer.state_dict())
+    real = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    there.step(real)  # of a state of capturable moments
+    trainer.load_state_dict(there.state_dict())
+    train(trainer, 6)
+    assert all(tensor.isfinite().all() for tensor in tensors(trainer).values())
+
+
+@contextmanager
+def no_waiting():
+    """Raise where the host waits for the device to look at a value."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_step_does_not_wait_for_the_device(graph):
+    trainer = make(graph, stages=(Stage(0, 0, 800, 8),))
+    train(trainer, WARM_UP + 2)
+    reals = [torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(k)).to(CUDA) for k in range(6)]
+    with no_waiting():
+        for real in reals:
+            trainer.step(real)
+
+
+def test_a_ring_is_pinned_and_right_while_the_device_lags():
+    targets = [torch.zeros(1000, device=CUDA), torch.zeros((), dtype=torch.int64, device=CUDA)]
+    ring = Ring(targets, slots=3)
+    assert all(buffer.is_pinned() for slot in ring._slots for buffer in slot)
+    seen = []
+    for number in range(30):
+        torch.cuda._sleep(3_000_000)  # cycles, a millisecond or two
+        ring.send([torch.full((1000,), float(number)), torch.tensor(number)])
+        seen.append((targets[0].clone(), targets[1].clone()))
+    for number, (values, count) in enumerate(seen):
+        assert torch.equal(values.cpu(), torch.full((1000,), float(number)))
+        assert count.item() == number
+
+
+def test_draws_reach_the_device_as_they_were_made():
+    trainer = make(True, stages=(Stage(0, 0, 800, 8),))
+    shape = trainer.generator.architecture.latent_shape
+    for _ in range(12):
+        seen = trainer.images_seen
+        train(trainer, 1)
+        expected = Draws.at(seen, 8, shape, 3, 0)
+        for draw, there in zip(expected, trainer._device_step._kind._draws, strict=True):
+            assert torch.equal(draw, there.cpu())
+
+
+def allocated():
+    gc.collect()
+    torch.cuda.synchronize()
+    return torch.cuda.memory_allocated()
+
+
+def test_memory_does_not_grow():
+    trainer = make(True, stages=(Stage(0, 0, 8000, 8),))
+    train(trainer, 10)
+    before = allocated()
+    train(trainer, 200)
+    assert allocated() <= before
+
+
+def test_a_dropped_graph_gives_its_memory_back():
+    def held_by_training(graph):
+        before = allocated()
+        trainer = make(graph)
+        train(trainer, 7 + 8 + 7 + 8 + 5)
+        trainer._device_step.forget()
+        return allocated() - before
+
+    held_by_training(True), held_by_training(False)  # what libraries take for themselves, once and for all
+    assert held_by_training(True) <= held_by_training(False) + 100_000
+
+
+def test_fit_leaves_nothing_behind(tmp_path):
+    images = torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    stream, random = torch.cuda.current_stream(), torch.cuda.get_rng_state()
+    trainer = make(True, run_dir=tmp_path)
+    trainer.fit(images)
+    assert torch.cuda.current_stream() == stream
+    assert torch.equal(torch.cuda.get_rng_state(), random)
+    assert trainer._device_step._kind is None
+
+
+def test_data_is_held_on_the_device():
+    images = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    feed = open_feed(images, image_channels=3, base_size=(4, 4), level=2, seed=0, workers=0, device=CUDA)
+    batches = list(feed.batches(0, 80, lambda count: 8))
+    assert all(batch.device.type == "cuda" for batch in batches)
+    here = open_feed(images, image_channels=3, base_size=(4, 4), level=2, seed=0, workers=0, device=torch.device("cpu"))
+    expected = list(here.batches(0, 80, lambda count: 8))
+    assert all(torch.equal(ours.cpu(), theirs) for ours, theirs in zip(batches, expected, strict=True))
+
+
+def test_a_block_of_ones_own_runs_plain_unless_asked():
+    recipe = replace(small_recipe(), stages=STAGES)
+
+    class Own(GeneratorBlock):
+        pass
+
+    def trainer(graph):
+        generator = ProgressiveGenerator(recipe.architecture, block=Own)
+        discriminator = ProgressiveDiscriminator(recipe.architecture)
+        return Trainer(
+            generator, discriminator, recipe.schedule, recipe.training, device=CUDA, graph=graph, progress=False
+        )
+
+    assert not trainer(None)._device_step.captures
+    asked = trainer(True)
+    with warnings.catch_warnings(action="error"):
+        train(asked, 7 + 5)
+    assert asked._device_step._kind.replay is not None

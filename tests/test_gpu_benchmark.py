@@ -1,0 +1,76 @@
+"""benchmarks/gpu.py on a small scale on the CPU, so that it does what it should when it meets a CUDA device."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from conftest import ROOT
+
+
+def run(folder: Path, part: str, *arguments: str) -> dict[str, object]:
+    """Run a part from a bare checkout, as on another machine; return what it wrote."""
+    out = folder / "gpu.json"
+    command = [sys.executable, "-W", "error", ROOT / "benchmarks/gpu.py", "--part", part, "--out", out]
+    subprocess.run(
+        [*map(str, command), "--device", "cpu", "--smoke", *arguments],
+        check=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+    )
+    return json.loads(out.read_text())
+
+
+PHASES = ["4 px", "8 px fading", "8 px"]
+
+
+def test_check(tmp_path):
+    found = run(tmp_path, "check")["check"]
+    for kind in ("mel_icon", "karras2018"):
+        for phase in PHASES:
+            for precision in ("fp32", "bf16"):
+                entry = found[f"{kind} {phase} {precision}"]
+                assert entry["captured"] is True
+                for pair in ("graph_and_plain", "plain_and_plain"):
+                    assert entry[pair]["equal_to_the_bit"] is True
+                    assert entry[pair]["apart"] == {"generator": 0.0, "discriminator": 0.0, "average": 0.0}
+        whole = found[f"{kind} a schedule"]
+        assert set(whole["apart_from_plain"].values()) == {0.0}
+        assert whole["warnings"] == []
+    assert found["device"] == "cpu"
+    assert "done" in found
+
+
+def test_time(tmp_path):
+    found = run(tmp_path, "time")["time"]
+    for phase in PHASES:
+        entry = found[phase]
+        ours = {"loop", "plain", "graph", "plain bf16", "graph bf16"}
+        for what in ("ms", "mb", "kernels"):
+            assert ours <= entry[what].keys() <= ours | {"pro_gan_pth"}
+            assert not [value for value in entry[what].values() if isinstance(value, str)]
+        assert entry["faster_by_graph"].keys() == entry["ms"].keys() - {"graph"}
+    assert "done" in found
+
+
+def test_train_and_what_was_measured_before_stays(tmp_path):
+    np.save(tmp_path / "icons.npy", np.full((9, 3, 8, 8), 40, np.uint8))
+    found = run(tmp_path, "train", "--images", str(tmp_path / "icons.npy"))
+    assert found["train"]["began_with"]["images"] == 9
+    assert found["train"]["whole"]["images_seen"] == found["train"]["whole"]["of"] == 216
+    assert Path(found["train"]["whole"]["sheet"]).exists()
+    assert list(found["train"]["seconds_to_the_end_of"]) == ["stage 0, 4 px", "stage 1, 8 px"]
+    again = run(tmp_path, "time", "--minutes", "0")
+    assert again["train"] == found["train"]
+    assert again["time"]["8 px"] == "not measured: out of time"
+
+
+def test_training_ends_in_time(tmp_path):
+    found = run(tmp_path, "train", "--minutes", "0")["train"]
+    assert found["out_of_time"] is True
+    assert found["whole"]["images_seen"] == 8
