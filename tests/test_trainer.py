@@ -775,6 +775,19 @@ def test_crosses():
     assert [crosses(10, n, n + 8) for n in (0, 8, 16, 24)] == [False, True, True, True]
 
 
+@pytest.mark.parametrize(("machine", "capability"), [("x86_64", "AVX2"), ("x86_64", "AVX512"), ("aarch64", "DEFAULT")])
+def test_bf16_is_warned_of_where_the_cpu_is_slow_at_it(recipe, monkeypatch, machine, capability):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    half = replace(recipe, training=replace(recipe.training, precision="bf16"))
+    if capability == "AVX2":
+        with pytest.warns(UserWarning, match=r"bf16 is many times slower than fp32 on this CPU \(AVX2\); use fp32"):
+            make(half)
+    else:
+        make(half)
+    make(recipe)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])

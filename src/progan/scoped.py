@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +18,8 @@ from progan.recipe import Training
 
 def choose_device(device: str | torch.device | None, training: Training) -> torch.device:
     """Return the device asked for, or the best there is; of several processes on a machine, each has its own GPU.
+
+    It warns of a precision that the device is slow at.
 
     Raises:
         ValueError: if it cannot be used here, or does not know the precision.
@@ -32,9 +36,21 @@ def choose_device(device: str | torch.device | None, training: Training) -> torc
         raise ValueError(
             f"device {str(device)!r} cannot be used here: {reason}; pass device='cpu', or leave it out"
         ) from None
+    if training.precision == "bf16" and chosen.type == "cpu" and not _knows_bf16():
+        warnings.warn(
+            f"precision bf16 is many times slower than fp32 on this CPU ({torch.backends.cpu.get_cpu_capability()}); "
+            "use fp32",
+            stacklevel=4,
+        )
     if training.precision == "tf32" and chosen.type != "cuda":
         raise ValueError(f"precision tf32 is CUDA's, got device {chosen}; use fp32 or bf16")
     return chosen
+
+
+def _knows_bf16() -> bool:
+    """Tell whether this CPU may compute in bf16; an x86 without AVX-512 converts back and forth instead."""
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return not is_x86 or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
 
 
 @contextmanager
