@@ -82,6 +82,7 @@ def _work(line: Connection, contender: Contender, device: str) -> None:
             line.recv()
         except EOFError:
             return
+        work()  # after another's work the caches are cold, which they are not within a run
         line.send((timed(work, device), peak_of_memory(before, device)))
 
 
@@ -125,11 +126,21 @@ def circumstances(device: torch.device | str = "cpu") -> dict[str, Any]:
     }
 
 
-def report(result: Mapping[str, Any], out: Path | None, device: torch.device | str = "cpu") -> None:
-    """Print a result as JSON; into a file, what was measured there at another time and is not in it stays."""
+def report(result: Mapping[str, Any], out: Path | None, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Print a result as JSON, and return it; into a file, what was measured there at another time stays.
+
+    Entries that are objects are joined with those of their name, so that a file can be rewritten after every one.
+    """
     result = {**result, **circumstances(device)}
-    if out is not None:
-        if out.exists():
-            result = {**json.loads(out.read_text()), **result}
-        out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1), flush=True)
+    if out is None:
+        return result
+    there = json.loads(out.read_text()) if out.exists() else {}
+    both = {
+        name: {**value, **result[name]}
+        for name, value in there.items()
+        if isinstance(value, dict) and isinstance(result.get(name), dict)
+    }
+    whole = {**there, **result, **both}
+    out.write_text(json.dumps(whole, indent=1) + "\n")
+    return whole

@@ -71,5 +71,5 @@ def _let_import() -> None:
         except ImportError:
             module = types.ModuleType(name)
             for each in wanted:
-                setattr(module, each, None)
+                setattr(module, each, lambda *_, **__: None)
             sys.modules[name] = module
