@@ -65,7 +65,6 @@ def test_train_resumes_finishes_and_starts_anew(few_icons, capsys):
     assert json.loads(Path("runs/mel_icon_quick/config.json").read_text())["seed"] == 1
 
 
-@pytest.mark.filterwarnings("ignore:precision bf16 is many times slower")
 def test_train_on_a_folder_goes_to_a_run_of_its_name(capsys):
     folder_of_icons(Path("my icons"))
     options = ["--quick", *SMALL, "--batch-size", "4", "--precision", "bf16", "--contrast"]

