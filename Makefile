@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo test test-all lint types docs links clean
+.PHONY: demo test test-all lint types docs links figures clean
 
 demo: $(READY)
 	$(BIN)/python examples/mel_icon/train.py --quick
@@ -42,6 +42,11 @@ $(READY): $(SOURCES)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all]' --group dev --group docs
 	touch $@
+
+# Draws the figures of the documentation anew, from a run of some minutes.
+figures: export PYTHONPATH := examples/mel_icon
+figures: $(READY)
+	for name in small_run growth fade_in minibatch_std wgan_gp; do $(BIN)/python docs/figures/$$name.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist docs/_build
