@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import types
@@ -88,3 +89,21 @@ def test_the_tables_of_the_presets_are_theirs(preset):
     shown = {row[0]: row[1 + column] for row in re.findall(r"^\| `(\w+)` \| `(.+)` \| `(.+)` \|$", page, re.MULTILINE)}
     settings = vars(recipe.architecture) | vars(recipe.training)
     assert shown == {name: repr(value) for name, value in settings.items()}
+
+
+def words_of_the_source() -> str:
+    """Return all texts in progan, a line each, with three dots for what is filled in."""
+    texts = []
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "..." for part in node.values]
+                texts.append("".join(parts))
+    return "\n".join(texts)
+
+
+def test_what_is_quoted_is_said():
+    quoted = re.findall(r"^> (.+)$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    words = words_of_the_source()
+    assert len(quoted) > 5
+    assert [each for each in quoted if each not in words] == []
