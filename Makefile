@@ -1,6 +1,6 @@
 # Two commands do everything on a machine with Python 3.11 and make:
 #   make demo    a virtual environment, the installation, and the example: icons form within minutes
-#   make test    the same environment, then lint, types and tests
+#   make test    the same environment, then lint, types, the documentation and tests
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,17 +8,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo test test-all lint types clean
+.PHONY: demo test test-all lint types docs links figures clean
 
 demo: $(READY)
 	$(BIN)/python examples/mel_icon/train.py --quick
 	@echo "Look at runs/mel_icon_quick/progress.png and runs/mel_icon_quick/samples/."
 
-test: lint types
+test: lint types docs
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
 # The slow tests too; those that need a CUDA device skip where there is none.
-test-all: lint types
+test-all: lint types docs
 	$(BIN)/python -m pytest -m ""
 
 lint: $(READY)
@@ -28,12 +28,25 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# The site, without a network; a warning is an error. With PROGAN_INVENTORIES=1 torch's and numpy's names are links too.
+docs: $(READY)
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+# Links to other sites; needs a network.
+links: $(READY)
+	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/links
+
 $(READY): $(SOURCES)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "progan needs Python 3.11 or later; pass PYTHON=")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all]' --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all]' --group dev --group docs
 	touch $@
 
+# Draws the figures of the documentation anew, from a run of some minutes.
+figures: export PYTHONPATH := examples/mel_icon
+figures: $(READY)
+	for name in small_run growth fade_in minibatch_std wgan_gp; do $(BIN)/python docs/figures/$$name.py || exit 1; done
+
 clean:
-	rm -rf $(VENV) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist docs/_build

@@ -9,12 +9,17 @@ import pytest
 import train
 from conftest import ROOT
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/README.md")]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/reference/*.md")]
+DOCUMENTS += ROOT.glob("examples/*/README.md")
 BLOCKS = [
     (path.relative_to(ROOT).as_posix(), number, language, text)
     for path in DOCUMENTS
     for number, (language, text) in enumerate(re.findall(r"```(\w+)\n(.*?)```", path.read_text(), re.DOTALL), 1)
 ]
+
+
+# The Python blocks of each of these are one program, from top to bottom.
+TUTORIALS = [f"docs/{name}.md" for name in ("first_icons", "own_folder", "own_loop")]
 
 
 def blocks(*languages: str) -> list:
@@ -27,16 +32,26 @@ def test_every_block_is_of_a_kind_that_is_tested():
     assert len(blocks("python")) >= 3
 
 
-@pytest.mark.parametrize("text", blocks("python"))
-def test_python_blocks_run(text, tmp_path, monkeypatch):
-    """Twice: "the same program again goes on"."""
-    monkeypatch.chdir(tmp_path)
+def run_twice(text: str) -> None:
+    """Run a program twice: "the same program again goes on"."""
     for _ in range(2):
         exec(compile(text, "block", "exec"), {"__name__": "block"})
 
 
+@pytest.mark.parametrize("text", [block for block in blocks("python") if block.id.split()[0] not in TUTORIALS])
+def test_python_blocks_run(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_twice(text)
+
+
+@pytest.mark.parametrize("path", TUTORIALS)
+def test_tutorials_run(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_twice("".join(text for name, _, language, text in BLOCKS if name == path and language == "python"))
+
+
 def test_a_loop_of_ones_own_takes_under_40_lines():
-    (text,) = [text for *_, text in BLOCKS if "wgan_gp_loss(critic" in text]
+    (text,) = [text for path, *_, text in BLOCKS if path == "README.md" and "wgan_gp_loss(critic" in text]
     assert len(text.strip().splitlines()) < 40
 
 

@@ -93,7 +93,7 @@ class EqualizedConv2d(_Equalized):
         out_channels: channels of the output.
         kernel_size: an odd number of pixels.
         gain: sqrt(2) before a LeakyReLU (He's constant), 1 before nothing.
-        equalization: ``he`` as in the paper, ``he_twice`` or ``none``, see the design page.
+        equalization: ``he`` as in the paper, ``he_twice`` or ``none``, a plain layer; see docs/differences.md.
         padding: what lies outside the image: ``zeros``, or its mirror image (``reflect``).
 
     Example:

@@ -402,7 +402,7 @@ class ProgressiveGenerator(_ProgressiveNetwork):
 
     @override
     def forward(self, z: Tensor, level: int | None = None, alpha: float | Tensor | None = None) -> Tensor:
-        """Return images: (B, *latent_shape) -> (B, image_channels, height, width), in image_range.
+        """Return images: ``(B, *latent_shape)`` -> (B, image_channels, height, width), in image_range.
 
         Args:
             z: latents, N(0, 1).

@@ -45,7 +45,7 @@ class GrownGenerator(nn.Module):
 
     @override
     def forward(self, z: Tensor) -> Tensor:
-        """Return images: (B, *latent_shape) -> (B, C, H, W), in the architecture's image_range."""
+        """Return images: ``(B, *latent_shape)`` -> (B, C, H, W), in the architecture's image_range."""
         images: Tensor = self.generator(z, self.level, self.alpha)
         return images
 
@@ -70,7 +70,7 @@ class GrownGenerator(nn.Module):
         return torch.cat([self.images(latents(batch, shape, seed, "sample")) for batch in batches])
 
     def images(self, z: Tensor) -> Tensor:
-        """Return images in [0, 1], float32, without a graph: (B, *latent_shape) -> (B, C, H, W)."""
+        """Return images in [0, 1], float32, without a graph: ``(B, *latent_shape)`` -> (B, C, H, W)."""
         parameter = next(self.generator.parameters())
         low, high = self.generator.architecture.image_range
         held = hold_heap() if parameter.device.type == "cpu" else None

@@ -338,7 +338,7 @@ class Trainer:
                 several ranks, this one's part, images rank, rank + ranks, ... of the batch.
 
         Returns:
-            The losses, as tensors on the device: nothing is fetched from it. Of several ranks, their means.
+            The losses, as tensors on the device; nothing is fetched from it. Of several ranks, their means.
 
         Raises:
             TypeError: if the images are not floats.

@@ -58,14 +58,14 @@ class Pictures(Dataset[Tensor]):
 class ImageFolder(Pictures):
     """Read all pictures of a folder and its sub-folders, in sorted order of their relative paths.
 
-    PNG, JPEG, GIF, WebP, BMP, ICO and TIFF, told by their contents; what happens to each kind is `read_image`'s. A
-    picture is never squashed: its centre is cut out, or it is set on the background.
+    PNG, JPEG, GIF, WebP, BMP, ICO and TIFF, told by their contents; `progan.data.read_image` says what happens to each
+    kind. A picture is never squashed: its centre is cut out, or it is set on the background.
 
     Args:
         path: the folder; links to other folders in it are not followed.
         size: side in pixels, or (height, width).
         channels: 1 grey, 3 RGB, 4 RGBA.
-        squaring: ``crop``, ``pad``, ``edge`` or ``refuse``, as in `Reading`.
+        squaring: ``crop``, ``pad``, ``edge`` or ``refuse``, as in `progan.data.Reading`.
         background: RGB, 0..255, behind transparent pictures and around padded ones.
         only: names to read, relative to the folder, such as ``curate(path).kept``; None = all.
 

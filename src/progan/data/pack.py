@@ -54,7 +54,7 @@ class Pack(Pictures):
         path: of the file, absolute.
         images: (N, C, H, W), uint8, memory-mapped; what is written to it stays in memory and is lost.
         paths: of the pictures, relative to the folder that they came from.
-        fingerprint: of names and pixels; that of an `ImageFolder` of the same pictures.
+        fingerprint: of names and pixels; that of a `progan.ImageFolder` of the same pictures.
 
     Raises:
         OSError: if the file cannot be opened.
@@ -163,7 +163,7 @@ def pack(
         path: of the file; an older pack there is replaced once the new one is whole. Of a link, what it points to.
         size: side in pixels, or (height, width).
         channels: 1 grey, 3 RGB, 4 RGBA.
-        squaring: as for `ImageFolder`; so the two that follow.
+        squaring: as for `progan.ImageFolder`; so the two that follow.
         background: RGB, 0..255, behind transparent pictures and around padded ones.
         only: names to read, such as ``curate(folder).kept``; None = all.
         progress: show how many are packed, and how long the others will take.

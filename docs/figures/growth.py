@@ -1,0 +1,40 @@
+"""Draw how the presets grow: the resolution reached by the count of real images, from their schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from command_line import parse
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from progan import Recipe, presets
+
+
+def draw_growth(axes: Axes, recipe: Recipe, title: str) -> None:
+    """Draw one line: level where it is grown, and between two levels while the newer one fades in."""
+    schedule = recipe.schedule
+    counts, heights = [0], [schedule.stages[0].level]
+    for start, stage in zip(schedule.starts, schedule.stages, strict=True):
+        counts += [start + stage.fade_images, start + stage.images]
+        heights += [stage.level, stage.level]
+    axes.plot([count / 1000 for count in counts], heights, color="tab:blue")
+    levels = range(recipe.architecture.top_level + 1)
+    axes.set_yticks(levels, [f"{recipe.architecture.size(level)[0]} px" for level in levels])
+    axes.set_xlabel("real images, thousands")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    out = parse(__doc__, arguments).out
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    draw_growth(left, presets.mel_icon(), "mel_icon")
+    draw_growth(right, presets.karras2018(), "karras2018")
+    figure.savefig(out / "growth.png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()
