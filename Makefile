@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo test test-all lint types docs links figures clean
+.PHONY: demo test test-all lint types docs links figures dist try-dist workflows clean
 
 demo: $(READY)
 	$(BIN)/python examples/mel_icon/train.py --quick
@@ -47,6 +47,39 @@ $(READY): $(SOURCES)
 figures: export PYTHONPATH := examples/mel_icon
 figures: $(READY)
 	for name in small_run growth fade_in minibatch_std wgan_gp; do $(BIN)/python docs/figures/$$name.py || exit 1; done
+
+# The files of a release, in dist/, from the last commit: made twice alike, checked, and tried (RELEASING.md).
+dist: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+dist: $(VENV)/dist
+	@test -z "$$(git status --porcelain)" || { echo "make dist takes the last commit; commit what git status shows"; exit 1; }
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/repo-review .
+	$(MAKE) try-dist TRIAL="$$(mktemp -d)"
+	@cd dist && sha256sum *
+
+# Outside of the checkout: the same files from a clone, their types as a user's program sees them, and the example.
+try-dist:
+	git clone --quiet . $(TRIAL)/clone
+	umask 077 && $(BIN)/python -m build --no-isolation --outdir $(TRIAL)/again $(TRIAL)/clone
+	diff -r dist $(TRIAL)/again
+	$(PYTHON) -m venv $(TRIAL)/venv
+	$(TRIAL)/venv/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[images]"
+	$(BIN)/pyright --pythonpath $(TRIAL)/venv/bin/python --verifytypes progan --ignoreexternal
+	tar -xzf dist/*.tar.gz -C $(TRIAL)
+	cd $(TRIAL) && venv/bin/python progan-*/examples/mel_icon/train.py --quick
+	rm -rf $(TRIAL)
+
+# What is wrong with the workflows, as far as can be told without GitHub.
+workflows: $(VENV)/workflows
+	$(BIN)/actionlint
+	$(BIN)/zizmor --offline --persona auditor .github
+
+$(VENV)/dist $(VENV)/workflows: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group $(@F)
+	touch $@
 
 clean:
 	rm -rf $(VENV) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist docs/_build

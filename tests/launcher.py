@@ -25,7 +25,7 @@ class Aim(NamedTuple):
     times: int
     """its how-manieth time."""
     delay_s: float
-    number: int = signal.SIGKILL
+    number: int = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has none, and no fork either
     missed: bool = False
     """it came too late before: the process is to wait a moment in that phase."""
 

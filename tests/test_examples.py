@@ -242,6 +242,7 @@ def test_train_names_what_differs_from_the_run_that_is_there(few_icons, capsys):
     assert "holds another run; differing (there -> here): seed 0 -> 7" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a program cannot send another Ctrl-C")
 def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(tmp_path):
     folder_of_icons(tmp_path / "icons")
     command = [sys.executable, "-W", "error", str(ROOT / "examples/mel_icon/train.py"), "--data", "icons"]

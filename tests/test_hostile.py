@@ -374,6 +374,9 @@ def linked_to(target):
     return link
 
 
+make_pipe = getattr(os, "mkfifo", os.mkdir)  # Windows has no named pipes among its files
+
+
 def in_place_of(name, make):
     def put(run):
         (run / name).unlink()
@@ -388,8 +391,8 @@ OTHERS = {
     "a deep manifest": lambda run: hostile_manifest(run, b"[" * 100_000),
     "a manifest of 10 MB": lambda run: hostile_manifest(run, repeated("[],", 10_000_000).encode()),
     "a link to a device": linked_to("/dev/zero"),
-    "a pipe for tensors": in_place_of(TENSORS, os.mkfifo),
-    "a pipe for a manifest": in_place_of(MANIFEST, os.mkfifo),
+    "a pipe for tensors": in_place_of(TENSORS, make_pipe),
+    "a pipe for a manifest": in_place_of(MANIFEST, make_pipe),
     "a folder for tensors": in_place_of(TENSORS, os.mkdir),
 }
 
@@ -403,7 +406,7 @@ CONFIG_FILES = {
     "huge widths and no checkpoint": huge_without_checkpoints,
     "a deep config": lambda run: (run / CONFIG).write_bytes(b"[" * 100_000),
     "a config of 10 MB": lambda run: (run / CONFIG).write_text(repeated("[],", 10_000_000)),
-    "a pipe for a config": in_place_of(CONFIG, os.mkfifo),
+    "a pipe for a config": in_place_of(CONFIG, make_pipe),
     "a folder for a config": in_place_of(CONFIG, os.mkdir),
 }
 

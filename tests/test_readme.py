@@ -9,7 +9,7 @@ import pytest
 import train
 from conftest import ROOT
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/reference/*.md")]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/reference/*.md")]
 DOCUMENTS += ROOT.glob("examples/*/README.md")
 BLOCKS = [
     (path.relative_to(ROOT).as_posix(), number, language, text)
@@ -80,6 +80,7 @@ def test_links_and_pictures_are_there(path):
 
 
 def test_nothing_speaks_of_where_it_was_made():
-    for path in (*ROOT.rglob("*.md"), *ROOT.rglob("*.py"), *ROOT.glob("*.t*"), ROOT / "Makefile"):
+    kinds = ("**/*.md", "**/*.py", "**/*.yml", "**/*.yaml", "*.[ct]*", "Makefile")
+    for path in (path for kind in kinds for path in ROOT.glob(kind)):
         if not {".venv", "runs"} & set(path.relative_to(ROOT).parts):
             assert not re.search(r"/(?:work|home|root)/|@[A-Z]{4,}@", path.read_text()), path

@@ -301,7 +301,7 @@ def test_a_signal_tells_its_number_and_handlers_are_put_back(number, recipe, ima
     class Ask(Callback):
         def on_step(self, run, metrics):
             if metrics.images_seen == 40:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
 
     before = [signal.getsignal(each) for each in SIGNALS]
     with pytest.raises(Interrupted) as caught:
@@ -509,7 +509,7 @@ def test_the_save_at_a_signal_must_be_written(recipe, images, tmp_path, disk):
         def on_step(self, run, metrics):
             super().on_step(run, metrics)
             if self.disk.full:
-                os.kill(os.getpid(), signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(OSError, match="No space left"):
         make(recipe, tmp_path, on_failed_save="go_on", callbacks=[Ask(disk, 24)]).fit(images)
@@ -700,7 +700,7 @@ class Ends(Callback):
 
     def on_step(self, run, metrics):
         if metrics.images_seen == 40 and isinstance(self.ending, int):
-            os.kill(os.getpid(), self.ending)
+            signal.raise_signal(self.ending)
         elif metrics.images_seen == 40 and self.ending is not None:
             raise self.ending
 

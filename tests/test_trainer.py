@@ -453,7 +453,7 @@ def test_divergence_stops_the_run_and_keeps_the_last_checkpoint(where, recipe, i
 def test_a_signal_that_is_ignored_stays_ignored(recipe, images):
     class Ask(Callback):
         def on_step(self, run, metrics):
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:

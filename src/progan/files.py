@@ -143,6 +143,9 @@ def owned(folder: Path, name: str = OWNER, what: Path | None = None) -> Iterator
         with contextlib.suppress(OSError):
             remove(path)
         file.close()
+        if sys.platform == "win32":  # which removes no file that is open
+            with contextlib.suppress(OSError):
+                remove(path)
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:
