@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -11,6 +12,7 @@ from progan.files import forget_peak_memory
 
 _BLOCK = 31 << 20  # bytes; glibc takes blocks of up to 32 MB from its heap, once such a block has been freed
 _HELD = 4 << 30  # bytes, of which only what a step uses becomes real memory
+_owners: WeakKeyDictionary[object, object] = WeakKeyDictionary()
 
 
 def hold_heap() -> object:
@@ -29,6 +31,12 @@ def hold_heap() -> object:
     except RuntimeError:  # the system grants no such amount
         return None
     return blocks[-1]
+
+
+def hold_heap_for(owner: object) -> None:
+    """Do so for as long as some object lives."""
+    if owner not in _owners:
+        _owners[owner] = hold_heap()
 
 
 def begin_peak(device: torch.device) -> None:
