@@ -75,6 +75,8 @@ def draw(axes: Axes, phases: dict[str, Any], contenders: Sequence[str], title: s
     for each in contenders:
         axes.plot(list(times), [taken[each] for taken in times.values()], marker="o", label=NAMES[each])
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("resolution, px")
     axes.set_title(title)
     axes.grid(alpha=0.3, which="both")
