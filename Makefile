@@ -46,7 +46,7 @@ $(READY): $(SOURCES)
 # Draws the figures of the documentation anew, from a run of some minutes.
 figures: export PYTHONPATH := examples/mel_icon
 figures: $(READY)
-	for name in small_run growth fade_in minibatch_std wgan_gp; do $(BIN)/python docs/figures/$$name.py || exit 1; done
+	for name in small_run growth fade_in minibatch_std speed wgan_gp; do $(BIN)/python docs/figures/$$name.py || exit 1; done
 
 # The files of a release, in dist/, from the last commit: made twice alike, checked, and tried (RELEASING.md).
 dist: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)

@@ -19,6 +19,8 @@ import torch
 
 import progan
 
+_LONG = 5.0  # seconds, of which cold caches are no part worth to speak of
+
 
 def timed(work: Callable[[], object], device: torch.device | str = "cpu") -> float:
     """Return the seconds that some work takes on its device."""
@@ -82,8 +84,10 @@ def _work(line: Connection, contender: Contender, device: str) -> None:
             line.recv()
         except EOFError:
             return
-        work()  # after another's work the caches are cold, which they are not within a run
-        line.send((timed(work, device), peak_of_memory(before, device)))
+        seconds = timed(work, device)
+        if seconds < _LONG:  # after another's work the caches are cold, which they are not within a run
+            seconds = timed(work, device)
+        line.send((seconds, peak_of_memory(before, device)))
 
 
 def start_of_memory(device: torch.device | str) -> float | None:

@@ -9,6 +9,7 @@ import growth
 import minibatch_std
 import pytest
 import small_run
+import speed
 import wgan_gp
 from conftest import ROOT
 from draw_icons import draw_icons
@@ -37,7 +38,7 @@ def test_the_small_run_is_the_examples_quick_one(tmp_path):
     assert load_generator(tmp_path / "run").sample(1).shape == (1, 3, 4, 4)
 
 
-@pytest.mark.parametrize("script", [growth, minibatch_std, wgan_gp], ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", [growth, minibatch_std, speed, wgan_gp], ids=lambda script: script.__name__)
 def test_charts_are_drawn(script, run_dir, tmp_path):
     script.main(["--run-dir", str(run_dir), "--out", str(tmp_path)])
     assert (tmp_path / f"{script.__name__}.png").read_bytes().startswith(b"\x89PNG")
@@ -50,6 +51,12 @@ def test_the_fade_is_drawn_from_amid_it(run_dir, tmp_path):
     assert read_png(tmp_path / "fade_in.png").shape == (3, 4 * (height + gap) - gap, 5 * (height + gap) - gap)
 
 
+def test_the_tables_of_speed_are_what_was_measured():
+    page = (ROOT / "docs/speed.md").read_text()
+    assert speed.table() in page
+    assert speed.others() in page
+
+
 def test_a_run_without_a_fade_is_refused(run_dir, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/000000008").symlink_to(run_dir / "checkpoints/000000008")
@@ -59,7 +66,7 @@ def test_a_run_without_a_fade_is_refused(run_dir, tmp_path):
 
 def test_figures_are_small_and_each_has_its_script():
     pictures = sorted(FIGURES.glob("*.png"))
-    assert [path.stem for path in pictures] == ["fade_in", "growth", "minibatch_std", "wgan_gp"]
+    assert [path.stem for path in pictures] == ["fade_in", "growth", "minibatch_std", "speed", "wgan_gp"]
     for path in pictures:
         assert path.stat().st_size < 100_000
         assert path.with_suffix(".py").is_file()

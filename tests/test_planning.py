@@ -71,10 +71,14 @@ def test_the_largest_batch_that_fits_is_named(recipe, limit, largest, monkeypatc
         assert make(fits).plan(printed=False).fits
 
 
-def test_out_of_memory_on_the_device_names_the_largest_batch_tried(recipe, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you ...")],
+)
+def test_out_of_memory_names_the_largest_batch_tried(error, recipe, monkeypatch):
     def step(_, growth, number, captured=None):
         if growth.batch_size > 32:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return 1.0
 
     monkeypatch.setattr(planning, "_step_on_noise", step)
@@ -84,6 +88,15 @@ def test_out_of_memory_on_the_device_names_the_largest_batch_tried(recipe, monke
     too_large = replace(recipe, stages=(Stage(0, hold_images=1000, batch_size=128),))
     with pytest.raises(ValueError, match="takes more memory than there is, and there are"):
         make(too_large).plan()
+
+
+def test_other_errors_of_a_step_stay_what_they_are(recipe, monkeypatch):
+    def step(*_):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(planning, "_step_on_noise", step)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        make(recipe).plan()
 
 
 @pytest.mark.parametrize("factor", [0.001, 0.3, 1.0, 7.5])

@@ -475,7 +475,7 @@ class Fill(Callback):
         self.disk.full = metrics.images_seen in self.counts
 
 
-@pytest.mark.parametrize("by", ["save", "the same command"])
+@pytest.mark.parametrize("by", ["save", "fit", "the same command"])
 def test_a_disk_that_is_full_for_long(by, recipe, images, tmp_path, disk):
     make(recipe, tmp_path / "whole", keep=1).fit(images)
     fill = Fill(disk, 24, 32, 40, 48, 56, 64, 88, 96)
@@ -491,10 +491,28 @@ def test_a_disk_that_is_full_for_long(by, recipe, images, tmp_path, disk):
     assert f"saves when it can: [Errno 28] No space left on device, after 77 bytes: '{tmp_path}" in texts[0]
     assert "no line of metrics at 32 images yet, the training goes on: " in texts[1]
     disk.full = False
-    again = trainer if by == "save" else make(recipe, tmp_path / "run", keep=1)
-    assert again.images_seen == (96 if by == "save" else 80)
+    again = make(recipe, tmp_path / "run", keep=1) if by == "the same command" else trainer
+    assert again.images_seen == (80 if by == "the same command" else 96)
     again.save() if by == "save" else again.fit(images)
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_fit_saves_again_only_what_is_not_saved(recipe, images, tmp_path):
+    saves = []
+
+    class Count(Callback):
+        def on_save(self, run, path):
+            saves.append(path.name)
+
+    trainer = make(recipe, tmp_path, callbacks=[Count()])
+    trainer.fit(images, until=24)
+    once = list(saves)
+    trainer.fit(images, until=24)
+    make(recipe, tmp_path, callbacks=[Count()]).fit(images, until=16)
+    assert saves == once
+    trainer.load_state_dict(trainer.state_dict())
+    trainer.fit(images, until=24)
+    assert saves == [*once, once[-1]]
 
 
 def test_a_failed_save_ends_fit_unless_it_may_go_on(recipe, images, tmp_path, disk):

@@ -43,14 +43,16 @@ class _Fold(Function):
 
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
-        inner = x[:, :, 1:-1, 1:-1].clone()
-        inner[:, :, 1].add_(x[:, :, 0, 1:-1])
-        inner[:, :, -2].add_(x[:, :, -1, 1:-1])
-        inner[:, :, :, 1].add_(x[:, :, 1:-1, 0])
-        inner[:, :, :, -2].add_(x[:, :, 1:-1, -1])
-        for here, there in ((1, 0), (-2, -1)):
-            inner[:, :, here, 1].add_(x[:, :, there, 0])
-            inner[:, :, here, -2].add_(x[:, :, there, -1])
+        height, width = x.shape[2] - 2, x.shape[3] - 2
+        rows = x.narrow(2, 1, height)
+        inner = rows.narrow(3, 1, width).contiguous()
+        inner.select(3, 1).add_(rows.select(3, 0))
+        inner.select(3, width - 2).add_(rows.select(3, width + 1))
+        for here, there in ((1, 0), (height - 2, height + 1)):
+            row, margin = inner.select(2, here), x.select(2, there)
+            row.add_(margin.narrow(2, 1, width))
+            row.select(2, 1).add_(margin.select(2, 0))
+            row.select(2, width - 2).add_(margin.select(2, width + 1))
         return inner
 
     @staticmethod
@@ -167,10 +169,12 @@ class _PixelNorm(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, epsilon: float, outside_root: bool, slope: float) -> Tensor:
-        ctx.save_for_backward(x)
+        squares = x.square()
+        root = _root(squares, epsilon, outside_root)
+        ctx.save_for_backward(x, root)
         ctx.settings = epsilon, outside_root, slope
-        scale, _ = _scale_and_root(x, epsilon, outside_root)
-        return x * scale if slope == 1 else F.leaky_relu(x, slope).mul_(scale)
+        y: Tensor = torch.ops.aten.leaky_relu(x, slope, out=squares)  # in memory that is at hand
+        return y.mul_(_scale(root, epsilon, outside_root))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
@@ -182,25 +186,26 @@ class _PixelNormBackward(Function):
     """J u for J = s I - x x' s^2 / (r C), which is symmetric; differentiable by g and by x."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, x: Tensor, epsilon: float, outside_root: bool, slope: float) -> Tensor:
-        ctx.save_for_backward(gradient, x)
+    def forward(
+        ctx: Any, gradient: Tensor, x: Tensor, root: Tensor, epsilon: float, outside_root: bool, slope: float
+    ) -> Tensor:
+        ctx.save_for_backward(gradient, x, root)
         ctx.settings = epsilon, outside_root, slope
-        scale, root = _scale_and_root(x, epsilon, outside_root)
+        scale = _scale(root, epsilon, outside_root)
         u = _through_leaky(gradient, x, slope)
         across = (x * u).sum(dim=1, keepdim=True)
         scaled = u * scale if u is gradient else u.mul_(scale)
         return scaled.addcmul_(x, scale.square() * (across / root), value=-1 / x.shape[1])
 
     @staticmethod
-    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        gradient, x = ctx.saved_tensors
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        gradient, x, root = ctx.saved_tensors
         epsilon, outside_root, slope = ctx.settings
         if torch.is_grad_enabled():  # a third derivative is asked for, which nothing here does often
             back = _plain_backward(gradient, x, epsilon, outside_root, slope)
             by_gradient, by_x = torch.autograd.grad(back, (gradient, x), v, create_graph=True)
-            return by_gradient, by_x, None, None, None
-        n = x.shape[1]
-        scale, root = _scale_and_root(x, epsilon, outside_root)
+            return by_gradient, by_x, None, None, None, None
+        n, scale = x.shape[1], _scale(root, epsilon, outside_root)
         u = _through_leaky(gradient, x, slope)
         # Divided by the root at once, they stay small at a pixel that is 0.
         a = (x * u).sum(dim=1, keepdim=True) / root
@@ -210,18 +215,19 @@ class _PixelNormBackward(Function):
         by_gradient = _through_leaky((v * scale).addcmul_(x, square * b, value=-1), x, slope)
         along_x = square * ((2 * scale * root + 1) * (a * b) / n - c) / root
         by_x = (x * along_x).addcmul_(u, square * b, value=-1).addcmul_(v, square * a, value=-1)
-        return by_gradient, by_x, None, None, None
+        return by_gradient, by_x, None, None, None, None
 
 
-def _scale_and_root(x: Tensor, epsilon: float, outside_root: bool) -> tuple[Tensor, Tensor]:
-    """Return s and r, (B, 1, ...)."""
-    mean_square = x.square().mean(dim=1, keepdim=True)
-    if not outside_root:
-        root = torch.sqrt(mean_square + epsilon)
-        return 1 / root, root
+def _root(squares: Tensor, epsilon: float, outside_root: bool) -> Tensor:
+    """Return the root of the mean square over the features, r: (B, C, ...) -> (B, 1, ...)."""
+    mean_square = squares.mean(dim=1, keepdim=True)
     # At a pixel that is 0 everywhere the root has no slope; clamped it has slope 0, where autograd's would be NaN.
-    root = mean_square.clamp_min(1e-24).sqrt()
-    return 1 / (root + epsilon), root
+    return (mean_square.clamp_min(1e-24) if outside_root else mean_square + epsilon).sqrt()
+
+
+def _scale(root: Tensor, epsilon: float, outside_root: bool) -> Tensor:
+    """Return what a pixel's features are multiplied by, s."""
+    return (root + epsilon if outside_root else root).reciprocal()
 
 
 def _through_leaky(gradient: Tensor, x: Tensor, slope: float) -> Tensor:
@@ -234,7 +240,8 @@ def _through_leaky(gradient: Tensor, x: Tensor, slope: float) -> Tensor:
 
 def _plain_backward(gradient: Tensor, x: Tensor, epsilon: float, outside_root: bool, slope: float) -> Tensor:
     """Return what `_PixelNormBackward` does, of parts that autograd knows."""
-    scale, root = _scale_and_root(x, epsilon, outside_root)
+    root = _root(x.square(), epsilon, outside_root)
+    scale = _scale(root, epsilon, outside_root)
     u = _through_leaky(gradient, x, slope)
     across = (x * u).sum(dim=1, keepdim=True)
     return u * scale - x * (scale.square() * across / root / x.shape[1])

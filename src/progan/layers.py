@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from progan.convolution import convolve, convolve_few
 from progan.functions import add_pixels, interleave, pixel_norm, reflect, repeat_pixels
 
 Equalization = Literal["he", "he_twice", "none"]
@@ -153,7 +154,7 @@ class EqualizedConv2d(_Equalized):
         weight = torch.einsum("aki,blj,ocij->abockl", halves, halves, weight).reshape(-1, weight.shape[1], 2, 2)
         # Mirrored beyond its edge, a row of repeated pixels goes on with the same one.
         x = F.pad(x, (1, 1, 1, 1), mode="replicate" if self.padding == "reflect" else "constant")
-        return interleave(F.conv2d(x, weight.contiguous(), self.bias.repeat(4)))
+        return interleave(convolve(x, weight.contiguous(), self.bias.repeat(4)))
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if x.device.type == "cpu" and self.margin == 0:  # in an eighth of the time at 4 channels
@@ -161,29 +162,13 @@ class EqualizedConv2d(_Equalized):
             return product.view(len(x), -1, *x.shape[2:])
         few = x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _FEW_PIXELS
         if self.padding == "reflect" and self.margin > 0:
-            return (convolve_few if few else F.conv2d)(reflect(x), weight, bias)
+            return (convolve_few if few else convolve)(reflect(x), weight, bias)
         if few:
             return convolve_few(F.pad(x, (self.margin,) * 4), weight, bias)
-        return F.conv2d(x, weight, bias, padding=self.margin)
+        return convolve(x, weight, bias, self.margin)
 
     def _scaled_weight(self) -> Tensor:
         return self.weight * self.constant if self.constant != 1.0 else self.weight
-
-
-def convolve_few(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolve images of few pixels by one product of matrices: (B, C, H, W) -> (B, K, H - k + 1, W - k + 1).
-
-    At 4x4 pixels the kernels of a CPU reach half of what this does, most of all for the weight's gradient.
-
-    Args:
-        x: features, padded.
-        weight: (K, C, k, k).
-        bias: (K,).
-    """
-    k = weight.shape[2]
-    patches = F.unfold(x, k).transpose(1, 2).flatten(0, 1)
-    y = F.linear(patches, weight.flatten(1), bias)
-    return y.view(len(x), x.shape[2] - k + 1, x.shape[3] - k + 1, -1).permute(0, 3, 1, 2)
 
 
 class EqualizedLinear(_Equalized):

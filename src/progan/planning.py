@@ -14,7 +14,7 @@ from typing_extensions import override
 from progan.averaging import Average
 from progan.graph import WARM_UP, CudaGraphs, DeviceStep
 from progan.layers import fitting_group_size
-from progan.memory import begin_peak, peak, there_is
+from progan.memory import begin_peak, is_out_of_memory, peak, there_is
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.progress import duration
 from progan.randomness import uniform
@@ -165,7 +165,9 @@ def _check_fits(step: TrainingStep, growth: Growth, ranks: int, base: int | None
     while True:
         try:
             _step_on_noise(step, replace(growth, batch_size=size // ranks), 0)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise _too_large(growth, tried[-1][0], None, limit) from None
         taken = peak(device)
         if size == whole or limit is None or taken is None:

@@ -19,7 +19,7 @@ from progan.checkpoint import (
     read_manifest,
     read_tensors,
 )
-from progan.memory import hold_heap
+from progan.memory import hold_heap_for
 from progan.networks import Block, ProgressiveGenerator
 from progan.randomness import latents
 from progan.rebuild import check_block, check_tensors, without_memory
@@ -73,13 +73,13 @@ class GrownGenerator(nn.Module):
         """Return images in [0, 1], float32, without a graph: ``(B, *latent_shape)`` -> (B, C, H, W)."""
         parameter = next(self.generator.parameters())
         low, high = self.generator.architecture.image_range
-        held = hold_heap() if parameter.device.type == "cpu" else None
+        if parameter.device.type == "cpu":
+            hold_heap_for(self)
         with torch.inference_mode():
             images: Tensor = self(z.to(parameter.device, parameter.dtype)).float()
             if (low, high) != (0.0, 1.0):
                 images.sub_(low).div_(high - low)
             images.clamp_(0, 1)
-        del held
         return images.clone()  # one that autograd takes too
 
 

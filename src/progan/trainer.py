@@ -213,6 +213,7 @@ class Trainer:
         self._found: tuple[bytes | None, list[str]] = (None, [])
         self._ranks.first(self._begin)
         self._follow()
+        self._saved_at: int | None = self._images_seen
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, **keywords: Unpack[TrainerKeywords]) -> Self:
@@ -393,6 +394,7 @@ class Trainer:
             stop = self.schedule.total_images if until is None else min(until, self.schedule.total_images)
             self._ranks.check_same("data, count of images and until", [feed.fingerprint, self._images_seen, stop])
             if self._images_seen >= stop:
+                self._save_rest()  # which the disk may not have taken before
                 self._ranks.first(self._tidy)
                 return
             with self._own_draws(), numerics(self.device, self.training), interruption() as asked, ExitStack() as held:
@@ -459,7 +461,6 @@ class Trainer:
         return feed
 
     def _train(self, feed: Feed, stop: int, asked: Interruption) -> None:
-        saved = None
         rank, ranks = self._ranks.rank, self._ranks.size
         batch_size_at = lambda count: self.schedule.at(count).batch_size  # noqa: E731
         for images in feed.batches(self._images_seen, stop, batch_size_at, rank=rank, ranks=ranks):
@@ -480,14 +481,17 @@ class Trainer:
                 raise
             ending = self._ranks.highest(asked.signal or 0)
             if save and not ending and self._images_seen < stop and self.run_dir is not None:
-                if self._save_on_the_way(self.run_dir):
-                    saved = self._images_seen
+                self._save_on_the_way(self.run_dir)
                 ending = self._ranks.highest(asked.signal or 0)
             if ending:
                 if asked.signal is None:  # it came to another rank
                     asked.signal = ending
                 break
-        if self.run_dir is not None and saved != self._images_seen:
+        self._save_rest()
+
+    def _save_rest(self) -> None:
+        """Save what has been trained since the last checkpoint, if anything."""
+        if self.run_dir is not None and self._saved_at != self._images_seen:
             self.save()
 
     def _check_ranks(self) -> None:
@@ -495,13 +499,12 @@ class Trainer:
         self._check_finite(weights=True)
         self._ranks.check_equal(self._tensors())
 
-    def _save_on_the_way(self, run_dir: Path) -> bool:
-        """Save, and tell whether that went well; where the disk did not let it, raise or warn, as asked."""
+    def _save_on_the_way(self, run_dir: Path) -> None:
+        """Save; where the disk does not let it, raise or warn, as asked."""
         self._check_ranks()
         path = self._ranks.first(lambda: self._try_save(run_dir))
         if path is not None:
             self._tell_of_save(Path(path))
-        return path is not None
 
     def _try_save(self, run_dir: Path) -> str | None:
         try:
@@ -516,6 +519,7 @@ class Trainer:
             return None
 
     def _tell_of_save(self, path: Path) -> None:
+        self._saved_at = self._images_seen
         for callback in self._callbacks:
             callback.on_save(self, path)
 
@@ -687,6 +691,7 @@ class Trainer:
         self._step.load_adam_tensors(moments)
         self._step.watch.forget()
         self._images_seen = images_seen
+        self._saved_at = None
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}

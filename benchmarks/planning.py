@@ -1,0 +1,92 @@
+"""Hold the planner against what then happens, on the example's quick run: time, memory, and runs of given hours. JSON.
+
+python benchmarks/planning.py [--parts whole hours] [--hours 0.05] [--runs 3] [--out benchmarks/results/planning.json]
+
+whole: the quick run as it is; what `Trainer.plan` said of it, beside the time and the peak memory of `Trainer.fit`.
+hours: the command `train.py --quick --hours H`, from its start to its end, all that it prints and compares included.
+
+Leave the machine alone meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import subprocess
+import sys
+import tempfile
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import report, timed
+
+from progan import Trainer
+from progan.memory import begin_peak, peak
+
+EXAMPLE = Path(__file__).parent.parent / "examples/mel_icon"
+
+
+def plan_and_train(line: Connection, run_dir: str, device: str) -> None:
+    """Send what a quick run was planned to take, and what it took."""
+    sys.path.insert(0, str(EXAMPLE))
+    import train
+    from draw_icons import draw_icons
+
+    options = train.argument_parser().parse_args(["--quick", "--run-dir", run_dir])
+    recipe, data = train.make_recipe(options, 32), draw_icons(size=32)
+    trainer = Trainer.from_recipe(recipe, run_dir=run_dir, device=device, progress=False)
+    plan = trainer.plan(printed=False)
+    begin_peak(trainer.device)
+    seconds = timed(lambda: trainer.fit(data), trainer.device)
+    line.send((plan.total_s, seconds, plan.memory, peak(trainer.device)))
+
+
+def measure_whole(device: str) -> dict[str, Any]:
+    """Train the quick run in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        line, theirs = context.Pipe()
+        process = context.Process(target=plan_and_train, args=(theirs, f"{folder}/run", device))
+        process.start()
+        theirs.close()
+        planned_s, took_s, planned_bytes, took_bytes = line.recv()
+        process.join()
+    entry = {"planned_s": round(planned_s, 1), "took_s": round(took_s, 1), "ratio": round(planned_s / took_s, 3)}
+    if planned_bytes is not None and took_bytes is not None:
+        entry |= {"planned_mb": round(planned_bytes / 1e6), "took_mb": round(took_bytes / 1e6)}
+        entry["memory_ratio"] = round(planned_bytes / took_bytes, 3)
+    return {"whole": entry}
+
+
+def measure_hours(hours: float, runs: int, device: str) -> dict[str, Any]:
+    """Give the example hours, several times."""
+    command = [sys.executable, str(EXAMPLE / "train.py"), "--quick", "--device", device, "--hours", str(hours)]
+    took = []
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as folder:
+            took.append(timed(lambda: subprocess.run([*command, "--run-dir", f"{folder}/run"], check=True)))
+    ratios = [seconds / (3600 * hours) for seconds in took]
+    entry = {"took_s": [round(seconds, 1) for seconds in took], "median_ratio": round(statistics.median(ratios), 3)}
+    return {"hours": {str(hours): entry}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", default=["whole", "hours"], choices=["whole", "hours"])
+    parser.add_argument("--hours", type=float, default=0.05)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    if "whole" in options.parts:
+        report(measure_whole(options.device), options.out, device)
+    if "hours" in options.parts:
+        report(measure_hours(options.hours, options.runs, options.device), options.out, device)
+
+
+if __name__ == "__main__":
+    main()

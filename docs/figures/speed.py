@@ -1,0 +1,100 @@
+"""Draw the time of a step by resolution, ours and others', and print the tables of it, from benchmarks/results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from command_line import HERE, parse
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+RESULTS = HERE.parent.parent / "benchmarks/results"
+NAMES = {"plain": "the plain loop", "fp32": "progan", "pro_gan_pth": "pro-gan-pth 3.4"}
+
+
+def results(name: str) -> Any:
+    """Return what a benchmark has measured."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def table() -> str:
+    """Return the article's eight phases as a Markdown table: times, memory, and what they are of the plain loop's."""
+    measured = results("step_time")
+    lines = [
+        "| step at | plain, ms | progan, ms | faster | plain, MB | progan, MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, phase in measured["article"].items():
+        times, memory = phase["ms"], phase["mb"]
+        cells = [name, f"{times['plain']:.0f}", f"{times['fp32']:.0f}", f"{phase['faster_than_plain']['fp32']:.2f}x"]
+        lines.append(f"| {' | '.join([*cells, *(f'{memory[each]:.0f}' for each in ('plain', 'fp32'))])} |")
+    whole = measured["article_hours"]
+    faster = measured["article_faster_than_plain"]["fp32"]
+    lines.append(f"| the whole recipe | {whole['plain']:.1f} h | {whole['fp32']:.1f} h | {faster:.2f}x | | |")
+    return "\n".join(lines)
+
+
+def others() -> str:
+    """Return what else was measured as a Markdown table."""
+    ranks, sampling, planning = (results(name) for name in ("ranks", "sampling", "planning"))
+    rows = {
+        f"a step of progan against one of pro-gan-pth 3.4, {size}, 512 channels": phase["faster_than_pro_gan_pth"][
+            "fp32"
+        ]
+        for size, phase in results("step_time")["peer"].items()
+    }
+    rows |= {
+        "images drawn at 256 px, batch 8, against the plain generator": sampling["faster_than_plain"]["fp32"],
+        "two processes of one thread against one, 64 px, a batch of 16 shared": ranks[
+            "two_faster_than_one_at_batch_16"
+        ],
+        "the same, and one takes batches of 8": ranks["two_faster_than_one_at_batch_8"],
+    }
+    lines = ["| what | faster |", "|---|---|", *(f"| {what} | {ratio:.2f}x |" for what, ratio in rows.items())]
+    whole = planning["whole"]
+    ((hours, given),) = planning["hours"].items()
+    rows = {
+        "the time that the quick run was planned to take, of what it took": whole["ratio"],
+        "the memory, of its peak": whole["memory_ratio"],
+        f"what the quick run took when given {hours} hours, of that": given["median_ratio"],
+    }
+    lines += [
+        "",
+        "| the planner | share |",
+        "|---|---|",
+        *(f"| {what} | {share:.2f} |" for what, share in rows.items()),
+    ]
+    return "\n".join(lines)
+
+
+def draw(axes: Axes, phases: dict[str, Any], contenders: Sequence[str], title: str) -> None:
+    """Draw a line for each contender: milliseconds by resolution; of two phases at one, the later."""
+    times = {name.split()[0]: phase["ms"] for name, phase in phases.items()}
+    for each in contenders:
+        axes.plot(list(times), [taken[each] for taken in times.values()], marker="o", label=NAMES[each])
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.set_xlabel("resolution, px")
+    axes.set_title(title)
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    out = parse(__doc__, arguments).out
+    print(table(), others(), sep="\n\n")
+    measured = results("step_time")
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.set_ylabel("a step of both networks, ms")
+    draw(left, measured["article"], ("plain", "fp32"), "the article's networks")
+    draw(right, measured["peer"], ("pro_gan_pth", "fp32"), "512 channels throughout")
+    figure.savefig(out / "speed.png", dpi=100)
+
+
+if __name__ == "__main__":
+    main()
