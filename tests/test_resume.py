@@ -522,6 +522,28 @@ def test_a_failed_save_ends_fit_unless_it_may_go_on(recipe, images, tmp_path, di
     assert make(recipe, tmp_path).images_seen == 16
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_no_checkpoint_without_its_line_of_metrics(saved, recipe, images, tmp_path, disk, monkeypatch):
+    make(recipe, tmp_path / "whole", keep=1).fit(images)
+    append_line, tries = callbacks.append_line, []
+
+    def append(path, line):
+        """Fail at 40 images: once, or in the save that follows too."""
+        if '"images_seen": 40' in line and len(tries) < (1 if saved else 2):
+            tries.append(line)
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        append_line(path, line)
+
+    monkeypatch.setattr(callbacks, "append_line", append)
+    with pytest.raises(OSError, match="No space left") as caught:
+        make(recipe, tmp_path / "run", keep=1).fit(images)
+    assert ("all 40 images trained are saved" if saved else "could not save after it") in caught.value.__notes__[0]
+    again = make(recipe, tmp_path / "run", keep=1)
+    assert again.images_seen == (40 if saved else 32)
+    again.fit(images)
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
 def test_the_save_at_a_signal_must_be_written(recipe, images, tmp_path, disk):
     class Ask(Fill):
         def on_step(self, run, metrics):

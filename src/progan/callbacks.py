@@ -137,7 +137,6 @@ class MetricsLog(Callback):
             self.write(run)
         except OSError as error:
             if not self.go_on:
-                self._waiting.clear()
                 raise
             warnings.warn(
                 f"no line of metrics at {metrics.images_seen:,} images yet, the training goes on: {error}", stacklevel=2
