@@ -94,12 +94,11 @@ def test_every_supported_python_is_tested():
 
 
 def test_nothing_is_invented():
-    """No address of progan's own, but the name on PyPI."""
+    """No address of progan's own."""
     listed = [*ROOT.glob("*.*"), *ROOT.glob("docs/**/*.md"), *ROOT.glob(".github/**/*.yml"), *ROOT.glob("src/**/*.py")]
     for path in listed:
         if path.is_file():
-            for address in re.findall(r"https?://\S*progan\S*|[\w.]+@[\w-]+\.\w+", path.read_text()):
-                assert address == "https://pypi.org/p/progan", f"{address} in {path}"
+            assert not re.search(r"https?://\S*progan\S*|[\w.]+@[\w-]+\.\w+", path.read_text()), path
 
 
 NEEDS_PILLOW = """
