@@ -67,7 +67,7 @@ try-dist:
 	diff -r dist $(TRIAL)/again
 	$(PYTHON) -m venv $(TRIAL)/venv
 	$(TRIAL)/venv/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[images]"
-	$(BIN)/pyright --pythonpath $(TRIAL)/venv/bin/python --verifytypes progan --ignoreexternal
+	PATH="$(TRIAL)/venv/bin:$$PATH" $(BIN)/pyright --verifytypes progan --ignoreexternal
 	tar -xzf dist/*.tar.gz -C $(TRIAL)
 	cd $(TRIAL) && venv/bin/python progan-*/examples/mel_icon/train.py --quick
 	rm -rf $(TRIAL)

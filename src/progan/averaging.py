@@ -37,7 +37,7 @@ class Average(nn.Module):
             raise ValueError(f"decay must be in [0, 1), got {decay!r}")
         if batch is not None and batch < 1:
             raise ValueError(f"batch must be at least 1, or None, got {batch!r}")
-        self.module = copy.deepcopy(generator).requires_grad_(False)
+        self.module: nn.Module = copy.deepcopy(generator).requires_grad_(False)
         self.decay = decay
         self.batch = batch
         self.warm_up = warm_up

@@ -202,7 +202,7 @@ class Previews(Callback):
         self.every = every
         self.least_height = least_height
         self.n = n
-        self.row = min(row, n)
+        self.row: int = min(row, n)
 
     @override
     def on_step(self, run: Run, metrics: StepMetrics) -> None:
@@ -320,7 +320,7 @@ class Rate:
     def __init__(self, schedule: Schedule, plan: Plan | None) -> None:
         self.schedule = schedule
         self.plan = plan
-        self.image_s = 0.0
+        self.image_s: float = 0.0
         self._stage = -1
         self._began = (0.0, 0)
 

@@ -119,7 +119,7 @@ class EqualizedConv2d(_Equalized):
         if padding == "reflect" and kernel_size > 3:
             raise ValueError(f"reflect padding is for kernels of 1 or 3, got {kernel_size}; use padding='zeros'")
         super().__init__((out_channels, in_channels, kernel_size, kernel_size), gain, equalization, in_channels)
-        self.margin = kernel_size // 2
+        self.margin: int = kernel_size // 2
         self.padding: Padding = padding
 
     @override

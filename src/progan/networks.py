@@ -173,8 +173,8 @@ class ConvUnit(nn.Module):
     def __init__(self, layer: nn.Module, architecture: Architecture, *, norm: bool) -> None:
         super().__init__()
         self.layer = layer
-        self.norm = pixel_norm(architecture) if norm else None
-        self.norm_first = architecture.norm_before_activation
+        self.norm: PixelNorm | None = pixel_norm(architecture) if norm else None
+        self.norm_first: bool = architecture.norm_before_activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the activated features: (B, C_in, ...) -> (B, C_out, ...)."""
@@ -213,8 +213,8 @@ class GeneratorBlock(nn.Module):
     def __init__(self, architecture: Architecture, level: int) -> None:
         super().__init__()
         coarse, fine = architecture.channels[level - 1], architecture.channels[level]
-        self.first = conv_unit(architecture, coarse, fine, norm=True)
-        self.second = conv_unit(architecture, fine, fine, norm=True)
+        self.first: ConvUnit = conv_unit(architecture, coarse, fine, norm=True)
+        self.second: ConvUnit = conv_unit(architecture, fine, fine, norm=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of twice the size."""
@@ -230,8 +230,8 @@ class DiscriminatorBlock(nn.Module):
         super().__init__()
         fine, coarse = architecture.channels[level], architecture.channels[level - 1]
         between = coarse if architecture.widen_first else fine
-        self.first = conv_unit(architecture, fine, between, norm=architecture.norm_in_discriminator)
-        self.second = conv_unit(architecture, between, coarse, norm=architecture.norm_in_discriminator)
+        self.first: ConvUnit = conv_unit(architecture, fine, between, norm=architecture.norm_in_discriminator)
+        self.second: ConvUnit = conv_unit(architecture, between, coarse, norm=architecture.norm_in_discriminator)
 
     def forward(self, x: Tensor, from_rgb: EqualizedConv2d | None = None) -> Tensor:
         """Return features of half the size.
@@ -251,8 +251,9 @@ class GeneratorStem(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         width = architecture.channels[0]
-        self.shape = (width, *architecture.base_size)
-        self.normalize = pixel_norm(architecture) if architecture.normalize_latent else nn.Identity()
+        self.shape: tuple[int, int, int] = (width, *architecture.base_size)
+        self.normalize: nn.Module = pixel_norm(architecture) if architecture.normalize_latent else nn.Identity()
+        self.first: ConvUnit
         if len(architecture.latent_shape) == 1:
             # Gain sqrt(2)/4 as in the official program. Differs: one bias per number, there one per channel.
             dense = EqualizedLinear(
@@ -264,7 +265,7 @@ class GeneratorStem(nn.Module):
             self.first = ConvUnit(nn.Sequential(dense, nn.Unflatten(1, self.shape)), architecture, norm=True)
         else:
             self.first = conv_unit(architecture, architecture.latent_shape[0], width, norm=True)
-        self.second = conv_unit(architecture, width, width, norm=True)
+        self.second: ConvUnit = conv_unit(architecture, width, width, norm=True)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return features: (B, *latent_shape) -> (B, C[0], height, width)."""
@@ -280,8 +281,10 @@ class DiscriminatorHead(nn.Module):
         in_channels = architecture.channels[0]
         width = architecture.head_channels or in_channels
         norm = architecture.norm_in_discriminator
-        self.statistics = MiniBatchStd(architecture.minibatch_std_group, unbiased=architecture.minibatch_std_unbiased)
-        self.conv = conv_unit(architecture, in_channels + 1, width, norm=norm)
+        self.statistics: MiniBatchStd = MiniBatchStd(
+            architecture.minibatch_std_group, unbiased=architecture.minibatch_std_unbiased
+        )
+        self.conv: ConvUnit = conv_unit(architecture, in_channels + 1, width, norm=norm)
         # A convolution whose kernel is the whole image is this dense layer, and slower.
         dense = EqualizedLinear(
             width * math.prod(architecture.base_size),
@@ -289,8 +292,9 @@ class DiscriminatorHead(nn.Module):
             equalization=architecture.equalization,
             in_channels=width,
         )
-        self.dense = ConvUnit(dense, architecture, norm=norm)
-        self.score = EqualizedLinear(width, 1, gain=1.0, equalization="he" if architecture.equalized_ends else "none")
+        self.dense: ConvUnit = ConvUnit(dense, architecture, norm=norm)
+        ends: Equalization = "he" if architecture.equalized_ends else "none"
+        self.score: EqualizedLinear = EqualizedLinear(width, 1, gain=1.0, equalization=ends)
 
     def forward(self, x: Tensor, batches: int) -> Tensor:
         """Return scores: (B, C[0], height, width) -> (B,)."""
@@ -305,11 +309,17 @@ Block = Callable[[Architecture, int], nn.Module]
 class _ProgressiveNetwork(nn.Module):
     """Share what both networks have in common: which parameters are in use, and keyed initial values."""
 
-    architecture: Architecture
-    blocks: nn.ModuleList
-    block_name: str | None
     _role: str
     _rgb: str
+
+    def __init__(self, architecture: Architecture, level_0: nn.Module, build: Block, block: Block | None) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.block_name: str | None = _qualified_name(block)
+        levels = range(1, len(architecture.channels))
+        blocks = (level_0, *((block or build)(architecture, level) for level in levels))
+        self.blocks: nn.ModuleList = nn.ModuleList(blocks)
+        self.fade_in: FadeIn = FadeIn()
 
     def in_use(self, level: int, alpha: float | Tensor | None = None) -> dict[str, nn.Parameter]:
         """Return the parameters that a pass at this growth uses, by name.
@@ -389,16 +399,10 @@ class ProgressiveGenerator(_ProgressiveNetwork):
     _rgb = "to_rgb"
 
     def __init__(self, architecture: Architecture, *, block: Block | None = None) -> None:
-        super().__init__()
-        self.architecture = architecture
-        self.block_name = _qualified_name(block)
-        build = block or GeneratorBlock
-        levels = range(1, len(architecture.channels))
-        self.blocks = nn.ModuleList([GeneratorStem(architecture), *(build(architecture, level) for level in levels)])
-        self.to_rgb = nn.ModuleList(
+        super().__init__(architecture, GeneratorStem(architecture), GeneratorBlock, block)
+        self.to_rgb: nn.ModuleList = nn.ModuleList(
             rgb_layer(architecture, width, architecture.image_channels, gain=1.0) for width in architecture.channels
         )
-        self.fade_in = FadeIn()
 
     @override
     def forward(self, z: Tensor, level: int | None = None, alpha: float | Tensor | None = None) -> Tensor:
@@ -462,22 +466,14 @@ class ProgressiveDiscriminator(_ProgressiveNetwork):
     _rgb = "from_rgb"
 
     def __init__(self, architecture: Architecture, *, block: Block | None = None) -> None:
-        super().__init__()
-        self.architecture = architecture
-        self.block_name = _qualified_name(block)
-        build = block or DiscriminatorBlock
-        levels = range(1, len(architecture.channels))
-        self.blocks = nn.ModuleList(
-            [DiscriminatorHead(architecture), *(build(architecture, level) for level in levels)]
-        )
-        self.from_rgb = nn.ModuleList(
+        super().__init__(architecture, DiscriminatorHead(architecture), DiscriminatorBlock, block)
+        self.from_rgb: nn.ModuleList = nn.ModuleList(
             rgb_layer(architecture, architecture.image_channels, width, gain=math.sqrt(2))
             for width in architecture.channels
         )
-        self.rgb_activation = nn.LeakyReLU(_SLOPE) if architecture.equalized_ends else nn.Identity()
+        self.rgb_activation: nn.Module = nn.LeakyReLU(_SLOPE) if architecture.equalized_ends else nn.Identity()
         # Two convolutions with nothing between them are one, of fewer channels.
         self._joins_from_rgb = block is None and not architecture.equalized_ends and architecture.padding == "reflect"
-        self.fade_in = FadeIn()
 
     @override
     def forward(

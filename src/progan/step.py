@@ -150,12 +150,12 @@ class TrainingStep:
         self.discriminator = discriminator
         self.average = average
         self.training = training
-        self.watch = Watch()
-        self.adam_version = 0
+        self.watch: Watch = Watch()
+        self.adam_version: int = 0
         self._ranks = ranks or Ranks()
         self._heap = hold_heap() if next(generator.parameters()).device.type == "cpu" else None
-        self.adam_generator = adam(generator, training)
-        self.adam_discriminator = adam(discriminator, training)
+        self.adam_generator: torch.optim.Adam = adam(generator, training)
+        self.adam_discriminator: torch.optim.Adam = adam(discriminator, training)
         for optimizer, _ in self._optimizers().values():
             optimizer.zero_grad()  # left over from elsewhere, it would move parameters that are not in use
 

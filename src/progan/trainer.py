@@ -170,15 +170,15 @@ class Trainer:
                 f"generator and discriminator must have one dtype, got {', '.join(sorted(map(str, dtypes)))}; "
                 "convert both alike, such as with .float()"
             )
-        self.recipe = Recipe(generator.architecture, schedule.stages, training)
+        self.recipe: Recipe = Recipe(generator.architecture, schedule.stages, training)
         self.schedule = schedule
         self.training = training
-        self.seed = operator.index(seed)
-        self.run_dir = None if run_dir is None else Path(run_dir).absolute()
-        self.device = choose_device(device, training)
-        self.generator = generator.to(self.device)
-        self.discriminator = discriminator.to(self.device)
-        self.average = Average(
+        self.seed: int = operator.index(seed)
+        self.run_dir: Path | None = None if run_dir is None else Path(run_dir).absolute()
+        self.device: torch.device = choose_device(device, training)
+        self.generator: ProgressiveGenerator = generator.to(self.device)
+        self.discriminator: ProgressiveDiscriminator = discriminator.to(self.device)
+        self.average: Average = Average(
             self.generator,
             training.average_decay,
             batch=training.average_batch,

@@ -34,10 +34,11 @@ class Pictures(Dataset[Tensor]):
         fingerprint: of names and pixels.
     """
 
-    images: Tensor
-    paths: list[str]
-    hashes: bytes
-    fingerprint: str
+    def __init__(self, images: Tensor, paths: list[str], hashes: bytes) -> None:
+        self.images = images
+        self.paths = paths
+        self.hashes = hashes
+        self.fingerprint: str = fingerprint(paths, hashes)
 
     def content_by_name(self) -> dict[str, str]:
         """Return the hash of each picture's pixels, by the name of the file that it came from."""
@@ -100,19 +101,18 @@ class ImageFolder(Pictures):
     ) -> None:
         reading = Reading(size, channels, squaring, background)
         folder = Path(path)
-        self.paths = picture_paths(folder, only)
-        self.images = torch.empty(len(self.paths), channels, *reading.shape, dtype=torch.uint8)
+        paths = picture_paths(folder, only)
+        images = torch.empty(len(paths), channels, *reading.shape, dtype=torch.uint8)
         failures, hashes = {}, []
         with decoding():
-            for index, image in enumerate(read_images(folder, self.paths, reading)):
+            for index, image in enumerate(read_images(folder, paths, reading)):
                 if isinstance(image, Unreadable):
-                    failures[self.paths[index]] = image.reason
+                    failures[paths[index]] = image.reason
                 else:
-                    self.images[index] = image.pixels
+                    images[index] = image.pixels
                     hashes.append(image.digest)
-        refuse_unreadable(folder, failures, len(self.paths))
-        self.hashes = b"".join(hashes)
-        self.fingerprint = fingerprint(self.paths, self.hashes)
+        refuse_unreadable(folder, failures, len(paths))
+        super().__init__(images, paths, b"".join(hashes))
 
 
 class HashedImage(NamedTuple):

@@ -25,7 +25,6 @@ from progan.data.folder import (
     as_bytes,
     check_relative,
     content_hash,
-    fingerprint,
     from_bytes,
     picture_paths,
     read_images,
@@ -62,7 +61,7 @@ class Pack(Pictures):
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = Path(path).absolute()
+        self.path: Path = Path(path).absolute()
         self._open()
 
     def _open(self) -> None:
@@ -85,13 +84,11 @@ class Pack(Pictures):
                 images, hashes, names = (
                     np.memmap(file, np.uint8, "c", entries[name].begin, entries[name].shape) for name in _PARTS
                 )
-                self.paths = from_bytes(names.tobytes())
-                _check_names(self.paths, len(images))
+                paths = from_bytes(names.tobytes())
+                _check_names(paths, len(images))
             except (ValueError, OverflowError) as error:
                 raise ValueError(f"{self.path} is damaged: {error}; pack the folder again") from None
-        self.images = torch.from_numpy(images)
-        self.hashes = hashes.tobytes()
-        self.fingerprint = fingerprint(self.paths, self.hashes)
+        super().__init__(torch.from_numpy(images), paths, hashes.tobytes())
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy is made of: all but what it reads from the file."""
