@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import statistics
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from typing_extensions import override
 
@@ -207,7 +207,7 @@ def _time(step: TrainingStep, captured: DeviceStep | None, growth: Growth, timed
     times: list[float] = []
     while len(times) < uncounted + timed_steps and not (len(times) > uncounted and sum(times) > 4.0):
         times.append(_step_on_noise(step, growth, len(times), captured))
-    return statistics.median(times[uncounted:])
+    return float(np.median(times[uncounted:]))
 
 
 def recorded_stages(run_dir: Path, recipe: Recipe) -> tuple[Stage, ...] | None:
