@@ -34,12 +34,21 @@ html_theme = "furo"
 html_title = f"progan {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_logo = html_favicon = "_static/icon.svg"
+html_show_sourcelink = False
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#5b3fd6", "color-brand-content": "#5b3fd6"},
+    "dark_css_variables": {"color-brand-primary": "#a99bff", "color-brand-content": "#a99bff"},
+    "top_of_page_buttons": [],
+}
+pygments_dark_style = "github-dark"
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
 autodoc_default_options = {"members": True, "show-inheritance": True}
 python_maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
@@ -80,6 +89,25 @@ def name_bases(app: Sphinx, name: str, obj: object, options: object, bases: list
             bases[index] = ":py:class:`torch.utils.data.Dataset`"
 
 
+# What Sphinx and Furo leave out of their HTML, and people who use a keyboard or a screen reader need.
+ACCESSIBLE = {
+    'role="heading"': 'role="heading" aria-level="2"',  # above the groups of the sidebar
+    "<pre>": '<pre tabindex="0">',  # so that the keyboard scrolls it
+    '<div class="table-wrapper ': '<div tabindex="0" class="table-wrapper ',
+    # Parameters in lines of their own are no list of definitions.
+    '<dl>\n<dd><em class="sig-param">': '<dl role="none">\n<dd><em class="sig-param">',
+    '<dd><em class="sig-param">': '<dd role="none"><em class="sig-param">',
+}
+
+
+def make_accessible(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Complete the HTML of a page and of its sidebar."""
+    for part in {"body", "furo_navigation_tree"} & context.keys():
+        for old, new in ACCESSIBLE.items():
+            context[part] = context[part].replace(old, new)
+
+
 def setup(app: Sphinx) -> None:
-    """Connect the hook."""
+    """Connect the hooks."""
     app.connect("autodoc-process-bases", name_bases)
+    app.connect("html-page-context", make_accessible, priority=900)  # after Furo's
