@@ -13,6 +13,7 @@ FOUND = '<div id="search-results"><ul class="search"><li><a href="training.html"
 CONTRAST = "axe: Elements must meet minimum color contrast"
 BROKEN = [  # what is said, and what is put for what
     ("light: 90 px wider than the window", "<p>", '<p style="position: absolute; left: 0; width: 480px">'),
+    ("light: 106 px wider than the window", "<p>", "<div class=content style=overflow:auto><p style=width:480px>"),
     ("light: console: broken", "</main>", "</main><script>console.error('broken')</script>"),
     ("light: error: broken", "</main>", "</main><script>throw new Error('broken')</script>"),
     ("light: console: Failed to load resource", "</main>", "</main><script src='missing.js'></script>"),
