@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from torch.utils.data import Dataset
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
 import progan
+import progan.data
 
 project = "progan"
 author = "the progan authors"
@@ -107,7 +110,23 @@ def make_accessible(app: Sphinx, name: str, template: str, context: dict[str, An
             context[part] = context[part].replace(old, new)
 
 
+ENTRIES = {name: f"progan.data.{name}" for name in progan.data.__all__}
+ENTRIES |= {name: f"progan.{name}" for name in progan.__all__ if name != "presets"}
+ENTRIES |= {f"presets.{name}": f"progan.presets.{name}" for name in ("mel_icon", "karras2018")}
+
+
+def link_names(app: Sphinx, doctree: nodes.document) -> None:
+    """Make the public names that stand as code in the text links to their entries in the reference."""
+    for code in list(doctree.findall(nodes.literal)):
+        entry = ENTRIES.get(code.astext())
+        if entry and isinstance(code.parent, nodes.paragraph):
+            link = addnodes.pending_xref("", refdomain="py", reftype="obj", reftarget=entry, refexplicit=True)
+            code.replace_self(link)
+            link += code
+
+
 def setup(app: Sphinx) -> None:
     """Connect the hooks."""
     app.connect("autodoc-process-bases", name_bases)
+    app.connect("doctree-read", link_names)
     app.connect("html-page-context", make_accessible, priority=900)  # after Furo's
