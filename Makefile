@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo test test-all lint types docs links figures dist try-dist workflows clean
+.PHONY: demo test test-all lint types docs site-check links figures dist try-dist workflows clean
 
 demo: $(READY)
 	$(BIN)/python examples/mel_icon/train.py --quick
@@ -31,6 +31,10 @@ types: $(READY)
 # The site, without a network; a warning is an error. With PROGAN_INVENTORIES=1 torch's and numpy's names are links too.
 docs: $(READY)
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+# The site in headless Chromium, on a phone's and a desk's width, light and dark; skipped where no browser is found.
+site-check: docs $(VENV)/site
+	$(BIN)/python docs/site_check.py
 
 # Links to other sites; needs a network.
 links: $(READY)
@@ -77,7 +81,8 @@ workflows: $(VENV)/workflows
 	$(BIN)/actionlint
 	$(BIN)/zizmor --offline --persona auditor .github
 
-$(VENV)/dist $(VENV)/workflows: $(READY)
+# The tools of a target, once it is asked for.
+$(VENV)/dist $(VENV)/site $(VENV)/workflows: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group $(@F)
 	touch $@
 

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from torch.utils.data import Dataset
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
 import progan
+import progan.data
 
 project = "progan"
 author = "the progan authors"
@@ -34,12 +37,21 @@ html_theme = "furo"
 html_title = f"progan {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_logo = html_favicon = "_static/icon.svg"
+html_show_sourcelink = False
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#5b3fd6", "color-brand-content": "#5b3fd6"},
+    "dark_css_variables": {"color-brand-primary": "#a99bff", "color-brand-content": "#a99bff"},
+    "top_of_page_buttons": [],
+}
+pygments_dark_style = "github-dark"
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
 autodoc_default_options = {"members": True, "show-inheritance": True}
 python_maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
@@ -80,6 +92,41 @@ def name_bases(app: Sphinx, name: str, obj: object, options: object, bases: list
             bases[index] = ":py:class:`torch.utils.data.Dataset`"
 
 
+# What Sphinx and Furo leave out of their HTML, and people who use a keyboard or a screen reader need.
+ACCESSIBLE = {
+    'role="heading"': 'role="heading" aria-level="2"',  # above the groups of the sidebar
+    "<pre>": '<pre tabindex="0">',  # so that the keyboard scrolls it
+    '<div class="table-wrapper ': '<div tabindex="0" class="table-wrapper ',
+    # Parameters in lines of their own are no list of definitions.
+    '<dl>\n<dd><em class="sig-param">': '<dl role="none">\n<dd><em class="sig-param">',
+    '<dd><em class="sig-param">': '<dd role="none"><em class="sig-param">',
+}
+
+
+def make_accessible(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Complete the HTML of a page and of its sidebar."""
+    for part in {"body", "furo_navigation_tree"} & context.keys():
+        for old, new in ACCESSIBLE.items():
+            context[part] = context[part].replace(old, new)
+
+
+ENTRIES = {name: f"progan.data.{name}" for name in progan.data.__all__}
+ENTRIES |= {name: f"progan.{name}" for name in progan.__all__ if name != "presets"}
+ENTRIES |= {f"presets.{name}": f"progan.presets.{name}" for name in ("mel_icon", "karras2018")}
+
+
+def link_names(app: Sphinx, doctree: nodes.document) -> None:
+    """Make the public names that stand as code in the text links to their entries in the reference."""
+    for code in list(doctree.findall(nodes.literal)):
+        entry = ENTRIES.get(code.astext())
+        if entry and isinstance(code.parent, nodes.paragraph):
+            link = addnodes.pending_xref("", refdomain="py", reftype="obj", reftarget=entry, refexplicit=True)
+            code.replace_self(link)
+            link += code
+
+
 def setup(app: Sphinx) -> None:
-    """Connect the hook."""
+    """Connect the hooks."""
     app.connect("autodoc-process-bases", name_bases)
+    app.connect("doctree-read", link_names)
+    app.connect("html-page-context", make_accessible, priority=900)  # after Furo's

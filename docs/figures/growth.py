@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chart import BLUE, new_chart
 from command_line import parse
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from progan import Recipe, presets
 
@@ -18,7 +18,7 @@ def draw_growth(axes: Axes, recipe: Recipe, title: str) -> None:
     for start, stage in zip(schedule.starts, schedule.stages, strict=True):
         counts += [start + stage.fade_images, start + stage.images]
         heights += [stage.level, stage.level]
-    axes.plot([count / 1000 for count in counts], heights, color="tab:blue")
+    axes.plot([count / 1000 for count in counts], heights, color=BLUE, linewidth=2)
     levels = range(recipe.architecture.top_level + 1)
     axes.set_yticks(levels, [f"{recipe.architecture.size(level)[0]} px" for level in levels])
     axes.set_xlabel("real images, thousands")
@@ -29,11 +29,11 @@ def draw_growth(axes: Axes, recipe: Recipe, title: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     out = parse(__doc__, arguments).out
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    draw_growth(left, presets.mel_icon(), "mel_icon")
-    draw_growth(right, presets.karras2018(), "karras2018")
-    figure.savefig(out / "growth.png", dpi=120)
+    figure = new_chart(height=6)
+    above, below = figure.subplots(2)
+    draw_growth(above, presets.mel_icon(), "mel_icon")
+    draw_growth(below, presets.karras2018(), "karras2018")
+    figure.savefig(out / "growth.png")
 
 
 if __name__ == "__main__":

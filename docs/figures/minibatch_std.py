@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chart import new_chart
 from command_line import parse
 from draw_icons import draw_icons
-from matplotlib.figure import Figure
 
 from progan import MiniBatchStd
 
@@ -18,18 +18,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     out = parse(__doc__, arguments).out
     icons = draw_icons(4, size=SIZE) / 255
-    figure = Figure(figsize=(6, 4.4), layout="constrained")
-    for row, (name, chosen) in enumerate(GROUPS.items()):
+    figure = new_chart(height=5)
+    grid = figure.subplots(len(GROUPS), 4)
+    for row, (name, chosen) in zip(grid, GROUPS.items(), strict=True):
         group = icons[list(chosen)]
         number = MiniBatchStd(group_size=4)(group)[0, -1, 0, 0].item()
-        for column, icon in enumerate(group):
-            axes = figure.add_subplot(len(GROUPS), 5, 5 * row + column + 1)
+        row[0].set_title(f"{name}: {number:.3f}", loc="left")
+        for axes, icon in zip(row, group, strict=True):
             axes.imshow(icon.permute(1, 2, 0).numpy(), interpolation="nearest")
             axes.axis("off")
-        axes = figure.add_subplot(len(GROUPS), 5, 5 * row + 5)
-        axes.text(0, 0.5, f"{name}:\n{number:.3f}", fontsize=10, va="center")
-        axes.axis("off")
-    figure.savefig(out / "minibatch_std.png", dpi=80)
+    figure.savefig(out / "minibatch_std.png")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from chart import BLUE, GREY, ORANGE, new_chart
 from command_line import HERE, parse
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 RESULTS = HERE.parent.parent / "benchmarks/results"
 NAMES = {"plain": "the plain loop", "fp32": "progan", "pro_gan_pth": "pro-gan-pth 3.4"}
+COLORS = {"plain": GREY, "fp32": BLUE, "pro_gan_pth": ORANGE}
 
 
 def results(name: str) -> Any:
@@ -73,13 +75,15 @@ def draw(axes: Axes, phases: dict[str, Any], contenders: Sequence[str], title: s
     """Draw a line for each contender: milliseconds by resolution; of two phases at one, the later."""
     times = {name.split()[0]: phase["ms"] for name, phase in phases.items()}
     for each in contenders:
-        axes.plot(list(times), [taken[each] for taken in times.values()], marker="o", label=NAMES[each])
+        taken = [phase[each] for phase in times.values()]
+        axes.plot(list(times), taken, marker="o", label=NAMES[each], color=COLORS[each])
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.minorticks_off()
     axes.set_xlabel("resolution, px")
     axes.set_title(title)
-    axes.grid(alpha=0.3, which="both")
+    axes.grid(alpha=0.3)
     axes.legend()
 
 
@@ -88,12 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = parse(__doc__, arguments).out
     print(table(), others(), sep="\n\n")
     measured = results("step_time")
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.set_ylabel("a step of both networks, ms")
-    draw(left, measured["article"], ("plain", "fp32"), "the article's networks")
-    draw(right, measured["peer"], ("pro_gan_pth", "fp32"), "512 channels throughout")
-    figure.savefig(out / "speed.png", dpi=100)
+    figure = new_chart(height=7)
+    above, below = figure.subplots(2)
+    figure.supylabel("a step of both networks, ms")
+    draw(above, measured["article"], ("plain", "fp32"), "the article's networks")
+    draw(below, measured["peer"], ("pro_gan_pth", "fp32"), "512 channels throughout")
+    figure.savefig(out / "speed.png")
 
 
 if __name__ == "__main__":

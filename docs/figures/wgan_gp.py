@@ -8,10 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from chart import BLUE, GREY, ORANGE, new_chart
 from command_line import parse
 from draw_icons import draw_icons
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from progan import ProgressiveDiscriminator, Trainer
@@ -34,10 +34,10 @@ def draw_distance(axes: Axes, run_dir: Path) -> None:
     """Draw E[critic(real)] - E[critic(fake)] over the run, with a line where a level begins."""
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     counts = [line["images_seen"] / 1000 for line in lines]
-    axes.plot(counts, [-line["wasserstein"] for line in lines], linewidth=0.8)
+    axes.plot(counts, [-line["wasserstein"] for line in lines], color=BLUE, linewidth=0.8)
     for before, after in pairwise(lines):
         if after["level"] != before["level"]:
-            axes.axvline(after["images_seen"] / 1000, color="grey", linewidth=0.8, linestyle="--")
+            axes.axvline(after["images_seen"] / 1000, color=GREY, linewidth=0.8, linestyle="--")
     axes.set_xlabel("real images, thousands")
     axes.set_title("critic: real minus fake")
 
@@ -48,9 +48,9 @@ def draw_norms(axes: Axes, trainer: Trainer, icons: Tensor) -> None:
     mix = torch.rand(len(icons), 1, 1, 1, generator=generator)
     mixed = torch.lerp(trainer.grown().sample(len(icons), seed=0), icons, mix)
     _, untrained = trainer.recipe.build(seed=trainer.seed)
-    for name, discriminator in (("untrained", untrained), ("trained", trainer.discriminator)):
-        axes.hist(gradient_norms(discriminator, mixed).tolist(), bins=20, alpha=0.7, label=name)
-    axes.axvline(1, color="black", linewidth=0.8, linestyle="--")
+    for name, color, discriminator in (("untrained", BLUE, untrained), ("trained", ORANGE, trainer.discriminator)):
+        axes.hist(gradient_norms(discriminator, mixed).tolist(), bins=20, color=color, label=name)
+    axes.axvline(1, color=GREY, linewidth=0.8, linestyle="--")
     axes.set_xlabel("norm of the gradient")
     axes.set_title(f"at {len(icons)} mixes of real and fake")
     axes.legend()
@@ -61,11 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(__doc__, arguments)
     trainer = Trainer.from_run(options.run_dir, device="cpu", progress=False)
     size = trainer.grown().sample(1).shape[-1]
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    draw_distance(left, options.run_dir)
-    draw_norms(right, trainer, draw_icons(IMAGES, size=size) / 255)
-    figure.savefig(options.out / "wgan_gp.png", dpi=120)
+    figure = new_chart(height=6)
+    above, below = figure.subplots(2)
+    draw_distance(above, options.run_dir)
+    draw_norms(below, trainer, draw_icons(IMAGES, size=size) / 255)
+    figure.savefig(options.out / "wgan_gp.png")
 
 
 if __name__ == "__main__":
