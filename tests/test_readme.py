@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import train
 from conftest import ROOT
+from draw_icons import draw_icons
+
+from progan import write_png
 
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/reference/*.md")]
 DOCUMENTS += ROOT.glob("examples/*/README.md")
@@ -38,9 +42,18 @@ def run_twice(text: str) -> None:
         exec(compile(text, "block", "exec"), {"__name__": "block"})
 
 
+def draw_folder(path: Path) -> None:
+    """Draw what a block takes for the reader's own pictures."""
+    path.mkdir()
+    for index, icon in enumerate(draw_icons(12, size=48)):
+        write_png(path / f"{index}.png", icon)
+
+
 @pytest.mark.parametrize("text", [block for block in blocks("python") if block.id.split()[0] not in TUTORIALS])
 def test_python_blocks_run(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if '"my_icons"' in text:
+        draw_folder(tmp_path / "my_icons")
     run_twice(text)
 
 
