@@ -34,8 +34,9 @@ def pages_taken(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_memory_that_was_freed_is_found_again():
-    assert pages_taken("held") < 2000  # of 4 KB; 200 MB are 50,000
-    assert pages_taken("not held") > 10_000
+    held, not_held = pages_taken("held"), pages_taken("not held")  # of 4 KB; 200 MB are 50,000
+    assert not_held > 10_000
+    assert held < not_held / 3  # not 0: a system short of memory takes pages from a process, too
 
 
 class Owner:
