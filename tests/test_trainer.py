@@ -17,6 +17,7 @@ import torch
 from conftest import Noisy, contents, small_recipe
 from torch.utils.data import IterableDataset
 
+import progan
 from progan import (
     Callback,
     CheckpointError,
@@ -138,6 +139,20 @@ def test_other_threads_are_warned_of(recipe, images, tmp_path):
             make(recipe, tmp_path / "run")
     finally:
         torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "said"),
+    [
+        ("progan.__version__", "99", f"progan '{progan.__version__}' -> '99'"),
+        ("torch.backends.cpu.get_cpu_capability", lambda: "ABACUS", r"cpu_capability '\w+' -> 'ABACUS'"),
+    ],
+)
+def test_other_kernels_are_warned_of(target, value, said, recipe, images, tmp_path, monkeypatch):
+    make(recipe, tmp_path / "run").fit(images, until=8)
+    monkeypatch.setattr(target, value)
+    with pytest.warns(UserWarning, match=f"goes on elsewhere than it was made .*{said}"):
+        make(recipe, tmp_path / "run")
 
 
 @pytest.mark.parametrize("preset", [presets.mel_icon, presets.karras2018])

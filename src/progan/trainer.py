@@ -715,12 +715,17 @@ class Trainer:
 
     def _environment(self) -> dict[str, Any]:
         """Return what may change on resume, at the price of differing bits."""
-        graph = {"graph": self._graph} if self.device.type == "cuda" else {}
+        from progan import __version__  # which is set once all rooms are there
+
+        kernels = {"graph": self._graph} if self.device.type == "cuda" else {}
+        if self.device.type == "cpu":
+            kernels = {"cpu_capability": torch.backends.cpu.get_cpu_capability()}
         return {
-            **graph,
+            **kernels,
             "device": self.device.type,
             "ranks": self._ranks.size,
             "threads": torch.get_num_threads(),
+            "progan": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
             "machine": platform.machine(),
