@@ -37,6 +37,14 @@ def derivatives(function, tensors, order):
     return [each for group in found for each in group]
 
 
+@pytest.fixture(params=["AVX2", "AVX-512", "AVX-512, few channels of a large image"])
+def _kernels(request, monkeypatch):
+    """Choose kernels as on each kind of CPU."""
+    monkeypatch.setattr(convolution, "has_avx512", lambda: request.param != "AVX2")
+    monkeypatch.setattr(convolution, "_LARGE_IMAGE", 1 if request.param.endswith("large image") else 10**9)
+
+
+@pytest.mark.usefixtures("_kernels")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_is_torchs_to_the_third_derivative(shape):
     tensors, padding = inputs(shape)
@@ -47,6 +55,7 @@ def test_it_is_torchs_to_the_third_derivative(shape):
         torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.usefixtures("_kernels")
 @pytest.mark.parametrize("shape", SMALL[:4], ids=str)
 def test_its_derivatives_are_those_of_differences(shape):
     tensors, padding = inputs(shape)
@@ -146,7 +155,32 @@ def test_under_autocast_it_takes_torchs_types():
     assert [each.grad.dtype for each in tensors] == [torch.float32] * 3
 
 
+@pytest.mark.usefixtures("_kernels")
+@pytest.mark.parametrize("shape", [(2, 3, 8, 16, 16, 3, 1), (2, 32, 4, 8, 8, 3, 1)], ids=str)
+def test_in_bf16_it_is_near_torchs_in_float32(shape):
+    """Within bf16's 8 bits of mantissa, of each tensor's largest value."""
+    tensors, padding = inputs(shape)
+    tensors = [each.detach().float().requires_grad_() for each in tensors]
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = derivatives(lambda *each: convolve(*each, padding).float(), tensors, 2)
+    torchs = derivatives(lambda x, weight, bias: F.conv2d(x, weight, bias, padding=padding), tensors, 2)
+    for here, there in zip(ours, torchs, strict=True):
+        torch.testing.assert_close(here, there, rtol=0, atol=0.03 * there.abs().max().item())
+
+
+def test_few_channels_of_a_large_image_lie_as_others_do(monkeypatch):
+    """What follows would be slow on channels-last."""
+    monkeypatch.setattr(convolution, "has_avx512", lambda: True)
+    monkeypatch.setattr(convolution, "_LARGE_IMAGE", 1)
+    (x, weight, bias), padding = inputs((2, 3, 4, 6, 5, 3, 1))
+    y = convolve(x, weight, bias, padding)
+    (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    assert y.is_contiguous()
+    assert slope.is_contiguous()
+
+
 @pytest.mark.parametrize("kernel", [1, 3, 4])
 def test_a_product_of_matrices_is_the_convolution(kernel):
     (x, weight, bias), _ = inputs((2, 3, 5, 6, 7, kernel, 0))
-    torch.testing.assert_close(convolve_few(x, weight, bias), F.conv2d(x, weight, bias))
+    y = convolve_few(x, kernel, lambda patches: F.linear(patches, weight.flatten(1), bias))
+    torch.testing.assert_close(y, F.conv2d(x, weight, bias))

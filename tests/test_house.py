@@ -27,8 +27,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tensor_file": {"torch", "untrusted"},
     "randomness": {"torch", "numpy"},
     "functions": {"torch"},
-    "convolution": {"torch"},
-    "layers": {*TORCH, "convolution", "functions"},
+    "convolution": {"torch", "functions"},
+    "weights": {"torch"},
+    "layers": {*TORCH, "convolution", "functions", "weights"},
     "memory": {"torch", "files"},
     "augment": {"torch"},
     "losses": {"torch"},
@@ -45,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "finite": {"torch", "schedule"},
     "step": {
         *(TORCH | {"averaging", "checkpoint", "distributed", "finite", "layers", "memory"}),
-        *("networks", "randomness", "recipe", "schedule"),
+        *("networks", "randomness", "recipe", "schedule", "weights"),
     },
     "graph": {"torch", "distributed", "schedule", "step"},
     "planning": {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -9,9 +11,21 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-# Up to here the CPU's kernel for a weight's gradient is slower than a convolution: see benchmarks/NOTES.md.
-_WHOLE_IMAGE = 33 * 33  # pixels
+from progan.functions import computing_dtype
+
+# Where a CPU's kernels are not what is fastest: see benchmarks/NOTES.md.
+# A weight's gradient by a convolution: from so many channels on, up to so many pixels, by dtype; with AVX-512, without.
 _MANY_CHANNELS = 32
+_WHOLE_IMAGE = {True: {torch.bfloat16: 16 * 16}, False: {torch.float32: 33 * 33, torch.float64: 33 * 33}}
+# By the kernels for channels-last, with AVX-512: its others give each of 16 lanes to a channel, and half stay empty.
+_FEW_CHANNELS = 8
+_LARGE_IMAGE = 128 * 128
+
+
+@cache
+def has_avx512() -> bool:
+    """Tell whether torch computes with AVX-512, for which other kernels are the fastest."""
+    return "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: int = 0) -> Tensor:
@@ -28,10 +42,9 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: int = 0) -> Tenso
         padding: pixels of zeros around the image.
     """
     if not torch.is_grad_enabled() or not (weight.requires_grad or bias.requires_grad):
-        return F.conv2d(x, weight, bias, padding=padding)
-    if torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+        return _forward(x, weight, bias, padding)
+    dtype = computing_dtype(x)
+    x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
     path: Tensor = _WeightPath.apply(weight, bias, (x,), padding)  # type: ignore[no-untyped-call]
     y: Tensor = _Convolve.apply(x, path, (weight, bias), padding)  # type: ignore[no-untyped-call]
     return y
@@ -50,7 +63,7 @@ class _Convolve(Function):
         weight, bias = hidden
         ctx.save_for_backward(x, weight)
         ctx.padding = padding
-        return F.conv2d(x, weight, bias, padding=padding)
+        return _forward(x, weight, bias, padding)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
@@ -86,12 +99,14 @@ class _InputGradient(Function):
         (x,) = hidden
         ctx.save_for_backward(gradient, weight)
         ctx.padding = padding
-        return _backward(gradient, x, weight, padding, (True, False, False))[0]
+        if _last(gradient, weight):
+            gradient, weight, x = _channels_last(gradient), _channels_last(weight), _channels_last(torch.empty_like(x))
+        return _backward(gradient, x, weight, padding, (True, False, False))[0].contiguous()
 
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor, None, None]:
         gradient, weight = ctx.saved_tensors
-        by_gradient = F.conv2d(v, weight, padding=ctx.padding)
+        by_gradient = _forward(v, weight, None, ctx.padding)
         return by_gradient, weight_gradient(gradient, v, weight, ctx.padding), None, None
 
 
@@ -105,10 +120,34 @@ def weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, padding: int = 
         padding: of the convolution.
     """
     pixels = gradient.shape[2] * gradient.shape[3]
-    if x.device.type == "cpu" and pixels <= _WHOLE_IMAGE and x.shape[1] >= _MANY_CHANNELS:
+    small = x.device.type == "cpu" and pixels <= _WHOLE_IMAGE[has_avx512()].get(x.dtype, 0)
+    if small and x.shape[1] >= _MANY_CHANNELS:
         features, kernel = (each.transpose(0, 1).contiguous() for each in (x, gradient))
-        return F.conv2d(features, kernel, padding=padding).transpose(0, 1).contiguous()
-    return _backward(gradient, x, weight, padding, (False, True, False))[1]
+        return F.conv2d(features, kernel, padding=padding).transpose(0, 1)  # a copy costs; one after the sum will do
+    if gradient.dtype == torch.bfloat16 and _last(gradient, weight):
+        gradient, x, weight = (_channels_last(each) for each in (gradient, x, weight))
+    return _backward(gradient, x, weight, padding, (False, True, False))[1].contiguous()
+
+
+def _last(x: Tensor, weight: Tensor) -> bool:
+    """Tell whether images are best convolved with the channels of a pixel one after another in memory."""
+    return (
+        x.device.type == "cpu"
+        and max(weight.shape[:2]) <= _FEW_CHANNELS
+        and x.shape[2] * x.shape[3] >= _LARGE_IMAGE
+        and has_avx512()
+    )
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    """Return the convolution."""
+    if _last(x, weight):
+        x, weight = _channels_last(x), _channels_last(weight)
+    return F.conv2d(x, weight, bias, padding=padding).contiguous()
 
 
 def _backward(
@@ -121,17 +160,16 @@ def _backward(
     return gradients
 
 
-def convolve_few(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def convolve_few(x: Tensor, kernel_size: int, product: Callable[[Tensor], Tensor]) -> Tensor:
     """Convolve images of few pixels by one product of matrices: (B, C, H, W) -> (B, K, H - k + 1, W - k + 1).
 
     At 4x4 pixels the kernels of a CPU reach half of what this does, most of all for the weight's gradient.
 
     Args:
         x: features, padded.
-        weight: (K, C, k, k).
-        bias: (K,).
+        kernel_size: k.
+        product: of patches and the weight as a matrix, (N, C k^2) -> (N, K).
     """
-    k = weight.shape[2]
-    patches = F.unfold(x, k).transpose(1, 2).flatten(0, 1)
-    y = F.linear(patches, weight.flatten(1), bias)
-    return y.view(len(x), x.shape[2] - k + 1, x.shape[3] - k + 1, -1).permute(0, 3, 1, 2)
+    patches = F.unfold(x, kernel_size).transpose(1, 2).flatten(0, 1)
+    y = product(patches)
+    return y.view(len(x), x.shape[2] - kernel_size + 1, x.shape[3] - kernel_size + 1, -1).permute(0, 3, 1, 2)

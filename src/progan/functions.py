@@ -15,6 +15,12 @@ from torch.autograd import Function
 _QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
+def computing_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype in which x is multiplied: autocast's where it is on, else its own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 def reflect(x: Tensor) -> Tensor:
     """Mirror an image one pixel beyond its edges, the edge itself not repeated: (B, C, H, W) -> (B, C, H + 2, W + 2).
 

@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from progan.convolution import convolve, convolve_few
-from progan.functions import add_pixels, interleave, pixel_norm, reflect, repeat_pixels
+from progan.convolution import convolve, convolve_few, has_avx512
+from progan.functions import add_pixels, computing_dtype, interleave, pixel_norm, reflect, repeat_pixels
+from progan.weights import Gathered, are_kept, kept, multiply
 
 Equalization = Literal["he", "he_twice", "none"]
 Padding = Literal["zeros", "reflect"]
-# Where the CPU's kernels for convolutions are not what is fastest: see benchmarks/NOTES.md.
-_FEW_PIXELS = 16  # and fewer: by a product of matrices
+# Where a CPU's kernels for convolutions are not what is fastest: see benchmarks/NOTES.md.
+_FEW_PIXELS = 16  # and fewer: by a product of matrices, without AVX-512
 _MANY_PIXELS = 64  # and more: upsampled by kernels of 2x2
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -83,6 +84,18 @@ class _Equalized(nn.Module):
                 else:
                     parameter.zero_()
 
+    def _product(self, x: Tensor) -> Tensor:
+        """Return x W' + b, with the weight as a matrix: (N, in) -> (N, out)."""
+        if x.device.type != "cpu" or not are_kept():
+            return F.linear(x, self._matrix(), self.bias)
+        dtype = computing_dtype(x)
+        gathered = kept(self, f"matrix, {dtype}", lambda: Gathered(self._matrix().to(dtype)))
+        return multiply(x.to(dtype), gathered) + self.bias.to(dtype)
+
+    def _matrix(self) -> Tensor:
+        """Return the weight as `_product` takes it."""
+        return self.weight
+
 
 class EqualizedConv2d(_Equalized):
     """Convolve at stride 1, keeping the image size, with a learning rate equalised per layer.
@@ -129,6 +142,9 @@ class EqualizedConv2d(_Equalized):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolved features: (B, in_channels, H, W) -> (B, out_channels, H, W)."""
+        few = x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _FEW_PIXELS and not has_avx512()
+        if few and self.margin > 0:
+            return convolve_few(self._padded(x), self.weight.shape[2], self._product)
         return self._convolve(x, self._scaled_weight(), self.bias)
 
     def of_projected(self, x: Tensor, projection: EqualizedConv2d) -> Tensor:
@@ -136,10 +152,14 @@ class EqualizedConv2d(_Equalized):
 
         (B, projection.in_channels, H, W) -> (B, out_channels, H, W).
         """
-        weight = self._scaled_weight()
-        bias = self.bias + weight.sum((2, 3)) @ projection.bias
-        weight = torch.einsum("ocij,cr->orij", weight, projection._scaled_weight().flatten(1))
-        return self._convolve(x, weight.contiguous(), bias)  # else all that follows were channels-last
+
+        def join() -> tuple[Tensor, Tensor]:
+            weight = self._scaled_weight()
+            bias = self.bias + weight.sum((2, 3)) @ projection.bias
+            weight = torch.einsum("ocij,cr->orij", weight, projection._scaled_weight().flatten(1))
+            return weight.contiguous(), bias  # else all that follows were channels-last
+
+        return self._convolve(x, *kept(self, "of projected", join))
 
     def of_upsampled(self, x: Tensor) -> Tensor:
         """Return ``self(upsample(x))``, by a 3x3 kernel: (B, in_channels, H, W) -> (B, out_channels, 2 H, 2 W).
@@ -149,26 +169,38 @@ class EqualizedConv2d(_Equalized):
         """
         if x.device.type != "cpu" or x.shape[2] * x.shape[3] < _MANY_PIXELS or self.margin != 1:
             return self.forward(upsample(x))
-        weight = self._scaled_weight()
-        halves = weight.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
-        weight = torch.einsum("aki,blj,ocij->abockl", halves, halves, weight).reshape(-1, weight.shape[1], 2, 2)
+
+        def halve() -> Tensor:
+            weight = self._scaled_weight()
+            halves = weight.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+            weight = torch.einsum("aki,blj,ocij->abockl", halves, halves, weight)
+            return weight.reshape(-1, weight.shape[3], 2, 2).contiguous()
+
+        weight = kept(self, "of upsampled", halve)
         # Mirrored beyond its edge, a row of repeated pixels goes on with the same one.
         x = F.pad(x, (1, 1, 1, 1), mode="replicate" if self.padding == "reflect" else "constant")
-        return interleave(convolve(x, weight.contiguous(), self.bias.repeat(4)))
+        return interleave(convolve(x, weight, self.bias.repeat(4)))
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if x.device.type == "cpu" and self.margin == 0:  # in an eighth of the time at 4 channels
             product: Tensor = torch.baddbmm(bias[:, None], weight.flatten(1).expand(len(x), -1, -1), x.flatten(2))
             return product.view(len(x), -1, *x.shape[2:])
-        few = x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _FEW_PIXELS
-        if self.padding == "reflect" and self.margin > 0:
-            return (convolve_few if few else convolve)(reflect(x), weight, bias)
-        if few:
-            return convolve_few(F.pad(x, (self.margin,) * 4), weight, bias)
+        if self.padding == "reflect":
+            return convolve(self._padded(x), weight, bias)
         return convolve(x, weight, bias, self.margin)
 
+    def _padded(self, x: Tensor) -> Tensor:
+        """Return x with a margin."""
+        if self.padding == "reflect":
+            return reflect(x) if self.margin > 0 else x
+        return F.pad(x, (self.margin,) * 4)
+
     def _scaled_weight(self) -> Tensor:
-        return self.weight * self.constant if self.constant != 1.0 else self.weight
+        return kept(self, "scaled", lambda: self.weight * self.constant if self.constant != 1.0 else self.weight)
+
+    @override
+    def _matrix(self) -> Tensor:
+        return self._scaled_weight().flatten(1)
 
 
 class EqualizedLinear(_Equalized):
@@ -205,7 +237,7 @@ class EqualizedLinear(_Equalized):
     def forward(self, x: Tensor) -> Tensor:
         """Return the product: (B, in_features) -> (B, out_features)."""
         # The input is the smaller of the two factors that the constant could scale.
-        return F.linear(x * self.constant, self.weight, self.bias)
+        return self._product(x * self.constant)
 
 
 class PixelNorm(nn.Module):
@@ -357,8 +389,8 @@ def downsample(x: Tensor, factor: int = 2) -> Tensor:
         >>> downsample(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
         tensor([[[[3.]]]])
     """
-    if factor == 2 and x.dtype not in _HALF:  # whose sums avg_pool2d takes in float32
-        return add_pixels(x) * 0.25
+    if factor == 2 and (x.dtype not in _HALF or x.device.type == "cpu"):
+        return (add_pixels(_widened(x)) * 0.25).to(x.dtype)  # summed in float32, as avg_pool2d does
     return F.avg_pool2d(x, factor) if factor > 1 else x
 
 

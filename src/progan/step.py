@@ -19,6 +19,7 @@ from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.randomness import normal, uniform
 from progan.recipe import Training
 from progan.schedule import Growth
+from progan.weights import weights_kept
 
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 Network = ProgressiveGenerator | ProgressiveDiscriminator
@@ -291,12 +292,14 @@ class TrainingStep:
     def _update_discriminator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
         with torch.no_grad():
             fake = self._generate(draws.z_critic, growth)
-        total, parts = self.training.loss.critic(self._critic(growth), real, fake, mix=draws.mix)
+        with weights_kept():
+            total, parts = self.training.loss.critic(self._critic(growth), real, fake, mix=draws.mix)
         return self._apply("adam_discriminator", {"critic_loss": total, **parts}, growth)
 
     def _update_generator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
-        fake = self._generate(draws.z_generator, growth)
-        loss = self.training.loss.generator(self._critic(growth), real, fake)
+        with weights_kept():
+            fake = self._generate(draws.z_generator, growth)
+            loss = self.training.loss.generator(self._critic(growth), real, fake)
         return self._apply("adam_generator", {"generator_loss": loss}, growth)
 
     def _apply(self, role: str, losses: Mapping[str, Tensor], growth: StepGrowth) -> dict[str, Tensor]:

@@ -717,7 +717,7 @@ class Trainer:
         """Return what may change on resume, at the price of differing bits."""
         from progan import __version__  # which is set once all rooms are there
 
-        kernels = {"graph": self._graph} if self.device.type == "cuda" else {}
+        kernels: dict[str, Any] = {"graph": self._graph} if self.device.type == "cuda" else {}
         if self.device.type == "cpu":
             kernels = {"cpu_capability": torch.backends.cpu.get_cpu_capability()}
         return {
