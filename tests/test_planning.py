@@ -1,12 +1,15 @@
 """The plan: time, memory, whether a batch fits, and a schedule for a number of hours."""
 
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import small_recipe
 
 from progan import Plan, Schedule, Stage, Trainer, planning, presets
+from progan import trainer as trainer_room
 from progan.memory import peak, there_is
 
 CPU = torch.device("cpu")
@@ -121,9 +124,13 @@ def test_hours_scale_a_recipe_once(recipe, tmp_path, monkeypatch):
     data = torch.randint(0, 256, (20, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(planning, "_step_on_noise", lambda *_: 0.01)  # seconds
     keywords = {"run_dir": tmp_path / "run", "device": "cpu", "progress": False}
-    hours = 3 * recipe.schedule.total_images * 0.01 / 8 / 3600  # batches of 8
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)  # planning takes a second, here and once more
+    monkeypatch.setattr(trainer_room, "time", clock)
+    hours = (3 * recipe.schedule.total_images * 0.01 / 8 + 2) / 3600  # batches of 8
     scaled = Trainer.recipe_for_hours(recipe, hours, **keywords)
     assert scaled.schedule == recipe.schedule.scaled(3)
+    short = Trainer.recipe_for_hours(recipe, 2 / 3600, device="cpu")  # which planning would take whole
+    assert short.schedule == recipe.schedule.scaled(1 / (recipe.schedule.total_images * 0.01 / 8))
     Trainer.from_recipe(scaled, **keywords).fit(data, until=16)
     # The same command again, on a machine that is slower now: the run's own length stays.
     monkeypatch.setattr(planning, "_step_on_noise", lambda *_: pytest.fail("timed again"))

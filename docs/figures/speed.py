@@ -12,8 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
 RESULTS = HERE.parent.parent / "benchmarks/results"
-NAMES = {"plain": "the plain loop", "fp32": "progan", "pro_gan_pth": "pro-gan-pth 3.4"}
-COLORS = {"plain": GREY, "fp32": BLUE, "pro_gan_pth": ORANGE}
+NAMES = {
+    "plain": "the plain loop",
+    "fp32": "progan",
+    "bf16": "progan, bf16",
+    "pro_gan_pth": "pro-gan-pth 3.4",
+}
+COLORS = {"plain": GREY, "fp32": BLUE, "bf16": BLUE, "pro_gan_pth": ORANGE}
 
 
 def results(name: str) -> Any:
@@ -21,20 +26,34 @@ def results(name: str) -> Any:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def table() -> str:
-    """Return the article's eight phases as a Markdown table: times, memory, and what they are of the plain loop's."""
-    measured = results("step_time")
-    lines = [
-        "| step at | plain, ms | progan, ms | faster | plain, MB | progan, MB |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, phase in measured["article"].items():
-        times, memory = phase["ms"], phase["mb"]
-        cells = [name, f"{times['plain']:.0f}", f"{times['fp32']:.0f}", f"{phase['faster_than_plain']['fp32']:.2f}x"]
-        lines.append(f"| {' | '.join([*cells, *(f'{memory[each]:.0f}' for each in ('plain', 'fp32'))])} |")
-    whole = measured["article_hours"]
-    faster = measured["article_faster_than_plain"]["fp32"]
-    lines.append(f"| the whole recipe | {whole['plain']:.1f} h | {whole['fp32']:.1f} h | {faster:.2f}x | | |")
+def precisions(ratios: dict[str, float]) -> list[str]:
+    """Return those of progan's precisions that were measured."""
+    return [each for each in ("fp32", "bf16") if each in ratios]
+
+
+def table(name: str) -> str:
+    """Return the article's eight phases as a Markdown table: times, memory, and what they are of the plain loop's.
+
+    Args:
+        name: of the file of results.
+    """
+    measured = results(name)
+    faster = measured["article_faster_than_plain"]
+    ours = precisions(faster)
+    heads = ["step at", "plain, ms", *(head for each in ours for head in (f"{each}, ms", "faster"))]
+    heads += [f"{each}, MB" for each in ("plain", *ours)]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for size, phase in measured["article"].items():
+        times, ratios, memory = phase["ms"], phase["faster_than_plain"], phase["mb"]
+        cells = [size, f"{times['plain']:.0f}"]
+        for each in ours:
+            cells += [f"{times[each]:.0f}", f"{ratios[each]:.2f}x"]
+        lines.append(f"| {' | '.join([*cells, *(f'{memory[each]:.0f}' for each in ('plain', *ours))])} |")
+    hours = measured["article_hours"]
+    cells = ["the whole recipe", f"{hours['plain']:.1f} h"]
+    for each in ours:
+        cells += [f"{hours[each]:.1f} h", f"{faster[each]:.2f}x"]
+    lines.append(f"| {' | '.join(cells)} |{' |' * (1 + len(ours))}")
     return "\n".join(lines)
 
 
@@ -42,10 +61,9 @@ def others() -> str:
     """Return what else was measured as a Markdown table."""
     ranks, sampling, planning = (results(name) for name in ("ranks", "sampling", "planning"))
     rows = {
-        f"a step of progan against one of pro-gan-pth 3.4, {size}, 512 channels": phase["faster_than_pro_gan_pth"][
-            "fp32"
-        ]
+        f"a step of progan in {each} against one of pro-gan-pth 3.4, {size}, 512 channels": ratio
         for size, phase in results("step_time")["peer"].items()
+        for each, ratio in phase["faster_than_pro_gan_pth"].items()
     }
     rows |= {
         "images drawn at 256 px, batch 8, against the plain generator": sampling["faster_than_plain"]["fp32"],
@@ -76,7 +94,8 @@ def draw(axes: Axes, phases: dict[str, Any], contenders: Sequence[str], title: s
     times = {name.split()[0]: phase["ms"] for name, phase in phases.items()}
     for each in contenders:
         taken = [phase[each] for phase in times.values()]
-        axes.plot(list(times), taken, marker="o", label=NAMES[each], color=COLORS[each])
+        line = "--" if each == "bf16" else "-"
+        axes.plot(list(times), taken, marker="o", label=NAMES[each], color=COLORS[each], linestyle=line)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
@@ -90,13 +109,14 @@ def draw(axes: Axes, phases: dict[str, Any], contenders: Sequence[str], title: s
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     out = parse(__doc__, arguments).out
-    print(table(), others(), sep="\n\n")
+    print(table("step_time"), table("step_time_avx2"), others(), sep="\n\n")
     measured = results("step_time")
+    ours = precisions(measured["article_faster_than_plain"])
     figure = new_chart(height=7)
     above, below = figure.subplots(2)
     figure.supylabel("a step of both networks, ms")
-    draw(above, measured["article"], ("plain", "fp32"), "the article's networks")
-    draw(below, measured["peer"], ("pro_gan_pth", "fp32"), "512 channels throughout")
+    draw(above, measured["article"], ("plain", *ours), "the article's networks")
+    draw(below, measured["peer"], ("pro_gan_pth", *ours), "512 channels throughout")
     figure.savefig(out / "speed.png")
 
 

@@ -16,6 +16,7 @@ import dataclasses
 import math
 import os
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,6 +107,7 @@ def at_least_1(text: str) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Train as the options say, and tell how it went."""
+    begin = time.monotonic()
     resolution = options.resolution if options.resolution is not None else 32 if options.quick else 256
     recipe = make_recipe(options, resolution)
     run_dir = options.run_dir or default_run_dir(options)
@@ -119,8 +121,9 @@ def train(options: argparse.Namespace) -> int:
         data = read_folder(options, resolution, new=new)
         images = data.images
     if options.hours is not None:
+        left = max(options.hours - (time.monotonic() - begin) / 3600, options.hours / 2)  # after reading the data
         recipe = Trainer.recipe_for_hours(
-            recipe, options.hours, run_dir=run_dir, device=options.device, overwrite=options.overwrite
+            recipe, left, run_dir=run_dir, device=options.device, overwrite=options.overwrite
         )
     trainer = Trainer.from_recipe(
         recipe,

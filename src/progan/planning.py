@@ -233,8 +233,8 @@ def _step_on_noise(step: TrainingStep, growth: Growth, number: int, captured: De
     low, high = architecture.image_range
     shape = (growth.batch_size, architecture.image_channels, *architecture.size(growth.level))
     real = (uniform(shape, 0, "plan", 0) * (high - low) + low).to(parameter.device, parameter.dtype)
-    draws = Draws.at(number, growth.batch_size, architecture.latent_shape, 0, len(step.training.augment))
     begin = time.perf_counter()
+    draws = Draws.at(number, growth.batch_size, architecture.latent_shape, 0, len(step.training.augment))
     (captured or step)(real, draws, growth, number)
     if parameter.device.type == "cuda":
         torch.cuda.synchronize(parameter.device)

@@ -8,6 +8,7 @@ import json
 import math
 import operator
 import platform
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -235,7 +236,8 @@ class Trainer:
 
         Args:
             recipe: a preset, or one's own.
-            hours: above 0. Reading data, previews and checkpoints are not in it.
+            hours: above 0. Reading data, previews and checkpoints are not in it; planning is, here and once more by the
+                trainer that gets the recipe.
             **keywords: as for `Trainer`, those that `from_recipe` will get.
 
         Raises:
@@ -257,7 +259,10 @@ class Trainer:
         there = trial._ranks.told([dataclasses.asdict(stage) for stage in there] if there else None)
         if there is not None:
             return dataclasses.replace(recipe, stages=tuple(Stage(**stage) for stage in there))
-        factor = trial._ranks.told(hours * 3600 / trial.plan(printed=False).total_s)
+        begin = time.perf_counter()
+        planned_s = trial.plan(printed=False).total_s
+        there_s = hours * 3600
+        factor = trial._ranks.told(max(there_s - 2 * (time.perf_counter() - begin), there_s / 2) / planned_s)
         return dataclasses.replace(recipe, stages=recipe.schedule.scaled(factor).stages)
 
     @classmethod

@@ -97,7 +97,7 @@ def multiply(x: Tensor, gathered: Gathered) -> Tensor:
         x: (N, I).
         gathered: W, (K, I).
     """
-    path: Tensor = _WeightPath.apply(gathered.weight, (x,), gathered.factors)  # type: ignore[no-untyped-call]
+    path: Tensor = _Path.apply(gathered.weight, (x,), gathered.factors, False)  # type: ignore[no-untyped-call]
     y: Tensor = _Multiply.apply(x, path, gathered)  # type: ignore[no-untyped-call]
     return y
 
@@ -120,25 +120,29 @@ class _Multiply(Function):
         (weight,) = ctx.saved_tensors
         by_x: Tensor | None = None
         if ctx.needs_input_grad[0]:
-            path = _SlopePath.apply(weight, (gradient,), ctx.gathered.factors)  # type: ignore[no-untyped-call]
+            path = _Path.apply(weight, (gradient,), ctx.gathered.factors, True)  # type: ignore[no-untyped-call]
             by_x = _Slope.apply(gradient, path, (weight,))  # type: ignore[no-untyped-call]
         return by_x, gradient, None
 
 
-class _WeightPath(Function):
-    """Nothing, of the product's shape, whose gradient is that of the weight."""
+class _Path(Function):
+    """Nothing, of the shape of a product or of its slope, whose gradient is that of the weight."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, hidden: tuple[Tensor], factors: Factors) -> Tensor:
-        (x,) = hidden
-        ctx.save_for_backward(x)
-        ctx.factors = factors
-        return x.new_empty(()).expand(len(x), len(weight))
+    def forward(ctx: Any, weight: Tensor, hidden: tuple[Tensor], factors: Factors, of_slope: bool) -> Tensor:
+        (factor,) = hidden
+        ctx.save_for_backward(factor)
+        ctx.factors, ctx.of_slope = factors, of_slope
+        return factor.new_empty(()).expand(len(factor), weight.shape[1 if of_slope else 0])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
-        (x,) = ctx.saved_tensors
-        return _gradient(gradient, x, ctx.factors), None, None
+    def backward(ctx: Any, other: Tensor) -> tuple[Tensor | None, None, None, None]:
+        (factor,) = ctx.saved_tensors
+        gradient, x = (factor, other) if ctx.of_slope else (other, factor)
+        if torch.is_grad_enabled():  # a derivative of it is asked for
+            return gradient.t() @ x, None, None, None
+        ctx.factors.append((gradient, x))
+        return None, None, None, None
 
 
 class _Slope(Function):
@@ -154,27 +158,3 @@ class _Slope(Function):
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor, None]:
         (weight,) = ctx.saved_tensors
         return v @ weight.t(), v, None
-
-
-class _SlopePath(Function):
-    """Nothing, of the slope's shape, whose gradient is that of the weight."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, hidden: tuple[Tensor], factors: Factors) -> Tensor:
-        (gradient,) = hidden
-        ctx.save_for_backward(gradient)
-        ctx.factors = factors
-        return gradient.new_empty(()).expand(len(gradient), weight.shape[1])
-
-    @staticmethod
-    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return _gradient(gradient, v, ctx.factors), None, None
-
-
-def _gradient(gradient: Tensor, x: Tensor, factors: Factors) -> Tensor | None:
-    """Return the gradient by the weight, or leave its factors to be multiplied with all others'."""
-    if torch.is_grad_enabled():  # a derivative of it is asked for
-        return gradient.t() @ x
-    factors.append((gradient, x))
-    return None
