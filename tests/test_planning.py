@@ -122,15 +122,15 @@ def test_a_schedule_is_not_scaled_by_nonsense(factor):
 
 def test_hours_scale_a_recipe_once(recipe, tmp_path, monkeypatch):
     data = torch.randint(0, 256, (20, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(planning, "_step_on_noise", lambda *_: 0.01)  # seconds
+    monkeypatch.setattr(planning, "_step_on_noise", lambda *_: 10.0)  # seconds
     keywords = {"run_dir": tmp_path / "run", "device": "cpu", "progress": False}
     clock = SimpleNamespace(perf_counter=itertools.count().__next__)  # planning takes a second, here and once more
     monkeypatch.setattr(trainer_room, "time", clock)
-    hours = (3 * recipe.schedule.total_images * 0.01 / 8 + 2) / 3600  # batches of 8
+    hours = (3 * recipe.schedule.total_images * 10 / 8 + 2) / 3600  # batches of 8
     scaled = Trainer.recipe_for_hours(recipe, hours, **keywords)
     assert scaled.schedule == recipe.schedule.scaled(3)
     short = Trainer.recipe_for_hours(recipe, 2 / 3600, device="cpu")  # which planning would take whole
-    assert short.schedule == recipe.schedule.scaled(1 / (recipe.schedule.total_images * 0.01 / 8))
+    assert short.schedule == recipe.schedule.scaled(1 / (recipe.schedule.total_images * 10 / 8))
     Trainer.from_recipe(scaled, **keywords).fit(data, until=16)
     # The same command again, on a machine that is slower now: the run's own length stays.
     monkeypatch.setattr(planning, "_step_on_noise", lambda *_: pytest.fail("timed again"))
@@ -139,7 +139,7 @@ def test_hours_scale_a_recipe_once(recipe, tmp_path, monkeypatch):
     trainer = Trainer.from_recipe(again, **keywords)
     assert trainer.images_seen == 16
     # Another recipe is timed, and then refused by the trainer.
-    monkeypatch.setattr(planning, "_step_on_noise", lambda *_: 0.01)
+    monkeypatch.setattr(planning, "_step_on_noise", lambda *_: 10.0)
     faster = replace(recipe, stages=tuple(replace(stage, learning_rate=0.1) for stage in recipe.stages))
     with pytest.raises(ValueError, match="holds another run"):
         Trainer.from_recipe(Trainer.recipe_for_hours(faster, 0.1, **keywords), **keywords)
