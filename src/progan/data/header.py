@@ -210,7 +210,7 @@ def _webp(file: BinaryIO, size: int) -> tuple[int, int]:
 
 def webp_bytes(pixels: int) -> int:
     """Return how large a WebP may be: its decoder takes 16 bytes for each pixel, and keeps the file in pieces."""
-    return min(MAX_WEBP, (430_000_000 - 16 * pixels) // 6)
+    return min(MAX_WEBP, (415_000_000 - 16 * pixels) // 6)
 
 
 def _bmp(file: BinaryIO, size: int) -> tuple[int, int]:
