@@ -159,7 +159,7 @@ class EqualizedConv2d(_Equalized):
             weight = torch.einsum("ocij,cr->orij", weight, projection._scaled_weight().flatten(1))
             return weight.contiguous(), bias  # else all that follows were channels-last
 
-        return self._convolve(x, *kept(self, "of projected", join))
+        return self._convolve(x, *kept((self, projection), "joined", join))
 
     def of_upsampled(self, x: Tensor) -> Tensor:
         """Return ``self(upsample(x))``, by a 3x3 kernel: (B, in_channels, H, W) -> (B, out_channels, 2 H, 2 W).
