@@ -495,6 +495,7 @@ doors = {
     "from_run": lambda run: Trainer.from_run(run, **quiet),
     "from_recipe": lambda run: Trainer.from_recipe(recipe, run_dir=run, **quiet),
 }
+Trainer.from_recipe(recipe, **quiet)  # with its first optimizer torch loads 80 MB of modules; 140 in a build for CUDA
 start = resident("VmRSS")
 for run in runs:
     for name, door in doors.items():
@@ -577,7 +578,7 @@ def refused_within_little_memory(runs: list[Path], **environment) -> None:
     sizes = {run.name: size_of(run) for run in runs}
     assert [row for row in found if not as_expected(*row[:4])] == []
     assert [row for row in found if len(row[3]) > 2000] == [], "an error that nobody can read"
-    assert [row for row in found if row[4] > 2 * sizes[row[0]] + 150] == [], "more memory than their size allows"
+    assert [row for row in found if row[4] > 2 * sizes[row[0]] + 60] == [], "more memory than their size allows"
 
 
 @linux
