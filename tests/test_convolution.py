@@ -179,6 +179,15 @@ def test_few_channels_of_a_large_image_lie_as_others_do(monkeypatch):
     assert slope.is_contiguous()
 
 
+def test_networks_that_a_user_made_channels_last_stay_so(monkeypatch):
+    monkeypatch.setattr(convolution, "has_avx512", lambda: True)
+    (x, weight, bias), padding = inputs((2, 3, 4, 6, 5, 3, 1))
+    x, weight = (each.detach().contiguous(memory_format=torch.channels_last).requires_grad_() for each in (x, weight))
+    y = convolve(x, weight, bias, padding)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert not y.is_contiguous()
+
+
 @pytest.mark.parametrize("kernel", [1, 3, 4])
 def test_a_product_of_matrices_is_the_convolution(kernel):
     (x, weight, bias), _ = inputs((2, 3, 5, 6, 7, kernel, 0))

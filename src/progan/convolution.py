@@ -99,9 +99,12 @@ class _InputGradient(Function):
         (x,) = hidden
         ctx.save_for_backward(gradient, weight)
         ctx.padding = padding
+        wanted = True, False, False
         if _last(gradient, weight):
-            gradient, weight, x = _channels_last(gradient), _channels_last(weight), _channels_last(torch.empty_like(x))
-        return _backward(gradient, x, weight, padding, (True, False, False))[0].contiguous()
+            x = torch.empty_like(x, memory_format=torch.channels_last)  # only its shape counts
+            by_x, _, _ = _backward(_channels_last(gradient), x, _channels_last(weight), padding, wanted)
+            return by_x.contiguous()
+        return _backward(gradient, x, weight, padding, wanted)[0]
 
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor, None, None]:
@@ -124,9 +127,11 @@ def weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, padding: int = 
     if small and x.shape[1] >= _MANY_CHANNELS:
         features, kernel = (each.transpose(0, 1).contiguous() for each in (x, gradient))
         return F.conv2d(features, kernel, padding=padding).transpose(0, 1)  # a copy costs; one after the sum will do
+    wanted = False, True, False
     if gradient.dtype == torch.bfloat16 and _last(gradient, weight):
         gradient, x, weight = (_channels_last(each) for each in (gradient, x, weight))
-    return _backward(gradient, x, weight, padding, (False, True, False))[1].contiguous()
+        return _backward(gradient, x, weight, padding, wanted)[1].contiguous()
+    return _backward(gradient, x, weight, padding, wanted)[1]
 
 
 def _last(x: Tensor, weight: Tensor) -> bool:
@@ -146,8 +151,8 @@ def _channels_last(x: Tensor) -> Tensor:
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
     """Return the convolution."""
     if _last(x, weight):
-        x, weight = _channels_last(x), _channels_last(weight)
-    return F.conv2d(x, weight, bias, padding=padding).contiguous()
+        return F.conv2d(_channels_last(x), _channels_last(weight), bias, padding=padding).contiguous()
+    return F.conv2d(x, weight, bias, padding=padding)
 
 
 def _backward(

@@ -722,11 +722,12 @@ class Trainer:
         """Return what may change on resume, at the price of differing bits."""
         from progan import __version__  # which is set once all rooms are there
 
-        kernels: dict[str, Any] = {"graph": self._graph} if self.device.type == "cuda" else {}
-        if self.device.type == "cpu":
-            kernels = {"cpu_capability": torch.backends.cpu.get_cpu_capability()}
+        kernels: dict[str, dict[str, Any]] = {
+            "cuda": {"graph": self._graph},
+            "cpu": {"cpu_capability": torch.backends.cpu.get_cpu_capability()},
+        }
         return {
-            **kernels,
+            **kernels.get(self.device.type, {}),
             "device": self.device.type,
             "ranks": self._ranks.size,
             "threads": torch.get_num_threads(),
