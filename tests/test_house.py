@@ -41,13 +41,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "networks": {*TORCH, "layers", "randomness"},
     "recipe": {"torch", "augment", "layers", "losses", "networks", "randomness", "schedule"},
     "presets": {"augment", "networks", "recipe", "schedule"},
-    "data": {*TORCH, "PIL", "files", "layers", "progress", "randomness", "render", "tensor_file"},
+    "data": {*TORCH, "PIL", "files", "layers", "memory", "progress", "randomness", "render", "tensor_file"},
     "distributed": {"torch"},
     "finite": {"torch", "schedule"},
     "step": {
         *(TORCH | {"averaging", "checkpoint", "distributed", "finite", "layers", "memory"}),
         *("networks", "randomness", "recipe", "schedule", "weights"),
     },
+    "ahead": {"step"},
     "graph": {"torch", "distributed", "schedule", "step"},
     "planning": {
         *(TORCH | {"averaging", "graph", "layers", "memory", "networks", "progress"}),

@@ -1,4 +1,4 @@
-"""Memory: what a step on the CPU frees, the next one finds again; and how much is taken, and may be."""
+"""Memory: what a step on the CPU frees, the next finds again; how much is taken, and may be; the way to a device."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
 
 from progan.files import forget_peak_memory
 
@@ -118,3 +119,10 @@ def _number(path: Path) -> int | None:
         return int(path.read_text())
     except (OSError, ValueError):  # not there, or "max"
         return None
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device; to CUDA through pinned memory, so that nothing waits for what the device does."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()  # torch uses it again only once the copy is over
+    return tensor.to(device, non_blocking=True)

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from typing_extensions import Unpack
 
 from progan import checkpoint
+from progan.ahead import DrawsAhead
 from progan.augment import HorizontalFlip
 from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, all_told, crosses
@@ -32,6 +33,7 @@ from progan.distributed import Ranks
 from progan.files import make_folder, owned, write_file
 from progan.finite import DivergenceError, not_finite
 from progan.graph import device_step
+from progan.memory import send
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
 from progan.planning import Plan, make_plan, recorded_stages, worth_planning
 from progan.randomness import key
@@ -54,7 +56,7 @@ from progan.run_directory import (
 from progan.sampling import GrownGenerator
 from progan.schedule import Growth, Schedule, Stage
 from progan.scoped import Interrupted, Interruption, choose_device, interruption, numerics
-from progan.step import Draws, StepMetrics, TrainingStep
+from progan.step import StepMetrics, TrainingStep
 
 
 class TrainerKeywords(TypedDict, total=False):
@@ -191,6 +193,7 @@ class Trainer:
         self._step = TrainingStep(self.generator, self.discriminator, self.average, training, self._ranks)
         own_blocks = generator.block_name is not None or discriminator.block_name is not None
         self._device_step = device_step(self._step, self.device, graph, self._ranks, own_blocks=own_blocks)
+        self._draws = DrawsAhead(generator.architecture.latent_shape, self.seed, len(training.augment))
         self._dtype = dtypes.pop()
         self._images_seen = 0
         self._intervals = intervals
@@ -361,8 +364,7 @@ class Trainer:
                 f"after {self._images_seen} images, at level {growth.level}, step takes {expected}, got "
                 f"{tuple(real.shape)}; resize with progan.match_level"
             )
-        n_augment = len(self.training.augment)
-        draws = Draws.at(self._images_seen, growth.batch_size, architecture.latent_shape, self.seed, n_augment)
+        draws = self._draws.at(self._images_seen, growth.batch_size)
         real = real.to(self.device, self._dtype)
         with self._own_draws(keyed=True):
             train = self._device_step or self._step
@@ -406,6 +408,7 @@ class Trainer:
                 self._ranks.first(lambda: self._open(held))
                 if self._device_step is not None:
                     held.enter_context(self._device_step.anew())
+                    held.enter_context(self._draws.running())
                 if self._progress and self.plan_made is None and worth_planning(self.schedule, self._images_seen, stop):
                     self.plan(printed=False)
                 with all_told(self._callbacks, self):
@@ -563,10 +566,11 @@ class Trainer:
     def _to_level(self, images: Tensor) -> Tensor:
         """Return a batch of the data as `step` takes it: the one place that converts."""
         architecture = self.generator.architecture
-        images = images.to(self.device, non_blocking=True)
+        images = send(images, self.device)
         images = images.to(self._dtype) / 255 if images.dtype == torch.uint8 else images.to(self._dtype)
+        images = match_level(images, self.growth.level, base_size=architecture.base_size)
         low, high = architecture.image_range
-        return match_level(images, self.growth.level, base_size=architecture.base_size) * (high - low) + low
+        return images if (low, high) == (0, 1) else images * (high - low) + low
 
     def _check_finite(self, *, weights: bool) -> None:
         """Raise where a loss or a gradient was not finite, or a weight is not; on every rank alike."""

@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from progan.data.flips import FlipVerdict, flip_verdict, thumbnails
 from progan.data.folder import CHANNELS, Pictures
+from progan.memory import send
 from progan.randomness import item_state, permutation
 
 # Images that a verdict on flips is taken from: of those at hand, and of those that have to be fetched one by one.
@@ -215,7 +216,8 @@ class _TensorFeed(Feed):
     def _fetched(self, batches: Iterator[range]) -> Iterator[Tensor]:
         images = self.images.to(self.device) if fits(self.images, self.device) else self.images
         for positions in batches:
-            yield images[[self.order[position] for position in positions]]
+            chosen = torch.tensor([self.order[position] for position in positions])
+            yield images[send(chosen, images.device)]  # by a list, it would wait for the device in every step
 
 
 def fits(images: Tensor, device: torch.device) -> bool:
