@@ -13,6 +13,7 @@ import torch
 from conftest import small_recipe
 
 from progan import Average, ProgressiveDiscriminator, ProgressiveGenerator, Stage, Trainer, presets
+from progan.data import feed as feed_module
 from progan.data import open_feed
 from progan.graph import WARM_UP, Ring
 from progan.networks import GeneratorBlock
@@ -154,6 +155,27 @@ def test_a_frozen_number_is_noticed(monkeypatch):
     assert apart(tensors(plain), tensors(trainer), start) < CLOSE
 
 
+def test_the_same_command_gives_the_same_bits(tmp_path):
+    """By the trainer's own settings, not the tests'."""
+    torch.use_deterministic_algorithms(False)
+    images = torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    runs = []
+    for name, graph in (("one", True), ("two", True), ("plain", False)):
+        trainer = make(graph, run_dir=tmp_path / name)
+        trainer.fit(images)
+        runs.append(tensors(trainer))
+    for other in runs[1:]:
+        assert all(torch.equal(tensor, other[name]) for name, tensor in runs[0].items())
+
+
+def test_a_plan_is_made_and_changes_nothing():
+    trainer = make(True)
+    before = tensors(trainer)
+    plan = trainer.plan(printed=False)
+    assert plan.total_s > 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tensors(trainer).items())
+
+
 @pytest.mark.parametrize("graph", [False, True])
 def test_a_run_that_stops_goes_on(graph, tmp_path):
     """Plain to the bit; captured closely, since a resume begins with plain steps."""
@@ -187,8 +209,10 @@ def test_a_state_moves_between_devices():
 @contextmanager
 def no_waiting():
     """Raise where the host waits for the device to look at a value."""
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch says that the mode is new
+            torch.cuda.set_sync_debug_mode("error")
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -202,6 +226,19 @@ def test_a_step_does_not_wait_for_the_device(graph):
     with no_waiting():
         for real in reals:
             trainer.step(real)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_batch_does_not_wait_for_the_device(held, monkeypatch):
+    monkeypatch.setattr(feed_module, "fits", lambda images, device: held)
+    images = torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    trainer = make(True)
+    feed = open_feed(images, image_channels=3, base_size=(4, 4), level=2, seed=3, workers=0, device=CUDA)
+    batches = feed.batches(0, 80, lambda count: 8)
+    trainer._to_level(next(batches))
+    with no_waiting():
+        for batch in batches:
+            assert trainer._to_level(batch).device.type == "cuda"
 
 
 def test_a_ring_is_pinned_and_right_while_the_device_lags():

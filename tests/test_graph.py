@@ -10,6 +10,7 @@ import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from progan import Contrast, Stage, Trainer, planning, presets
 from progan import graph as graph_room
+from progan import trainer as trainer_module
 from progan.distributed import Ranks
 from progan.graph import WARM_UP, CudaGraphs, DeviceStep, Ring, device_step
 from progan.planning import make_plan
@@ -547,12 +549,16 @@ def test_what_is_asked_of_cuda(cuda_calls):
     assert cuda_calls == ["capture on side, thread_local", "set outside"]
 
 
-def test_the_environment_tells_of_graphs():
+def test_the_environment_tells_of_graphs_and_kernels(monkeypatch):
     trainer = make(Remembering())
     trainer.device = CUDA
-    assert trainer._environment()["graph"] is True
+    monkeypatch.setattr(trainer_module, "kernels_on", lambda device: SimpleNamespace(triton_version="3.6.0"))
+    there = trainer._environment()
+    assert (there["graph"], there["kernels"]) == (True, "triton 3.6.0")
     trainer._device_step = DeviceStep(trainer._step, None)
-    assert trainer._environment()["graph"] is False
+    monkeypatch.setattr(trainer_module, "kernels_on", lambda device: None)
+    there = trainer._environment()
+    assert (there["graph"], there["kernels"]) == (False, None)
 
 
 def test_a_plan_times_captured_steps(monkeypatch):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-from progan.functions import add_pixels, pixel_norm, reflect, repeat_pixels
+from progan.functions import mean_of_pixels, pixel_norm, reflect, repeat_pixels
 from progan.layers import (
     EqualizedConv2d,
     EqualizedLinear,
@@ -216,7 +216,7 @@ def test_pixel_norm_and_leaky_relu_gradients_of_three_orders(outside, slope):
     assert gradgradcheck(gradient, x)
 
 
-@pytest.mark.parametrize("function", [add_pixels, repeat_pixels])
+@pytest.mark.parametrize("function", [mean_of_pixels, repeat_pixels])
 def test_resizing_gradients(function):
     x = seeded(2, 3, 4, 6).requires_grad_()
     assert gradcheck(function, x)

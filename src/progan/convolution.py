@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from progan.functions import computing_dtype
+from progan.functions import HALF, computing_dtype, own_kernels
+from progan.functions import reflect as reflect_pixels
 
 # Where a CPU's kernels are not what is fastest: see benchmarks/NOTES.md.
 # A weight's gradient by a convolution: from so many channels on, up to so many pixels, by dtype; with AVX-512, without.
 _MANY_CHANNELS = 32
 _WHOLE_IMAGE = {True: {torch.bfloat16: 16 * 16}, False: {torch.float32: 33 * 33, torch.float64: 33 * 33}}
+# By kernels of our own on CUDA: up to so many channels in times channels out; the weight's gradient.
+_FEW_PRODUCTS = 512
+_FEW_FOR_WEIGHT = 128
 # By the kernels for channels-last, with AVX-512: its others give each of 16 lanes to a channel, and half stay empty.
 _FEW_CHANNELS = 8
 _LARGE_IMAGE = 128 * 128
@@ -28,7 +33,7 @@ def has_avx512() -> bool:
     return "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: int = 0) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: int = 0, *, reflect: bool = False) -> Tensor:
     """Convolve at stride 1: (B, C, H, W) -> (B, K, H - k + 1 + 2 padding, W - k + 1 + 2 padding).
 
     What `F.conv2d` returns, differentiable any number of times. Its own second derivative by the weight is a
@@ -39,15 +44,49 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: int = 0) -> Tenso
         x: features.
         weight: (K, C, k, k).
         bias: (K,).
-        padding: pixels of zeros around the image.
+        padding: pixels around the image, zeros.
+        reflect: they are its mirror image; only where `pads_within`.
     """
-    if not torch.is_grad_enabled() or not (weight.requires_grad or bias.requires_grad):
-        return _forward(x, weight, bias, padding)
+    how = _How(padding, reflect)
+    own = _own_kernels(x, weight, how) is not None
+    if not own and weight.shape[2] > 1 and channels_last_on(x):
+        x, weight = (each.contiguous(memory_format=torch.channels_last) for each in (x, weight))
     dtype = computing_dtype(x)
-    x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
-    path: Tensor = _WeightPath.apply(weight, bias, (x,), padding)  # type: ignore[no-untyped-call]
-    y: Tensor = _Convolve.apply(x, path, (weight, bias), padding)  # type: ignore[no-untyped-call]
+    differentiated = torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad)
+    if own:  # autograd knows nothing of them; they round the weight themselves
+        x, differentiated = x.to(dtype), torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, bias))
+    elif differentiated:
+        x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+    if not differentiated:
+        return _forward(x, weight, bias, how)
+    path: Tensor = _WeightPath.apply(weight, bias, (x,), how)  # type: ignore[no-untyped-call]
+    y: Tensor = _Convolve.apply(x, path, (weight, bias), how)  # type: ignore[no-untyped-call]
     return y
+
+
+def pads_within(x: Tensor, weight: Tensor) -> bool:
+    """Tell whether `convolve` mirrors images beyond their edges itself."""
+    return _own_kernels(x, weight, _How(1, reflect=True)) is not None
+
+
+def channels_last_on(x: Tensor) -> bool:
+    """Tell whether features are to lie with the channels of a pixel one after another in memory.
+
+    On CUDA, cuDNN multiplies matrices of TF32 and half types in this order, and else turns what it gets and returns.
+    """
+    return own_kernels(x) is not None and (computing_dtype(x) in HALF or _tf32_is_allowed())
+
+
+def _tf32_is_allowed() -> bool:
+    cudnn: Any = torch.backends.cudnn
+    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # as in scoped.py
+        return bool(cudnn.conv.fp32_precision == "tf32")
+    return bool(cudnn.allow_tf32)
+
+
+class _How(NamedTuple):
+    padding: int
+    reflect: bool
 
 
 class _Convolve(Function):
@@ -59,18 +98,18 @@ class _Convolve(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, path: Tensor, hidden: tuple[Tensor, Tensor], padding: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, path: Tensor, hidden: tuple[Tensor, Tensor], how: _How) -> Tensor:
         weight, bias = hidden
         ctx.save_for_backward(x, weight)
-        ctx.padding = padding
-        return _forward(x, weight, bias, padding)
+        ctx.how = how
+        return _forward(x, weight, bias, how)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         x, weight = ctx.saved_tensors
         by_x: Tensor | None = None
         if ctx.needs_input_grad[0]:
-            by_x = _InputGradient.apply(gradient, weight, (x,), ctx.padding)  # type: ignore[no-untyped-call]
+            by_x = _InputGradient.apply(gradient, weight, (x,), ctx.how)  # type: ignore[no-untyped-call]
         return by_x, gradient, None, None
 
 
@@ -78,39 +117,49 @@ class _WeightPath(Function):
     """Nothing, of the convolution's shape, whose gradient is that of the weight and the bias."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor, hidden: tuple[Tensor], padding: int) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, hidden: tuple[Tensor], how: _How) -> Tensor:
         (x,) = hidden
         ctx.save_for_backward(x, weight)
-        ctx.padding = padding
-        height, width = (side - weight.shape[2] + 1 + 2 * padding for side in x.shape[2:])
+        ctx.how = how
+        height, width = (side - weight.shape[2] + 1 + 2 * how.padding for side in x.shape[2:])
         return x.new_empty(()).expand(len(x), len(weight), height, width)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, weight = ctx.saved_tensors
-        return weight_gradient(gradient, x, weight, ctx.padding), gradient.sum((0, 2, 3)), None, None
+        if kernels := _kernels_for_weight(x, weight, ctx.how):
+            return *kernels.by_weight(gradient, x, reflect=ctx.how.reflect), None, None
+        return weight_gradient(gradient, *_padded(x, ctx.how, weight)), gradient.sum((0, 2, 3)), None, None
 
 
 class _InputGradient(Function):
     """The gradient of a convolution by its input: a linear map of the output's gradient, and of the weight."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, weight: Tensor, hidden: tuple[Tensor], padding: int) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, weight: Tensor, hidden: tuple[Tensor], how: _How) -> Tensor:
         (x,) = hidden
         ctx.save_for_backward(gradient, weight)
-        ctx.padding = padding
+        ctx.how = how
+        if kernels := _own_kernels(x, weight, how):
+            return cast(Tensor, kernels.by_input(gradient, weight, reflect=how.reflect))
         wanted = True, False, False
         if _last(gradient, weight):
             x = torch.empty_like(x, memory_format=torch.channels_last)  # only its shape counts
-            by_x, _, _ = _backward(_channels_last(gradient), x, _channels_last(weight), padding, wanted)
+            by_x, _, _ = _backward(_channels_last(gradient), x, _channels_last(weight), how.padding, wanted)
             return by_x.contiguous()
-        return _backward(gradient, x, weight, padding, wanted)[0]
+        return _backward(gradient, x, weight, how.padding, wanted)[0]
 
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor, None, None]:
         gradient, weight = ctx.saved_tensors
-        by_gradient = _forward(v, weight, None, ctx.padding)
-        return by_gradient, weight_gradient(gradient, v, weight, ctx.padding), None, None
+        if (kernels := _own_kernels(v, weight, ctx.how)) and not torch.is_grad_enabled():
+            by_gradient = kernels.convolve(v, weight, None, reflect=ctx.how.reflect)
+        else:
+            padded, _, padding = _padded(v, ctx.how, weight)
+            by_gradient = _convolved(padded, weight, None, padding)
+        if kernels := _kernels_for_weight(v, weight, ctx.how):
+            return by_gradient, kernels.by_weight(gradient, v, reflect=ctx.how.reflect)[0], None, None
+        return by_gradient, weight_gradient(gradient, *_padded(v, ctx.how, weight)), None, None
 
 
 def weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, padding: int = 0) -> Tensor:
@@ -134,6 +183,24 @@ def weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, padding: int = 
     return _backward(gradient, x, weight, padding, wanted)[1]
 
 
+def _own_kernels(x: Tensor, weight: Tensor, how: _How) -> ModuleType | None:
+    """Return kernels of our own where they convolve: images of few channels."""
+    few = weight.shape[0] * weight.shape[1] <= _FEW_PRODUCTS and weight.shape[2:] == (3, 3) and how.padding == 1
+    return own_kernels(x) if few else None
+
+
+def _kernels_for_weight(x: Tensor, weight: Tensor, how: _How) -> ModuleType | None:
+    """Return those that take the weight's gradient, of which no further derivative is asked for."""
+    if torch.is_grad_enabled() or weight.shape[0] * weight.shape[1] > _FEW_FOR_WEIGHT:
+        return None
+    return _own_kernels(x, weight, how)
+
+
+def _padded(x: Tensor, how: _How, weight: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Return images, a weight and a padding of zeros for what `_How` says."""
+    return (reflect_pixels(x), weight, 0) if how.reflect else (x, weight, how.padding)
+
+
 def _last(x: Tensor, weight: Tensor) -> bool:
     """Tell whether images are best convolved with the channels of a pixel one after another in memory."""
     return (
@@ -148,8 +215,15 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
-    """Return the convolution."""
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, how: _How) -> Tensor:
+    """Return the convolution, where autograd need not know of it."""
+    if kernels := _own_kernels(x, weight, how):
+        return cast(Tensor, kernels.convolve(x, weight, bias, reflect=how.reflect))
+    return _convolved(x, weight, bias, how.padding)
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    """Return the convolution by torch's kernels."""
     if _last(x, weight):
         return F.conv2d(_channels_last(x), _channels_last(weight), bias, padding=padding).contiguous()
     return F.conv2d(x, weight, bias, padding=padding)

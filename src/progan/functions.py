@@ -5,14 +5,20 @@ A gradient penalty differentiates a critic twice, so that the first backward of 
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from functools import cache
+from types import ModuleType
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+HALF = (torch.float16, torch.bfloat16)
 _QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
+_COUNTED = 2**29  # numbers in a tensor, the places of which are 32 bits wide within our kernels
+_MOST_CHANNELS = 4096  # which one block of threads holds
 
 
 def computing_dtype(x: Tensor) -> torch.dtype:
@@ -21,13 +27,54 @@ def computing_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-def reflect(x: Tensor) -> Tensor:
+def own_kernels(x: Tensor) -> ModuleType | None:
+    """Return `progan.kernels` where they do for x: on CUDA, in float32 and half types, if Triton works; else None."""
+    if not x.is_cuda or x.dtype == torch.float64 or x.numel() >= _COUNTED or x.ndim < 2 or x.shape[1] > _MOST_CHANNELS:
+        return None
+    return kernels_on(x.device)
+
+
+@cache
+def kernels_on(device: torch.device) -> ModuleType | None:
+    """Return `progan.kernels` if Triton works on a CUDA device; else None, and a warning."""
+    try:
+        from progan import kernels
+
+        kernels.try_out(device)
+    except Exception as error:  # whatever a compiler for another's device finds wrong
+        reason = (str(error) or repr(error)).splitlines()[0]
+        warnings.warn(
+            f"training on {device} goes on without progan's own kernels, more slowly: Triton does not work here "
+            f"({reason}); it comes with torch for Linux, and needs a C compiler such as gcc",
+            stacklevel=2,
+        )
+        return None
+    return kernels
+
+
+def _kernels_of(x: Tensor) -> ModuleType:
+    """Return the kernels that a forward pass of x used."""
+    kernels = own_kernels(x)
+    assert kernels is not None
+    return kernels
+
+
+def widened(x: Tensor) -> Tensor:
+    """Return half types as float32, others as they are."""
+    return x.float() if x.dtype in HALF else x
+
+
+def reflect(x: Tensor, *, channels_last: bool = False) -> Tensor:
     """Mirror an image one pixel beyond its edges, the edge itself not repeated: (B, C, H, W) -> (B, C, H + 2, W + 2).
 
     Differentiable any number of times. Its backward adds slices by hand: that of torch's own reflection padding is not
     deterministic on CUDA, and that of joined slices fills a whole image with zeros for each.
+
+    Args:
+        x: images.
+        channels_last: lay out the result so, where kernels of our own do it; else as x is.
     """
-    padded: Tensor = _Reflect.apply(x)  # type: ignore[no-untyped-call]
+    padded: Tensor = _Reflect.apply(x, channels_last)  # type: ignore[no-untyped-call]
     return padded
 
 
@@ -35,13 +82,15 @@ class _Reflect(Function):
     """Reflection padding by one pixel, a linear map; its adjoint is `_Fold`."""
 
     @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
+    def forward(ctx: object, x: Tensor, channels_last: bool) -> Tensor:
+        if kernels := own_kernels(x):
+            return cast(Tensor, kernels.pad(x, channels_last=channels_last))
         return F.pad(x, (1, 1, 1, 1), mode="reflect")
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
+    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None]:
         folded: Tensor = _Fold.apply(gradient)  # type: ignore[no-untyped-call]
-        return folded
+        return folded, None
 
 
 class _Fold(Function):
@@ -49,6 +98,8 @@ class _Fold(Function):
 
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
+        if kernels := own_kernels(x):
+            return cast(Tensor, kernels.fold(x))
         height, width = x.shape[2] - 2, x.shape[3] - 2
         rows = x.narrow(2, 1, height)
         inner = rows.narrow(3, 1, width).contiguous()
@@ -66,44 +117,54 @@ class _Fold(Function):
         return reflect(gradient)
 
 
-def repeat_pixels(x: Tensor) -> Tensor:
-    """Repeat every pixel 2 x 2 times: (B, C, H, W) -> (B, C, 2 H, 2 W)."""
-    repeated: Tensor = _Repeat.apply(x)  # type: ignore[no-untyped-call]
+def repeat_pixels(x: Tensor, scale: float = 1.0) -> Tensor:
+    """Repeat every pixel 2 x 2 times, multiplied by a number: (B, C, H, W) -> (B, C, 2 H, 2 W)."""
+    repeated: Tensor = _Repeat.apply(x, scale)  # type: ignore[no-untyped-call]
     return repeated
 
 
-def add_pixels(x: Tensor) -> Tensor:
-    """Add every 2 x 2 pixels: (B, C, 2 H, 2 W) -> (B, C, H, W)."""
-    added: Tensor = _Add.apply(x)  # type: ignore[no-untyped-call]
-    return added
+def mean_of_pixels(x: Tensor) -> Tensor:
+    """Average every 2 x 2 pixels: (B, C, 2 H, 2 W) -> (B, C, H, W); half types are summed in float32."""
+    wide = x if own_kernels(x) else widened(x)
+    mean: Tensor = _Add.apply(wide, 0.25)  # type: ignore[no-untyped-call]
+    return mean.to(x.dtype)
 
 
 class _Repeat(Function):
     """A linear map; its adjoint is `_Add`."""
 
     @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        if kernels := own_kernels(x):
+            return cast(Tensor, kernels.repeat_pixels(x, scale))
+        x = x * scale if scale != 1 else x
         if x.device.type != "cpu":
             return F.interpolate(x, scale_factor=2.0, mode="nearest")
         rows = torch.stack((x, x), dim=4).flatten(3)  # thus in two thirds of the time
         return torch.stack((rows, rows), dim=3).flatten(2, 3)
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
-        return add_pixels(gradient)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        added: Tensor = _Add.apply(gradient, ctx.scale)  # type: ignore[no-untyped-call]
+        return added, None
 
 
 class _Add(Function):
     """A linear map; its adjoint is `_Repeat`."""
 
     @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        if kernels := own_kernels(x):
+            return cast(Tensor, kernels.add_pixels(x, scale))
         rows = x[:, :, ::2] + x[:, :, 1::2]
-        return rows[..., ::2] + rows[..., 1::2]
+        added = rows[..., ::2] + rows[..., 1::2]
+        return added * scale if scale != 1 else added
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
-        return repeat_pixels(gradient)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return repeat_pixels(gradient, ctx.scale), None
 
 
 def interleave(x: Tensor) -> Tensor:
@@ -157,13 +218,14 @@ def pixel_norm(x: Tensor, epsilon: float, *, outside_root: bool, slope: float = 
     Differentiable any number of times.
 
     Args:
-        x: features, at least float32.
+        x: features; half types are widened to float32 for the mean.
         epsilon: added to the mean square, or to its root.
         outside_root: to its root.
         slope: of the LeakyReLU below 0; 1 = none.
     """
-    normalized: Tensor = _PixelNorm.apply(x, epsilon, outside_root, slope)  # type: ignore[no-untyped-call]
-    return normalized
+    wide = x if own_kernels(x) else widened(x)  # they widen within
+    normalized: Tensor = _PixelNorm.apply(wide, epsilon, outside_root, slope)  # type: ignore[no-untyped-call]
+    return normalized.to(x.dtype)
 
 
 class _PixelNorm(Function):
@@ -175,10 +237,13 @@ class _PixelNorm(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, epsilon: float, outside_root: bool, slope: float) -> Tensor:
+        ctx.settings = epsilon, outside_root, slope
+        if kernels := own_kernels(x):
+            ctx.save_for_backward(x, None)
+            return cast(Tensor, kernels.norm(x, *ctx.settings))
         squares = x.square()
         root = _root(squares, epsilon, outside_root)
         ctx.save_for_backward(x, root)
-        ctx.settings = epsilon, outside_root, slope
         y: Tensor = torch.ops.aten.leaky_relu(x, slope, out=squares)  # in memory that is at hand
         return y.mul_(_scale(root, epsilon, outside_root))
 
@@ -193,10 +258,12 @@ class _PixelNormBackward(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, gradient: Tensor, x: Tensor, root: Tensor, epsilon: float, outside_root: bool, slope: float
+        ctx: Any, gradient: Tensor, x: Tensor, root: Tensor | None, epsilon: float, outside_root: bool, slope: float
     ) -> Tensor:
         ctx.save_for_backward(gradient, x, root)
         ctx.settings = epsilon, outside_root, slope
+        if root is None:
+            return cast(Tensor, _kernels_of(x).norm_backward(gradient, x, *ctx.settings))
         scale = _scale(root, epsilon, outside_root)
         u = _through_leaky(gradient, x, slope)
         across = (x * u).sum(dim=1, keepdim=True)
@@ -211,6 +278,8 @@ class _PixelNormBackward(Function):
             back = _plain_backward(gradient, x, epsilon, outside_root, slope)
             by_gradient, by_x = torch.autograd.grad(back, (gradient, x), v, create_graph=True)
             return by_gradient, by_x, None, None, None, None
+        if root is None:
+            return *_kernels_of(x).norm_second(v, gradient, x, *ctx.settings), None, None, None, None
         n, scale = x.shape[1], _scale(root, epsilon, outside_root)
         u = _through_leaky(gradient, x, slope)
         # Divided by the root at once, they stay small at a pixel that is 0.

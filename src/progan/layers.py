@@ -8,6 +8,7 @@ MiniBatchStd (section 3) lets the critic see how much a batch varies, FadeIn (fi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,16 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from progan.convolution import convolve, convolve_few, has_avx512
-from progan.functions import add_pixels, computing_dtype, interleave, pixel_norm, reflect, repeat_pixels
-from progan.weights import Gathered, are_kept, kept, multiply
+from progan.convolution import channels_last_on, convolve, convolve_few, has_avx512, pads_within
+from progan.functions import computing_dtype, interleave, mean_of_pixels, pixel_norm, reflect, repeat_pixels, widened
+from progan.weights import Gathered, are_kept, keep_all, kept, multiply
 
 Equalization = Literal["he", "he_twice", "none"]
 Padding = Literal["zeros", "reflect"]
 # Where a CPU's kernels for convolutions are not what is fastest: see benchmarks/NOTES.md.
 _FEW_PIXELS = 16  # and fewer: by a product of matrices, without AVX-512
 _MANY_PIXELS = 64  # and more: upsampled by kernels of 2x2
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class Initial(NamedTuple):
@@ -86,7 +86,7 @@ class _Equalized(nn.Module):
 
     def _product(self, x: Tensor) -> Tensor:
         """Return x W' + b, with the weight as a matrix: (N, in) -> (N, out)."""
-        if x.device.type != "cpu" or not are_kept():
+        if not are_kept():
             return F.linear(x, self._matrix(), self.bias)
         dtype = computing_dtype(x)
         gathered = kept(self, f"matrix, {dtype}", lambda: Gathered(self._matrix().to(dtype)))
@@ -185,14 +185,15 @@ class EqualizedConv2d(_Equalized):
         if x.device.type == "cpu" and self.margin == 0:  # in an eighth of the time at 4 channels
             product: Tensor = torch.baddbmm(bias[:, None], weight.flatten(1).expand(len(x), -1, -1), x.flatten(2))
             return product.view(len(x), -1, *x.shape[2:])
-        if self.padding == "reflect":
+        reflect = self.padding == "reflect"
+        if reflect and not pads_within(x, weight):
             return convolve(self._padded(x), weight, bias)
-        return convolve(x, weight, bias, self.margin)
+        return convolve(x, weight, bias, self.margin, reflect=reflect)
 
     def _padded(self, x: Tensor) -> Tensor:
         """Return x with a margin."""
         if self.padding == "reflect":
-            return reflect(x) if self.margin > 0 else x
+            return reflect(x, channels_last=channels_last_on(x)) if self.margin > 0 else x
         return F.pad(x, (self.margin,) * 4)
 
     def _scaled_weight(self) -> Tensor:
@@ -201,6 +202,12 @@ class EqualizedConv2d(_Equalized):
     @override
     def _matrix(self) -> Tensor:
         return self._scaled_weight().flatten(1)
+
+
+def scale_weights(modules: Iterable[nn.Module]) -> None:
+    """Within `weights_kept`, scale the weights of all `EqualizedConv2d` among modules at once."""
+    layers = [each for each in modules if isinstance(each, EqualizedConv2d) and each.constant != 1.0]
+    keep_all(layers, "scaled", [layer.weight for layer in layers], [layer.constant for layer in layers])
 
 
 class EqualizedLinear(_Equalized):
@@ -267,8 +274,7 @@ class PixelNorm(nn.Module):
             x: features.
             slope: below 0, of a LeakyReLU that follows at once; 1 = none.
         """
-        normalized = pixel_norm(_widened(x), self.epsilon, outside_root=self.epsilon_outside_root, slope=slope)
-        return normalized.to(x.dtype)
+        return pixel_norm(x, self.epsilon, outside_root=self.epsilon_outside_root, slope=slope)
 
 
 class MiniBatchStd(nn.Module):
@@ -310,7 +316,7 @@ class MiniBatchStd(nn.Module):
             )
         batch = x.shape[0] // batches
         group_size = fitting_group_size(batch, self.group_size)
-        groups = _widened(x).reshape(batches, group_size, batch // group_size, *x.shape[1:])
+        groups = widened(x).reshape(batches, group_size, batch // group_size, *x.shape[1:])
         deviation = groups - groups.mean(dim=1, keepdim=True)
         count = max(group_size - 1, 1) if self.unbiased else group_size
         # Differs: the article's program has no epsilon; equal images would then give NaN gradients.
@@ -389,8 +395,8 @@ def downsample(x: Tensor, factor: int = 2) -> Tensor:
         >>> downsample(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
         tensor([[[[3.]]]])
     """
-    if factor == 2 and (x.dtype not in _HALF or x.device.type == "cpu"):
-        return (add_pixels(_widened(x)) * 0.25).to(x.dtype)  # summed in float32, as avg_pool2d does
+    if factor == 2:
+        return mean_of_pixels(x)
     return F.avg_pool2d(x, factor) if factor > 1 else x
 
 
@@ -405,8 +411,3 @@ def blend_with_lower(images: Tensor, alpha: float | Tensor) -> Tensor:
     """
     blended: Tensor = FadeIn()(upsample(downsample(images)), images, alpha)
     return blended
-
-
-def _widened(x: Tensor) -> Tensor:
-    """Return half types as float32, others as they are."""
-    return x.float() if x.dtype in _HALF else x

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from progan.averaging import Average
 from progan.checkpoint import CheckpointError
 from progan.distributed import Ranks
 from progan.finite import Watch
-from progan.layers import blend_with_lower
+from progan.layers import blend_with_lower, scale_weights
 from progan.memory import hold_heap
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.randomness import normal, uniform
@@ -290,14 +290,14 @@ class TrainingStep:
         return real
 
     def _update_discriminator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
-        with torch.no_grad():
+        with torch.no_grad(), self._weights_kept(growth, self.generator):
             fake = self._generate(draws.z_critic, growth)
-        with weights_kept():
+        with self._weights_kept(growth, self.discriminator):
             total, parts = self.training.loss.critic(self._critic(growth), real, fake, mix=draws.mix)
         return self._apply("adam_discriminator", {"critic_loss": total, **parts}, growth)
 
     def _update_generator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
-        with weights_kept():
+        with self._weights_kept(growth, self.generator, self.discriminator):
             fake = self._generate(draws.z_generator, growth)
             loss = self.training.loss.generator(self._critic(growth), real, fake)
         return self._apply("adam_generator", {"generator_loss": loss}, growth)
@@ -330,6 +330,16 @@ class TrainingStep:
             optimizer.zero_grad(set_to_none=True)
         return seen
 
+    @contextmanager
+    def _weights_kept(self, growth: StepGrowth, *networks: Network) -> Iterator[None]:
+        """Let networks keep what they make of their weights."""
+        with weights_kept():
+            for network in networks:
+                if scales_at_once(network):
+                    names = {name.rpartition(".")[0] for name in network.in_use(growth.level, growth.alpha)}
+                    scale_weights(network.get_submodule(name) for name in sorted(names))
+            yield
+
     def _generate(self, z: Tensor, growth: StepGrowth) -> Tensor:
         with self._autocast(z.device):
             images: Tensor = self.generator(z, growth.level, growth.alpha)
@@ -361,6 +371,11 @@ class StepCritic:
     def both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, ...]:
         """Return the scores of two batches in one pass; their statistics stay apart."""
         return self(torch.cat([real, fake]), batches=2).chunk(2)
+
+
+def scales_at_once(network: Network) -> bool:
+    """Tell whether a network's weights are scaled by one kernel: on CUDA, where they would be many small ones."""
+    return next(network.parameters()).is_cuda
 
 
 def losses_of(seen: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -32,6 +32,7 @@ from progan.data import Feed, match_level, open_feed
 from progan.distributed import Ranks
 from progan.files import make_folder, owned, write_file
 from progan.finite import DivergenceError, not_finite
+from progan.functions import kernels_on
 from progan.graph import device_step
 from progan.memory import send
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
@@ -727,7 +728,7 @@ class Trainer:
         from progan import __version__  # which is set once all rooms are there
 
         kernels: dict[str, dict[str, Any]] = {
-            "cuda": {"graph": self._graph},
+            "cuda": {"graph": self._graph, "kernels": self._own_kernels()},
             "cpu": {"cpu_capability": torch.backends.cpu.get_cpu_capability()},
         }
         return {
@@ -740,6 +741,11 @@ class Trainer:
             "numpy": np.__version__,
             "machine": platform.machine(),
         }
+
+    def _own_kernels(self) -> str | None:
+        """Return what compiles kernels of our own for a CUDA device; None where none are used."""
+        kernels = kernels_on(self.device) if self.device.type == "cuda" else None
+        return None if kernels is None else f"triton {kernels.triton_version}"
 
     def _begin(self) -> None:
         """Begin where the run in run_dir stopped."""

@@ -8,7 +8,7 @@ at once when all of them are there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -54,6 +54,41 @@ def kept(owner: object, name: str, make: Callable[[], Made]) -> Made:
         there[key] = make()
     made: Made = there[key]
     return made
+
+
+def keep_all(owners: Sequence[object], name: str, weights: Sequence[Tensor], constants: Sequence[float]) -> None:
+    """Keep the products of weights and constants, as `kept` would one by one, but all made at once.
+
+    Args:
+        owners: the layers.
+        name: of what is made.
+        weights: a layer's each.
+        constants: a layer's each.
+    """
+    there = _kept.get()
+    if there is not None:
+        made: tuple[Tensor, ...] = _ScaleAll.apply(tuple(constants), *weights)  # type: ignore[no-untyped-call]
+        there |= {(owner, name, torch.is_grad_enabled()): each for owner, each in zip(owners, made, strict=True)}
+
+
+class _ScaleAll(Function):
+    """Multiply each tensor by a number of its own; its adjoint is itself."""
+
+    @staticmethod
+    def forward(ctx: Any, constants: tuple[float, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.constants = constants
+        return tuple(torch._foreach_mul(tensors, constants))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        there = [(number, gradient) for number, gradient in enumerate(gradients) if gradient is not None]
+        found: list[Tensor | None] = [None] * len(gradients)
+        if there:
+            scaled = _ScaleAll.apply(tuple(ctx.constants[number] for number, _ in there), *(each for _, each in there))  # type: ignore[no-untyped-call]
+            for (number, _), each in zip(there, scaled, strict=True):
+                found[number] = each
+        return None, *found
 
 
 class Gathered:
