@@ -55,26 +55,27 @@ def _knows_bf16() -> bool:
 
 @contextmanager
 def numerics(device: torch.device, training: Training) -> Iterator[None]:
-    """Set what precision asks for, and put it back."""
+    """Set what precision asks for, and convolutions that give the same bits each time; then put all back."""
     if device.type != "cuda":
         yield
         return
-    tf32, matmul = training.precision == "tf32", torch.backends.cuda.matmul
+    tf32 = training.precision == "tf32"
+    matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
-    switches: tuple[Any, ...]
-    value: bool | str
+    switches: list[tuple[Any, str, bool | str]] = [(cudnn, "deterministic", True)]
     if hasattr(matmul, "fp32_precision"):  # torch 2.9; where a program uses it, to read the older names raises
-        switches, name, value = (matmul, cudnn.conv, cudnn.rnn), "fp32_precision", "tf32" if tf32 else "ieee"
+        value = "tf32" if tf32 else "ieee"
+        switches += [(owner, "fp32_precision", value) for owner in (matmul, cudnn.conv, cudnn.rnn)]
     else:
-        switches, name, value = (matmul, cudnn), "allow_tf32", tf32
-    before = [getattr(switch, name) for switch in switches]
+        switches += [(owner, "allow_tf32", tf32) for owner in (matmul, cudnn)]
+    before = [getattr(owner, name) for owner, name, _ in switches]
     try:
         for switch in switches:
-            setattr(switch, name, value)
+            setattr(*switch)
         yield
     finally:
-        for switch, earlier in zip(switches, before, strict=True):
-            setattr(switch, name, earlier)
+        for (owner, name, _), earlier in zip(switches, before, strict=True):
+            setattr(owner, name, earlier)
 
 
 class Interrupted(KeyboardInterrupt):
