@@ -3,12 +3,13 @@
 PYTHONPATH=src python benchmarks/gpu.py --part check|time|train --out gpu.json [--minutes 8]
 
 check: captured steps beside plain ones, in every phase and over a whole short schedule with a save in between.
-time:  a step of every phase: plain, captured as a graph, in bf16; the plain loop (plain.py) and, where it can be
-       imported, pro-gan-pth 3.4 beside it; the kernels that a step launches.
+time:  a step of every phase: plain, captured as a graph, that in TF32 and bf16; the plain loop (plain.py) and, where it
+       can be imported, pro-gan-pth 3.4 beside it; the kernels that a step launches.
 train: the article's whole recipe; its sheet is progress.png in --run-dir.
 
 It needs torch, numpy and the checkout. Icons are drawn, or come with --images: a .npy file, (N, 3, 256, 256), uint8.
-What does not fit into --minutes is left out, and says so. --device cpu --smoke does all of it on a small scale.
+What does not fit into --minutes is left out, and says so; the same command again measures that.
+--device cpu --smoke does all of it on a small scale.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +61,13 @@ class Rehearsal:
 
 
 class Sheet:
-    """Hold what was measured; every entry rewrites the file, and what the other parts wrote there stays."""
+    """Hold what was measured; every entry rewrites the file, and what was written there before stays."""
 
     def __init__(self, out: Path, part: str, device: torch.device, minutes: float) -> None:
         self._out, self._part = out, part
         self._whole = json.loads(out.read_text()) if out.exists() else {}
         self._end = time.monotonic() + 60 * minutes
-        self._whole[part] = circumstances(device)
+        self._whole[part] = {**self._whole.get(part, {}), **circumstances(device)}
 
     def put(self, name: str, value: Any) -> None:
         self._whole[self._part][name] = value
@@ -74,7 +76,9 @@ class Sheet:
         print(name, json.dumps(value), flush=True)
 
     def has_time(self, name: str, seconds: float = 20) -> bool:
-        """Tell whether something that takes about so long can still begin; note it where it cannot."""
+        """Tell whether something was not measured before, and can begin if it takes about so long; note where not."""
+        if isinstance(self._whole[self._part].get(name), dict):  # by the run before
+            return False
         if time.monotonic() + seconds < self._end:
             return True
         self.put(name, "not measured: out of time")
@@ -251,7 +255,11 @@ def kernels_of(work: Callable[[], object], device: torch.device) -> int:
 
 
 def ms_of(work: Callable[[], object], device: torch.device, steps: int, rounds: int) -> float:
-    """Return the median time of one piece of work, in ms, among rounds of some of them without a wait in between."""
+    """Return the median time of one piece of work, in ms, among rounds of some of them without a wait in between.
+
+    A round is at most that many, and fewer where it would take longer than a tenth of a second.
+    """
+    steps = max(1, min(steps, int(0.1 / timed(work, device))))
 
     def several() -> None:
         for _ in range(steps):
@@ -310,29 +318,31 @@ def measured(make: Callable[[], Callable[[], object]], device: torch.device, ste
 def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int, rounds: int) -> None:
     if not pro_gan_pth.installed():
         sheet.put("pro_gan_pth", "not measured: pip install --no-deps pro-gan-pth==3.4")
-    half = with_training(recipe, precision="bf16")
-    for level, alpha in phases(recipe):
+    tf32, bf16 = (with_training(recipe, precision=precision) for precision in ("tf32", "bf16"))
+    for level, alpha in sorted(
+        phases(recipe), key=lambda phase: (phase[1] is not None, -phase[0])
+    ):  # whole levels first
         name = name_of(level, alpha)
-        if not sheet.has_time(name, 30):
+        if not sheet.has_time(name, 10):
             continue
-        contenders: dict[str, Callable[[], Callable[[], object]]] = {
-            "loop": lambda level=level, alpha=alpha: loop_of(recipe, level, alpha, device),
-            "plain": lambda level=level, alpha=alpha: step_of(recipe, level, alpha, device, graph=False),
-            "graph": lambda level=level, alpha=alpha: step_of(recipe, level, alpha, device, graph=True),
-            "plain bf16": lambda level=level, alpha=alpha: step_of(half, level, alpha, device, graph=False),
-            "graph bf16": lambda level=level, alpha=alpha: step_of(half, level, alpha, device, graph=True),
+        contenders: dict[str, tuple[Recipe, Callable[[], Callable[[], object]]]] = {
+            "loop": (recipe, partial(loop_of, recipe, level, alpha, device)),
+            "plain": (recipe, partial(step_of, recipe, level, alpha, device, graph=False)),
+            "graph": (recipe, partial(step_of, recipe, level, alpha, device, graph=True)),
+            "graph tf32": (tf32, partial(step_of, tf32, level, alpha, device, graph=True)),
+            "graph bf16": (bf16, partial(step_of, bf16, level, alpha, device, graph=True)),
         }
         if pro_gan_pth.installed():
-            contenders["pro_gan_pth"] = lambda level=level: peer_of(level, device)
+            contenders["pro_gan_pth"] = (recipe, partial(peer_of, level, device))
         entry: dict[str, dict[str, Any]] = {"ms": {}, "kernels": {}, "mb": {}}
-        with numerics(device, recipe.training):  # the same for all: no TF32
-            for contender, make in contenders.items():
-                try:
+        for contender, (its, make) in contenders.items():
+            try:
+                with numerics(device, its.training):  # TF32 where it is said only
                     found = measured(make, device, steps, rounds)
-                except Exception as error:  # of one contender: the others are worth having
-                    found = {"ms": f"not measured: {first_line(error)}"}
-                for what, value in found.items():
-                    entry[what][contender] = value
+            except Exception as error:  # of one contender: the others are worth having
+                found = {"ms": f"not measured: {first_line(error)}"}
+            for what, value in found.items():
+                entry[what][contender] = value
         times = entry["ms"]
         entry["faster_by_graph"] = {
             other: round(times[other] / times["graph"], 2)
@@ -409,16 +419,16 @@ def main() -> None:
         recipes = {name: small(recipe) for name, recipe in recipes.items()}
     size = 4 << recipes["mel_icon"].architecture.top_level
     sheet = Sheet(options.out, options.part, device, options.minutes)
-    if options.images is not None:
-        pictures = torch.from_numpy(np.load(options.images, allow_pickle=False))
-    else:
-        pictures = drawn(16 if options.smoke else options.n_drawn, size)
     if options.part == "check":
-        measure_check(sheet, recipes, device, pictures)
+        measure_check(sheet, recipes, device, drawn(64, size))
     elif options.part == "time":
-        steps, rounds = (1, 1) if options.smoke else (20, 7)
+        steps, rounds = (1, 1) if options.smoke else (20, 5)
         measure_time(sheet, recipes["mel_icon"], device, steps, rounds)
     else:
+        if options.images is not None:
+            pictures = torch.from_numpy(np.load(options.images, allow_pickle=False))
+        else:
+            pictures = drawn(16 if options.smoke else options.n_drawn, size)
         run_dir = options.run_dir or options.out.with_name(f"{options.out.stem}_run")
         measure_train(sheet, recipes["mel_icon"], device, pictures, run_dir, options.precision)
     sheet.put("done", progan.__version__)

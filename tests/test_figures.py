@@ -56,6 +56,7 @@ def test_the_tables_of_speed_are_what_was_measured():
     assert speed.table("step_time") in page
     assert speed.table("step_time_avx2") in page
     assert speed.others() in page
+    assert speed.gpu() in (ROOT / "docs/cuda.md").read_text()
 
 
 def test_a_run_without_a_fade_is_refused(run_dir, tmp_path):

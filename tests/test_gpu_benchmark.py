@@ -50,7 +50,7 @@ def test_time(tmp_path):
     found = run(tmp_path, "time")["time"]
     for phase in PHASES:
         entry = found[phase]
-        ours = {"loop", "plain", "graph", "plain bf16", "graph bf16"}
+        ours = {"loop", "plain", "graph", "graph tf32", "graph bf16"}
         for what in ("ms", "mb", "kernels"):
             assert ours <= entry[what].keys() <= ours | {"pro_gan_pth"}
             assert not [value for value in entry[what].values() if isinstance(value, str)]

@@ -89,6 +89,27 @@ def others() -> str:
     return "\n".join(lines)
 
 
+def gpu() -> str:
+    """Return what a GPU took for a step as a Markdown table, and for how much of the recipe, in a sentence."""
+    measured = results("gpu")
+    names = {"loop": "the plain loop", "plain": "progan, kernel by kernel", "graph": "progan, as one graph"}
+    names |= {f"graph {each}": f"the same, {each}" for each in ("tf32", "bf16")}
+    lines = ["| step at | what | ms | kernels |", "|---|---|---|---|"]
+    for size, phase in measured["time"].items():
+        if isinstance(phase, dict):
+            times, kernels = phase["ms"], phase["kernels"]
+            lines += [f"| {size} | {name} | {times[key]:.1f} | {kernels[key]:,} |" for key, name in names.items()]
+    train = measured["train"]
+    whole = train["whole"]
+    lines += [
+        "",
+        f"The article's recipe in {train['began_with']['precision']}, on {train['began_with']['images']} portraits: "
+        f"{whole['images_seen']:,} of its {whole['of']:,} images in {whole['minutes']:.1f} minutes, previews and",
+        "checkpoints included; there the device time was over. Each step still waited for its batch, since mended.",
+    ]
+    return "\n".join(lines)
+
+
 def draw(axes: Axes, phases: dict[str, Any], contenders: Sequence[str], title: str) -> None:
     """Draw a line for each contender: milliseconds by resolution; of two phases at one, the later."""
     times = {name.split()[0]: phase["ms"] for name, phase in phases.items()}
@@ -109,7 +130,7 @@ def draw(axes: Axes, phases: dict[str, Any], contenders: Sequence[str], title: s
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     out = parse(__doc__, arguments).out
-    print(table("step_time"), table("step_time_avx2"), others(), sep="\n\n")
+    print(table("step_time"), table("step_time_avx2"), others(), gpu(), sep="\n\n")
     measured = results("step_time")
     ours = precisions(measured["article_faster_than_plain"])
     figure = new_chart(height=7)
