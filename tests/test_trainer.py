@@ -420,7 +420,7 @@ def test_where_ctrl_c_is_ignored_or_taken_it_stays_so(before, recipe, images, mo
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
-def test_switches_of_tf32_are_set_and_put_back(precision, recipe):
+def test_what_cudnn_may_do_is_set_and_put_back(precision, recipe):
     matmul = torch.backends.cuda.matmul
     new = hasattr(matmul, "fp32_precision")
 
@@ -434,9 +434,12 @@ def test_switches_of_tf32_are_set_and_put_back(precision, recipe):
                 matmul.fp32_precision = there
             else:
                 matmul.allow_tf32 = there
+            assert torch.backends.cudnn.deterministic is False
             with numerics(torch.device("cuda"), replace(recipe.training, precision=precision)):
+                assert torch.backends.cudnn.deterministic is True
                 assert value() == ((precision if precision == "tf32" else "ieee") if new else precision == "tf32")
             assert value() == there
+            assert torch.backends.cudnn.deterministic is False
     finally:
         if new:
             matmul.fp32_precision = earlier
