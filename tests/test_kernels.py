@@ -84,9 +84,7 @@ def test_pixel_norm(size, outside, slope, layout):
 
 
 @pytest.mark.parametrize("reflect", [False, True])
-@pytest.mark.parametrize(
-    "shape", [(2, 3, 5, 4, 3), (1, 8, 3, 3, 4), (1, 2, 9, 2, 3), (1, 1, 1, 3, 70)], ids=str
-)
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4, 3), (1, 8, 3, 3, 4), (1, 2, 9, 2, 3), (1, 1, 1, 3, 70)], ids=str)
 def test_convolutions_of_few_channels(shape, reflect):
     images, channels, out, height, width = shape
     x, weight, bias = seeded(images, channels, height, width), seeded(out, channels, 3, 3), seeded(out)
@@ -161,6 +159,33 @@ def test_a_third_derivative_is_torchs(reflect):
     ours = third(lambda *tensors: convolution.convolve(*tensors, 1, reflect=reflect))
     for mine, theirs in zip(ours, third(torchs), strict=True):
         assert_near(mine, theirs, 1e-4)
+
+
+@pytest.mark.usefixtures("_as_on_cuda")
+@pytest.mark.parametrize("few", [0, 128], ids=["weight by torch", "weight by us"])
+@pytest.mark.parametrize("reflect", [False, True])
+def test_autocast_takes_weights_as_they_are(reflect, few, monkeypatch):
+    monkeypatch.setattr(convolution, "_FEW_FOR_WEIGHT", few)
+    by_torch = convolution._backward
+
+    def checked(gradient, x, weight, *others):
+        assert gradient.dtype == x.dtype == weight.dtype, "cuDNN takes one dtype"
+        return by_torch(gradient, x, weight, *others)
+
+    monkeypatch.setattr(convolution, "_backward", checked)
+    tensors = [seeded(*size).requires_grad_() for size in ((2, 3, 4, 3), (2, 3, 3, 3), (2,))]
+
+    def penalised(enabled):
+        x, weight, bias = tensors
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=enabled, cache_enabled=False):
+            y = convolution.convolve(x, weight, bias, 1, reflect=reflect)
+        assert y.dtype == (torch.bfloat16 if enabled else torch.float32)
+        (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return torch.autograd.grad(slope.square().sum() + y.float().sum(), tensors)
+
+    for half, whole in zip(penalised(True), penalised(False), strict=True):
+        assert half.dtype == torch.float32
+        assert_near(half, whole, 3e-2)
 
 
 def test_without_triton_a_warning_says_what_is_missing(monkeypatch):

@@ -155,8 +155,8 @@ class _InputGradient(Function):
         if (kernels := _own_kernels(v, weight, ctx.how)) and not torch.is_grad_enabled():
             by_gradient = kernels.convolve(v, weight, None, reflect=ctx.how.reflect)
         else:
-            padded, _, padding = _padded(v, ctx.how, weight)
-            by_gradient = _convolved(padded, weight, None, padding)
+            padded, rounded, padding = _padded(v, ctx.how, weight)
+            by_gradient = _convolved(padded, rounded, None, padding)
         if kernels := _kernels_for_weight(v, weight, ctx.how):
             return by_gradient, kernels.by_weight(gradient, v, reflect=ctx.how.reflect)[0], None, None
         return by_gradient, weight_gradient(gradient, *_padded(v, ctx.how, weight)), None, None
@@ -197,8 +197,8 @@ def _kernels_for_weight(x: Tensor, weight: Tensor, how: _How) -> ModuleType | No
 
 
 def _padded(x: Tensor, how: _How, weight: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Return images, a weight and a padding of zeros for what `_How` says."""
-    return (reflect_pixels(x), weight, 0) if how.reflect else (x, weight, how.padding)
+    """Return images, a weight of their dtype, and a padding of zeros, for what `_How` says."""
+    return (reflect_pixels(x), weight.to(x.dtype), 0) if how.reflect else (x, weight.to(x.dtype), how.padding)
 
 
 def _last(x: Tensor, weight: Tensor) -> bool:
