@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from progan.architecture import Architecture
 from progan.averaging import Average
-from progan.networks import Architecture, ProgressiveGenerator
+from progan.networks import ProgressiveGenerator
 
 
 class Counted(nn.Module):

@@ -13,10 +13,10 @@ import torch
 from conftest import small_recipe
 
 from progan import Average, ProgressiveDiscriminator, ProgressiveGenerator, Stage, Trainer, presets
+from progan.blocks import GeneratorBlock
 from progan.data import feed as feed_module
 from progan.data import open_feed
 from progan.graph import WARM_UP, Ring
-from progan.networks import GeneratorBlock
 from progan.step import Draws
 
 pytestmark = [

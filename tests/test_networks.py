@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from progan.architecture import Architecture
 from progan.layers import downsample, upsample
-from progan.networks import Architecture, ProgressiveDiscriminator, ProgressiveGenerator
+from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.presets import karras2018, mel_icon
 
 WIDTHS = (16, 12, 8)

@@ -1,6 +1,7 @@
 """Progressive growing of GANs (Karras et al. 2018) for PyTorch."""
 
 from progan import presets
+from progan.architecture import Architecture
 from progan.augment import Contrast, HorizontalFlip, adjust_contrast
 from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, Run
@@ -25,7 +26,7 @@ from progan.losses import (
     wgan_generator_loss,
     wgan_gp_loss,
 )
-from progan.networks import Architecture, ProgressiveDiscriminator, ProgressiveGenerator
+from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.planning import Plan
 from progan.recipe import Recipe, Training
 from progan.render import enlarge, image_grid, to_uint8, write_png

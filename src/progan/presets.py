@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from progan.architecture import Architecture
 from progan.augment import Contrast
-from progan.networks import Architecture
 from progan.recipe import Recipe, Training
 from progan.schedule import Stage
 

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import torch
 
 from progan import checkpoint
+from progan.architecture import Architecture
 from progan.checkpoint import CheckpointError, blocks_of, describing, read_entries
-from progan.networks import Architecture, Block, ProgressiveDiscriminator, ProgressiveGenerator
+from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
 from progan.recipe import Recipe
 from progan.run_directory import CONFIG, read_config
 

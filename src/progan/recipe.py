@@ -9,10 +9,11 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 
+from progan.architecture import Architecture
 from progan.augment import Augmentation, Contrast, HorizontalFlip
 from progan.layers import fitting_group_size
 from progan.losses import Loss, WganGp
-from progan.networks import Architecture, ProgressiveDiscriminator, ProgressiveGenerator
+from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.randomness import key
 from progan.schedule import Growth, Schedule, Stage
 
