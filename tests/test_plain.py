@@ -11,7 +11,7 @@ import torch
 from test_parity import Numbers, assert_agrees, both_types, mel_icon_shapes, needs_folder
 from torch import Tensor, nn
 
-from progan import Growth, networks, presets
+from progan import Growth, blocks, presets
 from progan.randomness import uniform
 from progan.step import Draws, TrainingStep
 
@@ -130,7 +130,7 @@ def test_our_step_has_the_yardsticks_gradients(level, alpha, dtype, tolerance, m
     if dtype == torch.float32:
         # An activation next to 0 falls to this side or that by its last bit, and one among 8 x 512 x 16 moves a
         # gradient by 1e-3: with a slope of nearly 1 on the other side, it does not matter which.
-        monkeypatch.setattr(networks, "_SLOPE", 0.999)
+        monkeypatch.setattr(blocks, "SLOPE", 0.999)
         monkeypatch.setattr(plain, "SLOPE", 0.999)
     ours, theirs = gradients_of_a_step(level, alpha, dtype)
     assert ours.keys() == theirs.keys()
