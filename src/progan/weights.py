@@ -66,7 +66,7 @@ def keep_all(owners: Sequence[object], name: str, weights: Sequence[Tensor], con
         constants: a layer's each.
     """
     there = _kept.get()
-    if there is not None:
+    if there is not None and weights:  # torch multiplies no empty list
         made: tuple[Tensor, ...] = _ScaleAll.apply(tuple(constants), *weights)  # type: ignore[no-untyped-call]
         there |= {(owner, name, torch.is_grad_enabled()): each for owner, each in zip(owners, made, strict=True)}
 
