@@ -319,9 +319,8 @@ def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int,
     if not pro_gan_pth.installed():
         sheet.put("pro_gan_pth", "not measured: pip install --no-deps pro-gan-pth==3.4")
     tf32, bf16 = (with_training(recipe, precision=precision) for precision in ("tf32", "bf16"))
-    for level, alpha in sorted(
-        phases(recipe), key=lambda phase: (phase[1] is not None, -phase[0])
-    ):  # whole levels first
+    whole_levels_first = sorted(phases(recipe), key=lambda phase: (phase[1] is not None, -phase[0]))
+    for level, alpha in whole_levels_first:
         name = name_of(level, alpha)
         if not sheet.has_time(name, 10):
             continue
@@ -407,7 +406,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--minutes", type=float, default=7.5, help="after which nothing new begins")
-    parser.add_argument("--images", type=Path, help=".npy, (N, 3, 256, 256), uint8; else they are drawn")
+    parser.add_argument("--images", type=Path, help="of train: .npy, (N, 3, 256, 256), uint8; else drawn")
     parser.add_argument("--n-drawn", type=int, default=1024)
     parser.add_argument("--run-dir", type=Path, help="of train; else beside --out")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16"], help="of train")

@@ -50,7 +50,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: int = 0, *, refle
     how = _How(padding, reflect)
     own = _own_kernels(x, weight, how) is not None
     if not own and weight.shape[2] > 1 and channels_last_on(x):
-        x, weight = (each.contiguous(memory_format=torch.channels_last) for each in (x, weight))
+        x, weight = _channels_last(x), _channels_last(weight)
     dtype = computing_dtype(x)
     differentiated = torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad)
     if own:  # autograd knows nothing of them; they round the weight themselves
@@ -152,14 +152,16 @@ class _InputGradient(Function):
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor, None, None]:
         gradient, weight = ctx.saved_tensors
-        if (kernels := _own_kernels(v, weight, ctx.how)) and not torch.is_grad_enabled():
-            by_gradient = kernels.convolve(v, weight, None, reflect=ctx.how.reflect)
-        else:
-            padded, rounded, padding = _padded(v, ctx.how, weight)
-            by_gradient = _convolved(padded, rounded, None, padding)
+        reflect = ctx.how.reflect
         if kernels := _kernels_for_weight(v, weight, ctx.how):
-            return by_gradient, kernels.by_weight(gradient, v, reflect=ctx.how.reflect)[0], None, None
-        return by_gradient, weight_gradient(gradient, *_padded(v, ctx.how, weight)), None, None
+            by_weight, _ = kernels.by_weight(gradient, v, reflect=reflect)
+            return kernels.convolve(v, weight, None, reflect=reflect), by_weight, None, None
+        padded, rounded, padding = _padded(v, ctx.how, weight)
+        if (kernels := _own_kernels(v, weight, ctx.how)) and not torch.is_grad_enabled():
+            by_gradient = kernels.convolve(v, weight, None, reflect=reflect)
+        else:
+            by_gradient = _convolved(padded, rounded, None, padding)
+        return by_gradient, weight_gradient(gradient, padded, rounded, padding), None, None
 
 
 def weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, padding: int = 0) -> Tensor:

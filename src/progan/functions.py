@@ -64,6 +64,11 @@ def widened(x: Tensor) -> Tensor:
     return x.float() if x.dtype in HALF else x
 
 
+def _wide_enough(x: Tensor) -> Tensor:
+    """Return x as it can be summed: our own kernels widen within."""
+    return x if own_kernels(x) else widened(x)
+
+
 def reflect(x: Tensor, *, channels_last: bool = False) -> Tensor:
     """Mirror an image one pixel beyond its edges, the edge itself not repeated: (B, C, H, W) -> (B, C, H + 2, W + 2).
 
@@ -125,8 +130,7 @@ def repeat_pixels(x: Tensor, scale: float = 1.0) -> Tensor:
 
 def mean_of_pixels(x: Tensor) -> Tensor:
     """Average every 2 x 2 pixels: (B, C, 2 H, 2 W) -> (B, C, H, W); half types are summed in float32."""
-    wide = x if own_kernels(x) else widened(x)
-    mean: Tensor = _Add.apply(wide, 0.25)  # type: ignore[no-untyped-call]
+    mean: Tensor = _Add.apply(_wide_enough(x), 0.25)  # type: ignore[no-untyped-call]
     return mean.to(x.dtype)
 
 
@@ -223,8 +227,7 @@ def pixel_norm(x: Tensor, epsilon: float, *, outside_root: bool, slope: float = 
         outside_root: to its root.
         slope: of the LeakyReLU below 0; 1 = none.
     """
-    wide = x if own_kernels(x) else widened(x)  # they widen within
-    normalized: Tensor = _PixelNorm.apply(wide, epsilon, outside_root, slope)  # type: ignore[no-untyped-call]
+    normalized: Tensor = _PixelNorm.apply(_wide_enough(x), epsilon, outside_root, slope)  # type: ignore[no-untyped-call]
     return normalized.to(x.dtype)
 
 

@@ -185,10 +185,9 @@ class EqualizedConv2d(_Equalized):
         if x.device.type == "cpu" and self.margin == 0:  # in an eighth of the time at 4 channels
             product: Tensor = torch.baddbmm(bias[:, None], weight.flatten(1).expand(len(x), -1, -1), x.flatten(2))
             return product.view(len(x), -1, *x.shape[2:])
-        reflect = self.padding == "reflect"
-        if reflect and not pads_within(x, weight):
+        if self.padding == "reflect" and not pads_within(x, weight):
             return convolve(self._padded(x), weight, bias)
-        return convolve(x, weight, bias, self.margin, reflect=reflect)
+        return convolve(x, weight, bias, self.margin, reflect=self.padding == "reflect")
 
     def _padded(self, x: Tensor) -> Tensor:
         """Return x with a margin."""

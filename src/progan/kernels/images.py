@@ -36,14 +36,14 @@ def _repeat(x, y, total, width, inner, scale, BLOCK: tl.constexpr):
 
 def add_pixels(x: Tensor, scale: float) -> Tensor:
     """Add every 2 x 2 pixels, and multiply: (B, C, 2 H, 2 W) -> (B, C, H, W)."""
-    y = _like(x, x.shape[2] // 2, x.shape[3] // 2)
+    y = _empty(x, x.shape[2] // 2, x.shape[3] // 2, layout_of(x))
     _over_images(_add, x, y, y.shape[3], scale=scale)
     return y
 
 
 def repeat_pixels(x: Tensor, scale: float) -> Tensor:
     """Repeat every pixel 2 x 2 times, multiplied: (B, C, H, W) -> (B, C, 2 H, 2 W)."""
-    y = _like(x, 2 * x.shape[2], 2 * x.shape[3])
+    y = _empty(x, 2 * x.shape[2], 2 * x.shape[3], layout_of(x))
     _over_images(_repeat, x, y, x.shape[3], scale=scale)
     return y
 
@@ -102,7 +102,7 @@ def pad(x: Tensor, *, channels_last: bool) -> Tensor:
     """
     channels, height, width = x.shape[1:]
     layout = torch.channels_last if channels_last else layout_of(x)
-    y = torch.empty(*x.shape[:2], height + 2, width + 2, dtype=x.dtype, device=x.device, memory_format=layout)
+    y = _empty(x, height + 2, width + 2, layout)
     by_image, by_channel, by_i, by_j = x.stride()
     last = layout == torch.channels_last
     inner, outer = (channels, 1) if last else (1, channels)
@@ -115,7 +115,7 @@ def pad(x: Tensor, *, channels_last: bool) -> Tensor:
 
 def fold(x: Tensor) -> Tensor:
     """Add the margin of one pixel onto the pixels that it mirrors: (B, C, H + 2, W + 2) -> (B, C, H, W)."""
-    y = _like(x, x.shape[2] - 2, x.shape[3] - 2)
+    y = _empty(x, x.shape[2] - 2, x.shape[3] - 2, layout_of(x))
     _over_images(_fold, x, y, y.shape[2], y.shape[3])
     return y
 
@@ -129,6 +129,6 @@ def _over_images(kernel: triton.runtime.JITFunction, x: Tensor, y: Tensor, *size
     run(kernel, grid, x.contiguous(memory_format=layout), y, y.numel(), *sizes, inner, **options, BLOCK=block)
 
 
-def _like(x: Tensor, height: int, width: int) -> Tensor:
+def _empty(x: Tensor, height: int, width: int, layout: torch.memory_format) -> Tensor:
     """Return an empty tensor for images of another size."""
-    return torch.empty(*x.shape[:2], height, width, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
+    return torch.empty(*x.shape[:2], height, width, dtype=x.dtype, device=x.device, memory_format=layout)

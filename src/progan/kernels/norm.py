@@ -91,17 +91,13 @@ def norm(x: Tensor, epsilon: float, outside_root: bool, slope: float) -> Tensor:
         outside_root: as there.
         slope: as there.
     """
-    x = x.contiguous(memory_format=layout_of(x))
-    y = torch.empty_like(x)
-    _over_pixels(_norm, (x,), (y,), epsilon, outside_root, slope)
+    (y,) = _over_pixels(_norm, (x,), 1, epsilon, outside_root, slope)
     return y
 
 
 def norm_backward(gradient: Tensor, x: Tensor, epsilon: float, outside_root: bool, slope: float) -> Tensor:
     """Return the gradient of `norm` by x, where that by its result is given."""
-    x = x.contiguous(memory_format=layout_of(x))
-    back = torch.empty_like(x)
-    _over_pixels(_norm_backward, (gradient, x), (back,), epsilon, outside_root, slope)
+    (back,) = _over_pixels(_norm_backward, (gradient, x), 1, epsilon, outside_root, slope)
     return back
 
 
@@ -109,28 +105,30 @@ def norm_second(
     v: Tensor, gradient: Tensor, x: Tensor, epsilon: float, outside_root: bool, slope: float
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of `norm_backward` by gradient and by x, where v is that by its result."""
-    x = x.contiguous(memory_format=layout_of(x))
-    by_gradient, by_x = torch.empty_like(x), torch.empty_like(x)
-    _over_pixels(_norm_second, (v, gradient, x), (by_gradient, by_x), epsilon, outside_root, slope)
+    by_gradient, by_x = _over_pixels(_norm_second, (v, gradient, x), 2, epsilon, outside_root, slope)
     return by_gradient, by_x
 
 
 def _over_pixels(
     kernel: triton.runtime.JITFunction,
     inputs: tuple[Tensor, ...],
-    outputs: tuple[Tensor, ...],
+    results: int,
     epsilon: float,
     outside_root: bool,
     slope: float,
-) -> None:
-    """Run a kernel over all pixels."""
-    x = outputs[0]
+) -> list[Tensor]:
+    """Run a kernel over all pixels, and return its results; all are laid out as x is, the last of the inputs."""
+    layout = layout_of(inputs[-1])
+    inputs = tuple(each.contiguous(memory_format=layout) for each in inputs)
+    x = inputs[-1]
+    outputs = [torch.empty_like(x) for _ in range(results)]
     images, channels = x.shape[:2]
-    pixels, layout = x[0, 0].numel(), layout_of(x)
+    pixels = x[0, 0].numel()
     block_c = triton.next_power_of_2(channels)
     block_p = max(1, min(NUMBERS // block_c, triton.next_power_of_2(images * pixels)))
     run(
         kernel, (triton.cdiv(images * pixels, block_p),),
-        *(each.contiguous(memory_format=layout) for each in inputs), *outputs, pixels, images, channels, epsilon, slope,
+        *inputs, *outputs, pixels, images, channels, epsilon, slope,
         OUTSIDE=outside_root, LAST=layout == torch.channels_last, BLOCK_C=block_c, BLOCK_P=block_p,
     )  # fmt: skip
+    return outputs
