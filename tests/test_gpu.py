@@ -13,11 +13,12 @@ import torch
 from conftest import small_recipe
 
 from progan import Average, ProgressiveDiscriminator, ProgressiveGenerator, Stage, Trainer, presets
+from progan import step as step_module
 from progan.blocks import GeneratorBlock
 from progan.data import feed as feed_module
 from progan.data import open_feed
 from progan.graph import WARM_UP, Ring
-from progan.step import Draws
+from progan.step import Draws, StepGrowth, TrainingStep
 
 pytestmark = [
     pytest.mark.gpu,
@@ -113,6 +114,35 @@ def test_numbers_on_the_device_are_numbers_on_the_host():
         train(trainer, 7 + 3)
         states.append({name: tensor.cpu() for name, tensor in tensors(trainer).items()})
     assert apart(*states, start) < 0.01
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("preset", [presets.mel_icon, presets.karras2018])
+def test_works_at_once_have_the_gradients_of_one_after_the_other(preset, dtype, bound, monkeypatch):
+    trainer = make(False, preset)
+    step = trainer._step
+    trainer.generator.to(dtype), trainer.discriminator.to(dtype)
+    growth = StepGrowth(2, 0.3, 1e-3, 0.1, 0)
+    real = torch.rand(8, 3, 16, 16, dtype=dtype, generator=torch.Generator().manual_seed(0)).to(CUDA)
+    draws = Draws.at(0, 8, trainer.generator.architecture.latent_shape, 3, 0).to(CUDA, dtype)
+    parameters = list(trainer.discriminator.in_use(2, 0.3).values())
+
+    def gradients():
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                TrainingStep,
+                "_apply",
+                lambda self, role, losses, growth: torch.autograd.grad(losses["critic_loss"], parameters),
+            )
+            return step._update_discriminator(real, draws, growth)
+
+    ours = gradients()
+    monkeypatch.setattr(step_module, "at_once", lambda device, first, second: (first(), second()))
+    theirs = gradients()
+    largest = max(gradient.norm() for gradient in theirs)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert (mine - other).norm() <= bound * largest
+    assert largest > 0
 
 
 def test_what_cannot_be_captured_goes_on_plain(monkeypatch):

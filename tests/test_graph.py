@@ -524,7 +524,7 @@ def cuda_calls(monkeypatch):
         log.append(f"capture on {given['stream'].name}, {given['capture_error_mode']}")
         yield
 
-    monkeypatch.setattr(graph_room, "_side_stream", lambda device: side)
+    monkeypatch.setattr(graph_room, "stream_for", lambda device, purpose: side)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: outside)
     monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: log.append(f"set {stream.name}"))
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())

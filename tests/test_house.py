@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "functions": {"torch", "kernels"},
     "convolution": {"torch", "functions"},
     "weights": {"torch"},
+    "streams": {"torch", "weights"},
     "layers": {*TORCH, "convolution", "functions", "weights"},
     "memory": {"torch", "files"},
     "augment": {"torch"},
@@ -49,10 +50,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "finite": {"torch", "schedule"},
     "step": {
         *(TORCH | {"averaging", "checkpoint", "distributed", "finite", "layers", "memory"}),
-        *("networks", "randomness", "recipe", "schedule", "weights"),
+        *("networks", "randomness", "recipe", "schedule", "streams", "weights"),
     },
     "ahead": {"step"},
-    "graph": {"torch", "distributed", "schedule", "step"},
+    "graph": {"torch", "distributed", "schedule", "step", "streams"},
     "planning": {
         *(TORCH | {"averaging", "graph", "layers", "memory", "networks", "progress"}),
         *("randomness", "recipe", "run_directory", "schedule", "step"),

@@ -108,7 +108,7 @@ def _as_on_cuda(monkeypatch):
     if not ON_CUDA:
         for module in (functions, convolution):
             monkeypatch.setattr(module, "own_kernels", lambda x: kernels if x.dtype != torch.float64 else None)
-        monkeypatch.setattr(step, "scales_at_once", lambda network: True)
+        monkeypatch.setattr(step, "takes_at_once", lambda network: True)
 
 
 @pytest.mark.usefixtures("_as_on_cuda")

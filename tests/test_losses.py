@@ -164,6 +164,29 @@ def test_generator_loss_reaches_fake():
     assert_close(fake.grad, (-WEIGHT / 4).expand(4, 2).reshape(FAKE.shape))
 
 
+def test_scores_and_penalty_are_at_once_where_the_critic_offers_it():
+    class Critic:
+        def __init__(self):
+            self.log = []
+
+        def __call__(self, images):
+            self.log.append("scores")
+            return linear(images)
+
+        def at_once(self, first, second):
+            self.log.append("first")
+            of_first = first()
+            self.log.append("second")
+            return of_first, second()
+
+    critic = Critic()
+    for ours, expected in zip(
+        wgan_gp_loss(critic, REAL, FAKE, mix=MIX), wgan_gp_loss(linear, REAL, FAKE, mix=MIX), strict=True
+    ):
+        identical(ours, expected)
+    assert critic.log == ["first", "scores", "scores", "second", "scores"]
+
+
 @pytest.mark.parametrize("settings", [{"penalty_weight": -1.0}, {"drift_weight": -1.0}, {"target": 0.0}])
 def test_wgan_gp_refusals(settings):
     with pytest.raises(ValueError, match="WganGp takes weights of at least 0 and a positive target, got WganGp"):

@@ -9,9 +9,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from progan import Contrast, HorizontalFlip, Stage, Trainer, Training, WganGp, adjust_contrast, presets
+from progan import (
+    Contrast,
+    HorizontalFlip,
+    ProgressiveDiscriminator,
+    Stage,
+    Trainer,
+    Training,
+    WganGp,
+    adjust_contrast,
+    presets,
+)
+from progan import step as step_module
+from progan.blocks import DiscriminatorBlock
 from progan.randomness import normal, uniform
-from progan.step import Draws
+from progan.step import Draws, StepCritic, StepGrowth, TrainingStep
 
 BATCH, SEED = 8, 5
 # Two steps at level 0, two of a fade, one held: growth, the end of the fade and a new learning rate are all crossed.
@@ -227,6 +239,26 @@ def test_parameters_not_in_use_do_not_move():
         in_use = network.in_use(0)
         for name, parameter in network.named_parameters():
             assert torch.equal(parameter, values[name]) == (name not in in_use), name
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_works_are_at_once_where_all_parameters_are_taken_at_once(own, monkeypatch):
+    """Not where a network has blocks of one's own: autograd warns of parameters that two streams use."""
+
+    class Own(DiscriminatorBlock):
+        pass
+
+    generator, discriminator = presets.mel_icon(8, channels=(4, 4)).build()
+    if own:
+        discriminator = ProgressiveDiscriminator(discriminator.architecture, block=Own)
+    step = TrainingStep(generator, discriminator, None, Training())
+    asked = []
+    monkeypatch.setattr(
+        step_module, "at_once", lambda device, *works: asked.append(device) or [each() for each in works]
+    )
+    critic = StepCritic(step, StepGrowth(1, None, 1e-3, 0.0, 0))
+    assert list(critic.at_once(lambda: 1, lambda: 2)) == [1, 2]
+    assert asked == ([] if own else [torch.device("cpu")])
 
 
 def test_bf16_trains_in_float32_weights_close_to_fp32():

@@ -107,7 +107,7 @@ def test_it_is_made_once_within_and_anew_outside():
         assert kept(owner, "a", make) == 7
 
 
-def test_weights_scaled_at_once_are_those_scaled_one_by_one():
+def test_parameters_taken_at_once_are_those_taken_one_by_one():
     """Of layers of which one is not used, one has nothing to scale, and one is no convolution."""
     torch.manual_seed(0)
     used, unused = EqualizedConv2d(3, 3, 3), EqualizedConv2d(3, 3, 1)
@@ -117,21 +117,24 @@ def test_weights_scaled_at_once_are_those_scaled_one_by_one():
     def gradients(at_once):
         with weights_kept():
             if at_once:
-                layers.scale_weights([used, unused, plain, dense])
-            loss = plain(used(x)).square().sum() + used(x).sum()
-        return torch.autograd.grad(loss, [used.weight, plain.weight, unused.weight], allow_unused=True)
+                layers.take_parameters([used, unused, plain, dense])
+            loss = plain(used(x)).square().sum() + dense(used(x).mean((2, 3))).square().sum()
+            functions = {each.grad_fn for each in (used._used_weight(), used._used_bias(), dense._used_bias())}
+            assert (len(functions) == 1) == at_once
+        parameters = [*used.parameters(), *plain.parameters(), *dense.parameters(), *unused.parameters()]
+        return torch.autograd.grad(loss, parameters, allow_unused=True)
 
     ours, theirs = gradients(True), gradients(False)
-    assert ours[2] is theirs[2] is None
-    for mine, other in zip(ours[:2], theirs[:2], strict=True):
+    assert ours[6:] == theirs[6:] == (None, None)
+    for mine, other in zip(ours[:6], theirs[:6], strict=True):
         assert torch.equal(mine, other)
 
 
-def test_where_no_weight_is_to_be_scaled_nothing_is():
+def test_where_no_weight_is_to_be_scaled_none_is():
     layer = EqualizedConv2d(2, 2, 3, equalization="he_twice")
     assert layer.constant == 1.0, "the root of 2 by that of 2 channels"
     with weights_kept():
-        layers.scale_weights([layer])
+        layers.take_parameters([layer])
         assert layer(torch.zeros(1, 2, 4, 4)).shape == (1, 2, 4, 4)
 
 

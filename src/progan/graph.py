@@ -10,7 +10,6 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import cache
 from typing import Protocol
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 from progan.distributed import Ranks
 from progan.schedule import Growth
 from progan.step import Draws, StepGrowth, TrainingStep, losses_of
+from progan.streams import stream_for
 
 WARM_UP = 3  # real steps of each kind that run plain before it is captured
 # What a replay may differ by from the plain step, as a share of what the step changes: sums on CUDA vary in their last
@@ -98,7 +98,7 @@ class CudaGraphs:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = _side_stream(device)
+        self._stream = stream_for(device, "capture")
 
     @contextmanager
     def beside(self) -> Iterator[None]:
@@ -323,12 +323,6 @@ def device_step(
                 stacklevel=3,
             )
     return DeviceStep(step, CudaGraphs(device) if graph else None)
-
-
-@cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return the one stream that captures on a device; each takes memory for good."""
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _event(device: torch.device) -> torch.cuda.Event:

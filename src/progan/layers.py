@@ -90,11 +90,24 @@ class _Equalized(nn.Module):
             return F.linear(x, self._matrix(), self.bias)
         dtype = computing_dtype(x)
         gathered = kept(self, f"matrix, {dtype}", lambda: Gathered(self._matrix().to(dtype)))
-        return multiply(x.to(dtype), gathered) + self.bias.to(dtype)
+        return multiply(x.to(dtype), gathered) + self._used_bias().to(dtype)
 
     def _matrix(self) -> Tensor:
         """Return the weight as `_product` takes it."""
-        return self.weight
+        return self._used_weight().flatten(1)
+
+    def _used_weight(self) -> Tensor:
+        """Return the weight, scaled where it is the weight that is scaled."""
+        factor = self.weight_factor
+        return kept(self, "weight", lambda: self.weight * factor if factor != 1.0 else self.weight)
+
+    def _used_bias(self) -> Tensor:
+        return kept(self, "bias", lambda: self.bias)
+
+    @property
+    def weight_factor(self) -> float:
+        """What the weight is multiplied by at run time."""
+        return self.constant
 
 
 class EqualizedConv2d(_Equalized):
@@ -145,7 +158,7 @@ class EqualizedConv2d(_Equalized):
         few = x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _FEW_PIXELS and not has_avx512()
         if few and self.margin > 0:
             return convolve_few(self._padded(x), self.weight.shape[2], self._product)
-        return self._convolve(x, self._scaled_weight(), self.bias)
+        return self._convolve(x, self._used_weight(), self._used_bias())
 
     def of_projected(self, x: Tensor, projection: EqualizedConv2d) -> Tensor:
         """Return ``self(projection(x))``, where projection is 1x1 and padding ``reflect``: two convolutions in one.
@@ -154,9 +167,9 @@ class EqualizedConv2d(_Equalized):
         """
 
         def join() -> tuple[Tensor, Tensor]:
-            weight = self._scaled_weight()
-            bias = self.bias + weight.sum((2, 3)) @ projection.bias
-            weight = torch.einsum("ocij,cr->orij", weight, projection._scaled_weight().flatten(1))
+            weight = self._used_weight()
+            bias = self._used_bias() + weight.sum((2, 3)) @ projection._used_bias()
+            weight = torch.einsum("ocij,cr->orij", weight, projection._used_weight().flatten(1))
             return weight.contiguous(), bias  # else all that follows were channels-last
 
         return self._convolve(x, *kept((self, projection), "joined", join))
@@ -171,7 +184,7 @@ class EqualizedConv2d(_Equalized):
             return self.forward(upsample(x))
 
         def halve() -> Tensor:
-            weight = self._scaled_weight()
+            weight = self._used_weight()
             halves = weight.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
             weight = torch.einsum("aki,blj,ocij->abockl", halves, halves, weight)
             return weight.reshape(-1, weight.shape[3], 2, 2).contiguous()
@@ -179,7 +192,7 @@ class EqualizedConv2d(_Equalized):
         weight = kept(self, "of upsampled", halve)
         # Mirrored beyond its edge, a row of repeated pixels goes on with the same one.
         x = F.pad(x, (1, 1, 1, 1), mode="replicate" if self.padding == "reflect" else "constant")
-        return interleave(convolve(x, weight, self.bias.repeat(4)))
+        return interleave(convolve(x, weight, self._used_bias().repeat(4)))
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if x.device.type == "cpu" and self.margin == 0:  # in an eighth of the time at 4 channels
@@ -195,18 +208,15 @@ class EqualizedConv2d(_Equalized):
             return reflect(x, channels_last=channels_last_on(x)) if self.margin > 0 else x
         return F.pad(x, (self.margin,) * 4)
 
-    def _scaled_weight(self) -> Tensor:
-        return kept(self, "scaled", lambda: self.weight * self.constant if self.constant != 1.0 else self.weight)
 
-    @override
-    def _matrix(self) -> Tensor:
-        return self._scaled_weight().flatten(1)
-
-
-def scale_weights(modules: Iterable[nn.Module]) -> None:
-    """Within `weights_kept`, scale the weights of all `EqualizedConv2d` among modules at once."""
-    layers = [each for each in modules if isinstance(each, EqualizedConv2d) and each.constant != 1.0]
-    keep_all(layers, "scaled", [layer.weight for layer in layers], [layer.constant for layer in layers])
+def take_parameters(modules: Iterable[nn.Module]) -> None:
+    """Within `weights_kept`, take what all equalised layers among modules use, weights scaled, at once."""
+    layers = [each for each in modules if isinstance(each, _Equalized)]
+    keep_all(
+        [(layer, name) for layer in layers for name in ("weight", "bias")],
+        [parameter for layer in layers for parameter in (layer.weight, layer.bias)],
+        [factor for layer in layers for factor in (layer.weight_factor, 1.0)],
+    )
 
 
 class EqualizedLinear(_Equalized):
@@ -240,9 +250,14 @@ class EqualizedLinear(_Equalized):
         out_features, in_features = self.weight.shape
         return f"{in_features}, {out_features}"
 
+    @property
+    @override
+    def weight_factor(self) -> float:
+        """Say 1, since of weight and input the input is the smaller one to multiply."""
+        return 1.0
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the product: (B, in_features) -> (B, out_features)."""
-        # The input is the smaller of the two factors that the constant could scale.
         return self._product(x * self.constant)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 Critic = Callable[[Tensor], Tensor]
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 
 def score_both(critic: Critic, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
@@ -26,6 +28,18 @@ def score_both(critic: Critic, real: Tensor, fake: Tensor) -> tuple[Tensor, Tens
         return critic(real), critic(fake)
     real_scores, fake_scores = both(real, fake)
     return real_scores, fake_scores
+
+
+def at_once(critic: Critic, first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
+    """Return what two works bring that do not need each other; done at once where the critic offers it.
+
+    A critic may have a method ``at_once(first, second)``; any callable will do.
+    """
+    does = getattr(critic, "at_once", None)
+    if does is None:
+        return first(), second()
+    results: tuple[First, Second] = does(first, second)
+    return results
 
 
 class CriticLoss(NamedTuple):
@@ -106,9 +120,12 @@ def wgan_gp_loss(
     """
     if mix is None:
         mix = torch.rand(len(real), device=real.device)
-    real_scores, fake_scores = score_both(critic, real, fake.detach())
+    (real_scores, fake_scores), penalty = at_once(
+        critic,
+        lambda: score_both(critic, real, fake.detach()),
+        lambda: gradient_penalty(critic, real, fake, mix=mix, target=target),
+    )
     wasserstein = fake_scores.mean() - real_scores.mean()
-    penalty = gradient_penalty(critic, real, fake, mix=mix, target=target)
     drift = real_scores.square().mean()
     total = wasserstein + penalty_weight * penalty + drift_weight * drift
     return CriticLoss(total, wasserstein, penalty, drift)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
@@ -13,12 +13,13 @@ from progan.averaging import Average
 from progan.checkpoint import CheckpointError
 from progan.distributed import Ranks
 from progan.finite import Watch
-from progan.layers import blend_with_lower, scale_weights
+from progan.layers import blend_with_lower, take_parameters
 from progan.memory import hold_heap
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.randomness import normal, uniform
 from progan.recipe import Training
 from progan.schedule import Growth
+from progan.streams import First, Second, at_once
 from progan.weights import weights_kept
 
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
@@ -294,13 +295,13 @@ class TrainingStep:
             fake = self._generate(draws.z_critic, growth)
         with self._weights_kept(growth, self.discriminator):
             total, parts = self.training.loss.critic(self._critic(growth), real, fake, mix=draws.mix)
-        return self._apply("adam_discriminator", {"critic_loss": total, **parts}, growth)
+            return self._apply("adam_discriminator", {"critic_loss": total, **parts}, growth)
 
     def _update_generator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
         with self._weights_kept(growth, self.generator, self.discriminator):
             fake = self._generate(draws.z_generator, growth)
             loss = self.training.loss.generator(self._critic(growth), real, fake)
-        return self._apply("adam_generator", {"generator_loss": loss}, growth)
+            return self._apply("adam_generator", {"generator_loss": loss}, growth)
 
     def _apply(self, role: str, losses: Mapping[str, Tensor], growth: StepGrowth) -> dict[str, Tensor]:
         """Move the parameters in use along the first loss; all others keep no gradient and stay where they are.
@@ -332,12 +333,15 @@ class TrainingStep:
 
     @contextmanager
     def _weights_kept(self, growth: StepGrowth, *networks: Network) -> Iterator[None]:
-        """Let networks keep what they make of their weights."""
+        """Let networks keep what they make of their weights; on CUDA, take these at once.
+
+        The gradients are to be taken within: what several streams use must be held until they are there.
+        """
         with weights_kept():
             for network in networks:
-                if scales_at_once(network):
+                if takes_at_once(network):
                     names = {name.rpartition(".")[0] for name in network.in_use(growth.level, growth.alpha)}
-                    scale_weights(network.get_submodule(name) for name in sorted(names))
+                    take_parameters(network.get_submodule(name) for name in sorted(names))
             yield
 
     def _generate(self, z: Tensor, growth: StepGrowth) -> Tensor:
@@ -372,9 +376,19 @@ class StepCritic:
         """Return the scores of two batches in one pass; their statistics stay apart."""
         return self(torch.cat([real, fake]), batches=2).chunk(2)
 
+    def at_once(self, first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
+        """Do two works that do not need each other, and return their results."""
+        discriminator = self._step.discriminator
+        if discriminator.block_name is not None:  # autograd warns of parameters used on streams of which none is theirs
+            return first(), second()
+        return at_once(next(discriminator.parameters()).device, first, second)
 
-def scales_at_once(network: Network) -> bool:
-    """Tell whether a network's weights are scaled by one kernel: on CUDA, where they would be many small ones."""
+
+def takes_at_once(network: Network) -> bool:
+    """Tell whether a network's parameters are taken together.
+
+    So it is on CUDA: to scale each would be a small kernel, and the gradients of works at once can meet on one stream.
+    """
     return next(network.parameters()).is_cuda
 
 

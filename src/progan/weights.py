@@ -33,6 +33,17 @@ def weights_kept() -> Iterator[None]:
         _kept.reset(before)
 
 
+@contextmanager
+def kept_apart() -> Iterator[None]:
+    """Find what has been kept so far, and keep what is made from now on for this part of the work only."""
+    there = _kept.get()
+    before = _kept.set(None if there is None else dict(there))
+    try:
+        yield
+    finally:
+        _kept.reset(before)
+
+
 def are_kept() -> bool:
     """Tell whether layers keep what they make of their weights."""
     return _kept.get() is not None
@@ -56,36 +67,43 @@ def kept(owner: object, name: str, make: Callable[[], Made]) -> Made:
     return made
 
 
-def keep_all(owners: Sequence[object], name: str, weights: Sequence[Tensor], constants: Sequence[float]) -> None:
-    """Keep the products of weights and constants, as `kept` would one by one, but all made at once.
+def keep_all(names: Sequence[tuple[object, str]], tensors: Sequence[Tensor], constants: Sequence[float]) -> None:
+    """Keep the products of tensors and constants, as `kept` would one by one, but all made at once.
+
+    For autograd one function takes all of them, on the stream that is current now; where they are used is all the same.
 
     Args:
-        owners: the layers.
-        name: of what is made.
-        weights: a layer's each.
-        constants: a layer's each.
+        names: of each: its owner, and what it is called.
+        tensors: one for each name.
+        constants: one for each name; by 1 nothing is multiplied.
     """
     there = _kept.get()
-    if there is not None and weights:  # torch multiplies no empty list
-        made: tuple[Tensor, ...] = _ScaleAll.apply(tuple(constants), *weights)  # type: ignore[no-untyped-call]
-        there |= {(owner, name, torch.is_grad_enabled()): each for owner, each in zip(owners, made, strict=True)}
+    if there is not None and tensors:
+        made: tuple[Tensor, ...] = _TakeAll.apply(tuple(constants), *tensors)  # type: ignore[no-untyped-call]
+        there |= {(*name, torch.is_grad_enabled()): each for name, each in zip(names, made, strict=True)}
 
 
-class _ScaleAll(Function):
+class _TakeAll(Function):
     """Multiply each tensor by a number of its own; its adjoint is itself."""
 
     @staticmethod
     def forward(ctx: Any, constants: tuple[float, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         ctx.constants = constants
-        return tuple(torch._foreach_mul(tensors, constants))
+        made = [tensor.detach() for tensor in tensors]
+        scaled = [number for number, constant in enumerate(constants) if constant != 1.0]
+        if scaled:  # torch multiplies no empty list
+            products = torch._foreach_mul([made[number] for number in scaled], [constants[number] for number in scaled])
+            for number, product in zip(scaled, products, strict=True):
+                made[number] = product
+        return tuple(made)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         there = [(number, gradient) for number, gradient in enumerate(gradients) if gradient is not None]
         found: list[Tensor | None] = [None] * len(gradients)
         if there:
-            scaled = _ScaleAll.apply(tuple(ctx.constants[number] for number, _ in there), *(each for _, each in there))  # type: ignore[no-untyped-call]
+            scaled = _TakeAll.apply(tuple(ctx.constants[number] for number, _ in there), *(each for _, each in there))  # type: ignore[no-untyped-call]
             for (number, _), each in zip(there, scaled, strict=True):
                 found[number] = each
         return None, *found
