@@ -116,7 +116,6 @@ def _as_on_cuda(monkeypatch):
 def test_a_steps_gradients_are_those_without_them(last, monkeypatch):
     """Of both networks, one level of images by our kernels, one by torch's; a penalty differentiates all twice."""
     monkeypatch.setattr(convolution, "_FEW_PRODUCTS", 24)
-    monkeypatch.setattr(convolution, "_FEW_FOR_WEIGHT", 16)
     monkeypatch.setattr(convolution, "_tf32_is_allowed", lambda: last)
     recipe = small_recipe()
     architecture = replace(recipe.architecture, channels=(6, 4))
@@ -162,10 +161,10 @@ def test_a_third_derivative_is_torchs(reflect):
 
 
 @pytest.mark.usefixtures("_as_on_cuda")
-@pytest.mark.parametrize("few", [0, 128], ids=["weight by torch", "weight by us"])
+@pytest.mark.parametrize("few", [0, 512], ids=["by torch", "by us"])
 @pytest.mark.parametrize("reflect", [False, True])
 def test_autocast_takes_weights_as_they_are(reflect, few, monkeypatch):
-    monkeypatch.setattr(convolution, "_FEW_FOR_WEIGHT", few)
+    monkeypatch.setattr(convolution, "_FEW_PRODUCTS", few)
     by_torch = convolution._backward
 
     def checked(gradient, x, weight, *others):

@@ -19,9 +19,8 @@ from progan.functions import reflect as reflect_pixels
 # A weight's gradient by a convolution: from so many channels on, up to so many pixels, by dtype; with AVX-512, without.
 _MANY_CHANNELS = 32
 _WHOLE_IMAGE = {True: {torch.bfloat16: 16 * 16}, False: {torch.float32: 33 * 33, torch.float64: 33 * 33}}
-# By kernels of our own on CUDA: up to so many channels in times channels out; the weight's gradient.
+# By kernels of our own on CUDA: up to so many channels in times channels out.
 _FEW_PRODUCTS = 512
-_FEW_FOR_WEIGHT = 128
 # By the kernels for channels-last, with AVX-512: its others give each of 16 lanes to a channel, and half stay empty.
 _FEW_CHANNELS = 8
 _LARGE_IMAGE = 128 * 128
@@ -127,7 +126,7 @@ class _WeightPath(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, weight = ctx.saved_tensors
-        if kernels := _kernels_for_weight(x, weight, ctx.how):
+        if (kernels := _own_kernels(x, weight, ctx.how)) and not torch.is_grad_enabled():
             return *kernels.by_weight(gradient, x, reflect=ctx.how.reflect), None, None
         return weight_gradient(gradient, *_padded(x, ctx.how, weight)), gradient.sum((0, 2, 3)), None, None
 
@@ -153,14 +152,12 @@ class _InputGradient(Function):
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor, None, None]:
         gradient, weight = ctx.saved_tensors
         reflect = ctx.how.reflect
-        if kernels := _kernels_for_weight(v, weight, ctx.how):
+        # Of theirs no further derivative is known.
+        if (kernels := _own_kernels(v, weight, ctx.how)) and not torch.is_grad_enabled():
             by_weight, _ = kernels.by_weight(gradient, v, reflect=reflect)
             return kernels.convolve(v, weight, None, reflect=reflect), by_weight, None, None
         padded, rounded, padding = _padded(v, ctx.how, weight)
-        if (kernels := _own_kernels(v, weight, ctx.how)) and not torch.is_grad_enabled():
-            by_gradient = kernels.convolve(v, weight, None, reflect=reflect)
-        else:
-            by_gradient = _convolved(padded, rounded, None, padding)
+        by_gradient = _convolved(padded, rounded, None, padding)
         return by_gradient, weight_gradient(gradient, padded, rounded, padding), None, None
 
 
@@ -189,13 +186,6 @@ def _own_kernels(x: Tensor, weight: Tensor, how: _How) -> ModuleType | None:
     """Return kernels of our own where they convolve: images of few channels."""
     few = weight.shape[0] * weight.shape[1] <= _FEW_PRODUCTS and weight.shape[2:] == (3, 3) and how.padding == 1
     return own_kernels(x) if few else None
-
-
-def _kernels_for_weight(x: Tensor, weight: Tensor, how: _How) -> ModuleType | None:
-    """Return those that take the weight's gradient, of which no further derivative is asked for."""
-    if torch.is_grad_enabled() or weight.shape[0] * weight.shape[1] > _FEW_FOR_WEIGHT:
-        return None
-    return _own_kernels(x, weight, how)
 
 
 def _padded(x: Tensor, how: _How, weight: Tensor) -> tuple[Tensor, Tensor, int]:
