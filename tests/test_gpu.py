@@ -272,9 +272,9 @@ def test_a_batch_does_not_wait_for_the_device(held, monkeypatch):
 
 
 def test_a_ring_is_pinned_and_right_while_the_device_lags():
-    targets = [torch.zeros(1000, device=CUDA), torch.zeros((), dtype=torch.int64, device=CUDA)]
-    ring = Ring(targets, slots=3)
-    assert all(buffer.is_pinned() for slot in ring._slots for buffer in slot)
+    ring = Ring([((1000,), torch.float32), ((), torch.int64)], CUDA, slots=3)
+    targets = ring.targets
+    assert all(slot.is_pinned() for slot in ring._slots)
     seen = []
     for number in range(30):
         torch.cuda._sleep(3_000_000)  # cycles, a millisecond or two

@@ -69,7 +69,7 @@ class Remembering:
     @staticmethod
     def addresses(work):
         kind = work.__self__
-        state = {**kind._step.moved(), "inputs": [kind._real, *kind._draws, kind._numbers, kind._images_seen]}
+        state = {**kind._step.moved(), "inputs": [kind._real, *kind._ring.targets]}
         return {name: [tensor.data_ptr() for tensor in tensors] for name, tensors in state.items()}
 
 
@@ -280,7 +280,8 @@ class Freezing(Remembering):
 
     def input_of(self, work):
         kind = work.__self__
-        numbers = dict(zip(("learning rate", "average's weight", "alpha"), kind._numbers.unbind(), strict=True))
+        *_, numbers, _ = kind._ring.targets
+        numbers = dict(zip(("learning rate", "average's weight", "alpha"), numbers.unbind(), strict=True))
         return {"real": kind._real, **kind._draws._asdict(), **numbers}[self.frozen]
 
 
@@ -396,25 +397,26 @@ def test_a_ring_fills_a_buffer_again_only_once_it_is_sent():
         log.append("sent")
         return Slot(log, log.count("sent") - 1)
 
-    target, other = torch.zeros(2), torch.zeros((), dtype=torch.int64)
-    ring = Ring([target, other], slots=3, mark=mark)
+    ring = Ring([((2,), torch.float32), ((), torch.int64)], torch.device("cpu"), slots=3, mark=mark)
+    target, other = ring.targets
     for number in range(7):
         ring.send([torch.full((2,), float(number)), torch.tensor(number)])
         assert target.tolist() == [number, number]
         assert other.item() == number
     # The fourth sending waits for the first, whose buffer it takes, and so on.
     assert log == ["sent"] * 3 + ["wait 0", "sent", "wait 1", "sent", "wait 2", "sent", "wait 3", "sent"]
-    buffers = [slot[0] for slot in ring._slots]
+    buffers = [values[0] for values in ring._values]
     assert [buffer[0].item() for buffer in buffers] == [6, 4, 5]
     assert len({buffer.data_ptr() for buffer in (*buffers, target)}) == 4
 
 
-def test_a_ring_takes_values_of_another_dtype():
-    target = torch.zeros(3, dtype=torch.float64)
-    ring = Ring([target])
+def test_a_ring_takes_values_of_another_dtype_and_of_no_size():
+    ring = Ring([((3,), torch.float64), ((0, 2), torch.float32), ((3, 1), torch.float32)], torch.device("cpu"))
     values = torch.tensor([0.1, 0.2, 0.3])
-    ring.send([values])
-    assert torch.equal(target, values.double())
+    ring.send([values, torch.zeros(0, 2), values[:, None]])
+    assert torch.equal(ring.targets[0], values.double())
+    assert ring.targets[1].shape == (0, 2)
+    assert torch.equal(ring.targets[2], values[:, None])
 
 
 class Fetches(TorchDispatchMode):

@@ -24,6 +24,7 @@ WARM_UP = 3  # real steps of each kind that run plain before it is captured
 # What a replay may differ by from the plain step, as a share of what the step changes: sums on CUDA vary in their last
 # bits, a number that was frozen makes all the difference.
 _TOLERANCE = 0.01
+_READ_AT_ONCE = 256  # bytes; as torch places tensors
 
 Key = tuple[object, ...]
 
@@ -37,25 +38,35 @@ class Sent(Protocol):
 
 
 class Ring:
-    """Send values to the device through a few sets of buffers on the host, filled in turn.
+    """Send values to a device, all of them in one copy, through a few buffers on the host that are filled in turn.
 
     On CUDA the buffers are pinned: a copy out of them waits for nothing, so the host makes the next steps' values while
-    the device still works. A set is filled again once its last copy is over.
+    the device still works. A buffer is filled again once its last copy is over.
 
     Args:
-        targets: where the values go; of one device.
-        slots: sets of buffers, and so the steps that the host can be ahead.
+        kinds: shape and dtype of each value.
+        device: where they go.
+        slots: buffers, and so the steps that the host can be ahead.
         mark: notes what has been sent, to be waited for; None = an event on CUDA, and elsewhere nothing.
+
+    Attributes:
+        targets: where the values are on the device, at addresses that stay.
     """
 
-    def __init__(self, targets: Sequence[Tensor], *, slots: int = 3, mark: Callable[[], Sent] | None = None) -> None:
-        device = targets[0].device
+    def __init__(
+        self,
+        kinds: Sequence[tuple[Sequence[int], torch.dtype]],
+        device: torch.device,
+        *,
+        slots: int = 3,
+        mark: Callable[[], Sent] | None = None,
+    ) -> None:
         pinned = device.type == "cuda"
-        self._targets = list(targets)
-        self._slots = [
-            [torch.empty(target.shape, dtype=target.dtype, pin_memory=pinned) for target in targets]
-            for _ in range(slots)
-        ]
+        size = sum(_room(shape, dtype) for shape, dtype in kinds)
+        self._there = torch.zeros(size, dtype=torch.uint8, device=device)
+        self.targets: list[Tensor] = _parts(self._there, kinds)
+        self._slots = [torch.zeros(size, dtype=torch.uint8, pin_memory=pinned) for _ in range(slots)]
+        self._values = [_parts(slot, kinds) for slot in self._slots]
         self._sent: list[Sent | None] = [None] * slots
         self._mark = mark or ((lambda: _event(device)) if pinned else None)
         self._next = 0
@@ -66,9 +77,9 @@ class Ring:
         sent = self._sent[number]
         if sent is not None:
             sent.synchronize()
-        for target, buffer, value in zip(self._targets, self._slots[number], values, strict=True):
-            buffer.copy_(value)
-            target.copy_(buffer, non_blocking=True)
+        for here, value in zip(self._values[number], values, strict=True):
+            here.copy_(value)
+        self._there.copy_(self._slots[number], non_blocking=True)
         if self._mark is not None:
             self._sent[number] = self._mark()
 
@@ -268,11 +279,11 @@ class _Kind:
         self._step = step
         self._names: list[str] = []
         self._real = torch.empty(real.shape, dtype=real.dtype, device=real.device)
-        self._draws = Draws(*(torch.empty(draw.shape, dtype=real.dtype, device=real.device) for draw in draws))
-        self._numbers = torch.empty(len(now.numbers()), dtype=torch.float32, device=real.device)
-        self._images_seen = torch.empty((), dtype=torch.int64, device=real.device)
-        self._growth = now.with_tensors(self._numbers, self._images_seen)
-        self._ring = Ring([*self._draws, self._numbers, self._images_seen])
+        kinds = [(draw.shape, real.dtype) for draw in draws]
+        self._ring = Ring([*kinds, ((len(now.numbers()),), torch.float32), ((), torch.int64)], real.device)
+        *sent, numbers, images_seen = self._ring.targets
+        self._draws = Draws(*sent)
+        self._growth = now.with_tensors(numbers, images_seen)
 
     def fill(self, real: Tensor, draws: Draws, now: StepGrowth) -> None:
         """Put the values of a step into the buffers."""
@@ -323,6 +334,21 @@ def device_step(
                 stacklevel=3,
             )
     return DeviceStep(step, CudaGraphs(device) if graph else None)
+
+
+def _room(shape: Sequence[int], dtype: torch.dtype) -> int:
+    """Return the bytes that a value takes in a buffer: a multiple of what kernels read at once."""
+    return -(-math.prod(shape) * dtype.itemsize // _READ_AT_ONCE) * _READ_AT_ONCE
+
+
+def _parts(buffer: Tensor, kinds: Sequence[tuple[Sequence[int], torch.dtype]]) -> list[Tensor]:
+    """Return the values that lie one after another in a buffer of bytes."""
+    parts, begin = [], 0
+    for shape, dtype in kinds:
+        end = begin + math.prod(shape) * dtype.itemsize
+        parts.append(buffer[begin:end].view(dtype).view(shape))
+        begin += _room(shape, dtype)
+    return parts
 
 
 def _event(device: torch.device) -> torch.cuda.Event:
