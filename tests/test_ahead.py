@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from progan import ahead
-from progan.ahead import DrawsAhead
+from progan.ahead import AHEAD, DrawsAhead
 from progan.step import Draws
 
 SHAPE = (5, 4, 4)
@@ -24,7 +24,7 @@ def test_they_are_those_made_at_once_whatever_comes_next():
     assert same(draws.at(24, 8), Draws.at(24, 8, SHAPE, 3, 2))
 
 
-def test_they_are_made_in_a_thread_while_it_runs_only(monkeypatch):
+def test_they_are_made_in_threads_while_it_runs_only(monkeypatch):
     makers = []
     original = Draws.at
 
@@ -39,12 +39,14 @@ def test_they_are_made_in_a_thread_while_it_runs_only(monkeypatch):
     assert makers == [here]
     with draws.running():
         draws.at(8, 8)
-        draws.at(16, 8)
-    assert makers[1] == here
-    assert len(makers) == 4
+        for seen in range(16, 16 + 8 * 2 * AHEAD, 8):
+            draws.at(seen, 8)
+    assert makers.count(here) == 2, "of a run, only the first step's are made at once"
+    assert 1 + 2 * AHEAD <= len(makers) - 1 <= 1 + 3 * AHEAD
     assert all(name.startswith("progan draws") for name in makers[2:])
+    makers.clear()
     draws.at(24, 8)
-    assert makers[4:] == [here]
+    assert makers == [here]
     assert not any(thread.name.startswith("progan draws") for thread in threading.enumerate())
 
 
@@ -57,12 +59,13 @@ def test_what_fails_there_is_raised_here(monkeypatch):
     with draws.running():
         draws.at(0, 8)
         monkeypatch.setattr(draws, "_make", fail)
-        draws.at(8, 8)  # made before
+        for step in range(1, AHEAD + 1):
+            draws.at(8 * step, 8)  # made before
         with pytest.raises(MemoryError, match="no room"):
-            draws.at(16, 8)
+            draws.at(8 * (AHEAD + 1), 8)
 
 
-def test_an_error_ends_the_thread():
+def test_an_error_ends_the_threads():
     draws = DrawsAhead(SHAPE, 0, 0)
 
     def fail():
