@@ -7,6 +7,7 @@ import random
 import struct
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import draw_icons
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from progan import HorizontalFlip, ImageFolder, Trainer, downsample, match_level, presets, upsample
-from progan.data.feed import Order, fits, open_feed
+from progan.data import feed as feed_module
+from progan.data.feed import Conversion, Order, _OrderThere, fits, open_feed
 
 
 def save(path, colour, size=(8, 8), mode="RGB", **options):
@@ -451,6 +453,37 @@ def test_a_set_that_fits_is_held_in_the_memory_of_the_device():
     for here, there in zip(*batches, strict=True):
         assert there.device.type == "cuda"
         assert torch.equal(here, there.cpu())
+
+
+def test_positions_are_found_on_the_device_as_one_by_one():
+    order = Order(7, 3)
+    there = _OrderThere(order, torch.device("cpu"))
+    for positions in (range(8), range(5, 8), range(8, 30), range(1, 40, 3), range(7, 14), range(3, 4)):
+        assert there[positions].tolist() == [Order(7, 3)[position] for position in positions]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_set_that_is_held_is_converted_at_once(rank, monkeypatch):
+    """The batches are those that are converted one by one; at the highest level, the converted set is too large."""
+    images = torch.randint(0, 256, (70, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    converted = []
+
+    def convert(images, level):
+        converted.append(len(images))
+        return match_level(images.float() / 255, level)
+
+    conversion = Conversion(lambda count: count // 160, convert)
+    settings = {"image_channels": 3, "base_size": (4, 4), "level": 2, "seed": 0, "workers": 0}
+    feed = open_feed(images, device=torch.device("cpu"), **settings)
+    batches = partial(feed.batches, 8, 480, lambda _: 8, rank=rank, ranks=2, conversion=conversion)
+    expected = list(batches())
+    assert converted == [4] * 59
+    converted.clear()
+    largest = 70 * 3 * 8 * 8 * 4
+    monkeypatch.setattr(feed_module, "fits", lambda images, _: images.numel() * images.element_size() <= largest)
+    for here, there in zip(batches(), expected, strict=True):
+        assert torch.equal(here, there)
+    assert converted == [1, 64, 6, 1, 64, 6, 1, *[4] * 20]
 
 
 def test_what_does_not_fit_stays_where_it_is(monkeypatch):

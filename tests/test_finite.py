@@ -85,7 +85,7 @@ def test_a_gradient_is_noticed_before_the_save(log_every, device_waits, images, 
     )
     if not device_waits:  # as on CUDA: looked at with the log line and before a save only
         monkeypatch.setattr(trainer, "device", torch.device("meta"))
-        monkeypatch.setattr(trainer, "_to_level", lambda images, own=trainer._to_level: on_cpu(trainer, own, images))
+        monkeypatch.setattr(trainer, "_to_level", lambda *given, own=trainer._to_level: on_cpu(trainer, own, *given))
         monkeypatch.setattr(trainer, "step", lambda real, own=trainer.step: on_cpu(trainer, own, real))
     with pytest.raises(DivergenceError) as caught:
         trainer.fit(images)

@@ -15,8 +15,8 @@ from conftest import small_recipe
 from progan import Average, ProgressiveDiscriminator, ProgressiveGenerator, Stage, Trainer, presets
 from progan import step as step_module
 from progan.blocks import GeneratorBlock
+from progan.data import Conversion, open_feed
 from progan.data import feed as feed_module
-from progan.data import open_feed
 from progan.graph import WARM_UP, Ring
 from progan.step import Draws, StepGrowth, TrainingStep
 
@@ -264,11 +264,11 @@ def test_a_batch_does_not_wait_for_the_device(held, monkeypatch):
     images = torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     trainer = make(True)
     feed = open_feed(images, image_channels=3, base_size=(4, 4), level=2, seed=3, workers=0, device=CUDA)
-    batches = feed.batches(0, 80, lambda count: 8)
-    trainer._to_level(next(batches))
+    batches = feed.batches(0, 80, lambda count: 8, conversion=Conversion(lambda count: 1, trainer._to_level))
+    next(batches)
     with no_waiting():
         for batch in batches:
-            assert trainer._to_level(batch).device.type == "cuda"
+            assert batch.device.type == "cuda"
 
 
 def test_a_ring_is_pinned_and_right_while_the_device_lags():

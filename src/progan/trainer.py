@@ -28,7 +28,7 @@ from progan.augment import HorizontalFlip
 from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, all_told, crosses
 from progan.checkpoint import CheckpointError, blocks_of, describing, images_seen_of
-from progan.data import Feed, match_level, open_feed
+from progan.data import Conversion, Feed, match_level, open_feed
 from progan.distributed import Ranks
 from progan.files import make_folder, owned, write_file
 from progan.finite import DivergenceError, not_finite
@@ -472,9 +472,10 @@ class Trainer:
     def _train(self, feed: Feed, stop: int, asked: Interruption) -> None:
         rank, ranks = self._ranks.rank, self._ranks.size
         batch_size_at = lambda count: self.schedule.at(count).batch_size  # noqa: E731
-        for images in feed.batches(self._images_seen, stop, batch_size_at, rank=rank, ranks=ranks):
+        conversion = Conversion(lambda count: self.schedule.at(count).level, self._to_level)
+        for real in feed.batches(self._images_seen, stop, batch_size_at, rank=rank, ranks=ranks, conversion=conversion):
             before = self._images_seen
-            metrics = self.step(self._to_level(images))
+            metrics = self.step(real)
             save = crosses(self._intervals["save_every"], before, self._images_seen)
             log = crosses(self._intervals["log_every"], before, self._images_seen)
             if log or self.device.type == "cpu":  # elsewhere a look waits for the device
@@ -564,12 +565,12 @@ class Trainer:
                     torch.cuda.manual_seed(seed)
             yield
 
-    def _to_level(self, images: Tensor) -> Tensor:
-        """Return a batch of the data as `step` takes it: the one place that converts."""
+    def _to_level(self, images: Tensor, level: int) -> Tensor:
+        """Return images of the data as a `step` at a level takes them: the one place that converts."""
         architecture = self.generator.architecture
         images = send(images, self.device)
         images = images.to(self._dtype) / 255 if images.dtype == torch.uint8 else images.to(self._dtype)
-        images = match_level(images, self.growth.level, base_size=architecture.base_size)
+        images = match_level(images, level, base_size=architecture.base_size)
         low, high = architecture.image_range
         return images if (low, high) == (0, 1) else images * (high - low) + low
 

@@ -2,7 +2,7 @@
 
 from progan.data.check import Report, check
 from progan.data.curate import Curation, curate
-from progan.data.feed import Feed, open_feed
+from progan.data.feed import Conversion, Feed, open_feed
 from progan.data.flips import FlipVerdict, flip_verdict
 from progan.data.folder import ImageFolder
 from progan.data.levels import match_level
@@ -10,6 +10,7 @@ from progan.data.pack import Pack, pack
 from progan.data.read import Reading, read_image
 
 __all__ = [
+    "Conversion",
     "Curation",
     "Feed",
     "FlipVerdict",

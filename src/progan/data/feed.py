@@ -10,8 +10,9 @@ import hashlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from itertools import groupby, tee
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from progan.randomness import item_state, permutation
 
 # Images that a verdict on flips is taken from: of those at hand, and of those that have to be fetched one by one.
 _JUDGED, _FETCHED = 1000, 300
+_CONVERTED = 64  # images that are converted at once
 
 
 class Order:
@@ -45,9 +47,48 @@ class Order:
 
     def __getitem__(self, position: int) -> int:
         epoch, place = divmod(position, self.n)
+        return int(self.of_epoch(epoch)[place])
+
+    def of_epoch(self, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """Return the images of an epoch, in order: (n,)."""
         if epoch != self._epoch:
             self._epoch, self._permutation = epoch, permutation(self.n, self.seed, epoch)
-        return int(self._permutation[place])
+        return self._permutation
+
+
+class _OrderThere:
+    """Tell which images some positions of a run are, by a tensor on the data's device; an epoch is sent at once."""
+
+    def __init__(self, order: Order, device: torch.device) -> None:
+        self._order = order
+        self._device = device
+        self._epoch = -1
+        self._images: Tensor
+
+    def __getitem__(self, positions: range) -> Tensor:
+        """Return the images at positions in rising order: int64, (len(positions),)."""
+        parts = []
+        while positions:
+            epoch, place = divmod(positions.start, self._order.n)
+            if epoch != self._epoch:
+                self._epoch = epoch
+                self._images = send(torch.from_numpy(self._order.of_epoch(epoch)), self._device)
+            part = self._images[place : place + positions.stop - positions.start : positions.step]
+            parts.append(part)
+            positions = positions[len(part) :]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+class Conversion(NamedTuple):
+    """Say how images become what a step takes.
+
+    Attributes:
+        level_at: the level of the step that begins at a count of real images.
+        convert: makes of some images, (N, C, H, W), those of a level; each of them for itself.
+    """
+
+    level_at: Callable[[int], int]
+    convert: Callable[[Tensor, int], Tensor]
 
 
 class Feed(ABC):
@@ -64,7 +105,14 @@ class Feed(ABC):
     files: dict[str, str] | None = None
 
     def batches(
-        self, begin: int, end: int, batch_size_at: Callable[[int], int], *, rank: int = 0, ranks: int = 1
+        self,
+        begin: int,
+        end: int,
+        batch_size_at: Callable[[int], int],
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        conversion: Conversion | None = None,
     ) -> Iterator[Tensor]:
         """Yield one batch per step, from ``begin`` real images shown until at least ``end``.
 
@@ -74,15 +122,28 @@ class Feed(ABC):
             batch_size_at: the batch of the step that begins at a count.
             rank: of the process, which gets images rank, rank + ranks, ... of each batch.
             ranks: processes that share a batch.
+            conversion: of what is yielded; None = as they are, uint8 or floats in [0, 1].
 
         Yields:
-            (B / ranks, C, H, W), uint8 or floats in [0, 1].
+            (B / ranks, C, H, W).
         """
-        return self._fetched(_positions(begin, end, batch_size_at, rank, ranks))
+        positions = _positions(begin, end, batch_size_at, rank, ranks)
+        if conversion is None:
+            return self._fetched(positions)
+        level_at = conversion.level_at
+        return self._converted(((each, level_at(each.start - rank)) for each in positions), conversion.convert)
 
     @abstractmethod
     def _fetched(self, batches: Iterator[range]) -> Iterator[Tensor]:
         """Yield the images at the run's positions, batch by batch."""
+
+    def _converted(
+        self, batches: Iterator[tuple[range, int]], convert: Callable[[Tensor, int], Tensor]
+    ) -> Iterator[Tensor]:
+        """Yield them as they are at levels, which come with the positions."""
+        ahead, here = tee(batches)  # fetched before they are asked for
+        for images, (_, level) in zip(self._fetched(positions for positions, _ in ahead), here, strict=True):
+            yield convert(images, level)
 
     @abstractmethod
     def flip_verdict(self) -> FlipVerdict:
@@ -215,9 +276,36 @@ class _TensorFeed(Feed):
     @override
     def _fetched(self, batches: Iterator[range]) -> Iterator[Tensor]:
         images = self.images.to(self.device) if fits(self.images, self.device) else self.images
+        chosen = _OrderThere(self.order, images.device)
         for positions in batches:
-            chosen = torch.tensor([self.order[position] for position in positions])
-            yield images[send(chosen, images.device)]  # by a list, it would wait for the device in every step
+            yield images[chosen[positions]]  # by a list, it would wait for the device in every step
+
+    @override
+    def _converted(
+        self, batches: Iterator[tuple[range, int]], convert: Callable[[Tensor, int], Tensor]
+    ) -> Iterator[Tensor]:
+        if not fits(self.images, self.device):
+            yield from super()._converted(batches, convert)
+            return
+        images = self.images.to(self.device)
+        chosen = _OrderThere(self.order, self.device)
+        for level, steps in groupby(batches, lambda step: step[1]):
+            whole = _whole(images, level, convert, self.device)
+            for positions, _ in steps:
+                some = chosen[positions]
+                yield convert(images[some], level) if whole is None else whole[some]
+            del whole
+
+
+def _whole(images: Tensor, level: int, convert: Callable[[Tensor, int], Tensor], device: torch.device) -> Tensor | None:
+    """Return all images as they are at a level, on a device; None where they do not fit."""
+    first = convert(images[:1], level)
+    if not fits(first.expand(len(images), -1, -1, -1), device):
+        return None
+    whole = torch.empty((len(images), *first.shape[1:]), dtype=first.dtype, device=first.device)
+    for begin in range(0, len(images), _CONVERTED):
+        whole[begin : begin + _CONVERTED] = convert(images[begin : begin + _CONVERTED], level)
+    return whole
 
 
 def fits(images: Tensor, device: torch.device) -> bool:
