@@ -16,6 +16,7 @@ from progan.layers import upsample
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # grey, RGB, RGBA
+_UP = 2  # a filter of PNG: each byte is stored less the one above it
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -78,11 +79,13 @@ def write_png(path: str | PathLike[str], image: Tensor) -> None:
     if image.ndim != 3 or image.shape[0] not in _COLOUR_TYPES or 0 in image.shape:
         raise ValueError(f"a PNG takes an image (1, 3 or 4, height, width), got {tuple(image.shape)}")
     channels, height, width = image.shape
-    pixels = image.permute(1, 2, 0).reshape(height, width * channels).cpu()
-    # Every row is preceded by its filter, 0 = none.
-    rows = torch.cat([pixels.new_zeros(height, 1), pixels], dim=1).numpy().tobytes()
+    pixels = image.cpu().permute(1, 2, 0).reshape(height, width * channels)
+    # Less the row above: smaller at compression 2 than without at 6, in less than half of the time.
+    rows = pixels.new_full((height, 1 + width * channels), _UP)
+    rows[0, 1:] = pixels[0]
+    torch.sub(pixels[1:], pixels[:-1], out=rows[1:, 1:])
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
-    chunks = [_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows, 6)), _chunk(b"IEND", b"")]
+    chunks = [_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows.numpy().data, 2)), _chunk(b"IEND", b"")]
     write_file(Path(path), [_SIGNATURE, *chunks])
 
 
@@ -100,11 +103,11 @@ def read_png(path: str | PathLike[str]) -> Tensor:
         size = height * (1 + width * channels)
         data = zlib.decompressobj().decompress(chunks[b"IDAT"], size + 1)
         rows = torch.frombuffer(bytearray(data), dtype=torch.uint8).reshape(height, 1 + width * channels)
-        if depth != 8 or any(rest) or rows[:, 0].any():
+        if depth != 8 or any(rest) or (rows[:, 0] != _UP).any():
             raise ValueError("another kind of PNG")
     except (KeyError, ValueError, RuntimeError, struct.error, zlib.error) as error:
         raise ValueError(f"{path} is no PNG of progan's, or damaged: {error}") from None
-    return rows[:, 1:].reshape(height, width, channels).permute(2, 0, 1).contiguous()
+    return rows[:, 1:].cumsum(0, dtype=torch.uint8).reshape(height, width, channels).permute(2, 0, 1).contiguous()
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
