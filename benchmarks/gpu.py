@@ -315,11 +315,18 @@ def measured(make: Callable[[], Callable[[], object]], device: torch.device, ste
         return {**found, "kernels": f"not counted: {first_line(error)}"}
 
 
+def measured_or_why(
+    make: Callable[[], Callable[[], object]], device: torch.device, steps: int, rounds: int
+) -> dict[str, Any]:
+    try:
+        return measured(make, device, steps, rounds)
+    except Exception as error:  # of one contender: the others are worth having
+        return {"ms": f"not measured: {first_line(error)}"}
+
+
 def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int, rounds: int) -> None:
-    if not pro_gan_pth.installed():
-        sheet.put("pro_gan_pth", "not measured: pip install --no-deps pro-gan-pth==3.4")
     tf32, bf16 = (with_training(recipe, precision=precision) for precision in ("tf32", "bf16"))
-    whole_levels_first = sorted(phases(recipe), key=lambda phase: (phase[1] is not None, -phase[0]))
+    whole_levels_first = sorted(phases(recipe), key=lambda phase: (phase[1] is not None, phase[0]))
     for level, alpha in whole_levels_first:
         name = name_of(level, alpha)
         if not sheet.has_time(name, 10):
@@ -331,15 +338,10 @@ def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int,
             "graph tf32": (tf32, partial(step_of, tf32, level, alpha, device, graph=True)),
             "graph bf16": (bf16, partial(step_of, bf16, level, alpha, device, graph=True)),
         }
-        if pro_gan_pth.installed():
-            contenders["pro_gan_pth"] = (recipe, partial(peer_of, level, device))
         entry: dict[str, dict[str, Any]] = {"ms": {}, "kernels": {}, "mb": {}}
         for contender, (its, make) in contenders.items():
-            try:
-                with numerics(device, its.training):  # TF32 where it is said only
-                    found = measured(make, device, steps, rounds)
-            except Exception as error:  # of one contender: the others are worth having
-                found = {"ms": f"not measured: {first_line(error)}"}
+            with numerics(device, its.training):  # TF32 where it is said only
+                found = measured_or_why(make, device, steps, rounds)
             for what, value in found.items():
                 entry[what][contender] = value
         times = entry["ms"]
@@ -349,6 +351,14 @@ def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int,
             if other != "graph" and not isinstance(times[other], str) and not isinstance(times["graph"], str)
         }
         sheet.put(name, entry)
+    if not pro_gan_pth.installed():
+        sheet.put("pro_gan_pth", "not measured: pip install --no-deps pro-gan-pth==3.4")
+        return
+    for level in range(recipe.architecture.top_level + 1):  # last: at 256 px a step of its takes a second
+        if sheet.has_time(f"{name_of(level, None)} pro_gan_pth", 15):
+            with numerics(device, recipe.training):
+                found = measured_or_why(partial(peer_of, level, device), device, steps, rounds)
+            sheet.put(f"{name_of(level, None)} pro_gan_pth", found)
 
 
 class Clock(Callback):
