@@ -1,10 +1,11 @@
 """Measure on a CUDA device what cannot be measured without one. The JSON is rewritten after every measurement.
 
-PYTHONPATH=src python benchmarks/gpu.py --part check|time|train --out gpu.json [--minutes 8]
+PYTHONPATH=src python benchmarks/gpu.py --part check|time|fit|train --out gpu.json [--minutes 8]
 
 check: captured steps beside plain ones, in every phase and over a whole short schedule with a save in between.
 time:  a step of every phase: plain, captured as a graph, that in TF32 and bf16; the plain loop (plain.py) and, where it
        can be imported, pro-gan-pth 3.4 beside it; the kernels that a step launches.
+fit:   what a step takes within the trainer, at every level, and what its thread does meanwhile at 4 px.
 train: the article's whole recipe; its sheet is progress.png in --run-dir.
 
 It needs torch, numpy and the checkout. Icons are drawn, or come with --images: a .npy file, (N, 3, 256, 256), uint8.
@@ -19,9 +20,13 @@ import dataclasses
 import json
 import math
 import signal
+import sys
+import threading
 import time
+import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -361,6 +366,66 @@ def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int,
             sheet.put(f"{name_of(level, None)} pro_gan_pth", found)
 
 
+class Pace(Callback):
+    """Time the steps of each stage but the first fifth, in which it is captured; nothing is waited for in between."""
+
+    def __init__(self, device: torch.device, steps: int) -> None:
+        self.ms: dict[str, float] = {}
+        self._device, self._steps, self._begun = device, steps, 0.0
+
+    def on_step(self, run: Any, metrics: Any) -> None:
+        number = (metrics.images_seen // BATCH - 1) % self._steps
+        if number in (self._steps // 5, self._steps - 1):
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
+            now = time.perf_counter()
+            if number == self._steps - 1:
+                taken = now - self._begun
+                self.ms[name_of(metrics.growth.level, None)] = round(1000 * taken / (number - self._steps // 5), 3)
+            self._begun = now
+
+
+@contextmanager
+def sampled(lines: Counter[str]) -> Iterator[None]:
+    """Count where this thread is, every 2 ms: the line of progan's, and what that calls."""
+    thread, ended = threading.get_ident(), threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(0.002):
+            frames = [*traceback.walk_stack(sys._current_frames()[thread])]
+            ours = [pair for pair in frames if "/progan/" in pair[0].f_code.co_filename]
+            told = [f"{Path(frame.f_code.co_filename).name}:{line}" for frame, line in [*ours[:1], frames[0]]]
+            lines[": ".join(dict.fromkeys(told))] += 1
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        sampler.join()
+
+
+def measure_fit(sheet: Sheet, recipe: Recipe, device: torch.device, pictures: Tensor, steps: int) -> None:
+    precision = recipe.training.precision
+
+    def fit(levels: Sequence[int], steps: int) -> dict[str, float]:
+        stages = tuple(Stage(level, 0, BATCH * steps, BATCH) for level in levels)
+        pace = Pace(device, steps)
+        trainer = Trainer.from_recipe(
+            dataclasses.replace(recipe, stages=stages), device=device, callbacks=[pace], progress=False
+        )
+        trainer.fit(pictures)
+        return pace.ms
+
+    sheet.put(f"ms a step, {precision}", fit(range(recipe.architecture.top_level + 1), steps))
+    lines: Counter[str] = Counter()
+    with sampled(lines):
+        fit([0], 5 * steps)
+    shares = {line: f"{100 * count / lines.total():.1f} %" for line, count in lines.most_common(20)}
+    sheet.put(f"where the trainer's thread is at {name_of(0, None)}, {precision}", shares)
+
+
 class Clock(Callback):
     """Note when stages end, and end the training by a signal when its time is up: it is saved then."""
 
@@ -378,16 +443,13 @@ class Clock(Callback):
         self._sheet.put("seconds_to_the_end_of", self._ends)
 
 
-def measure_train(
-    sheet: Sheet, recipe: Recipe, device: torch.device, pictures: Tensor, run_dir: Path, precision: str
-) -> None:
-    recipe = with_training(recipe, precision=precision)
+def measure_train(sheet: Sheet, recipe: Recipe, device: torch.device, pictures: Tensor, run_dir: Path) -> None:
     before = start_of_memory(device)
     begin = time.monotonic()
     trainer = Trainer.from_recipe(
         recipe, run_dir=run_dir, device=device, callbacks=[Clock(sheet)], keep=1, overwrite=True, progress=False
     )
-    sheet.put("began_with", {"images": len(pictures), "precision": precision})
+    sheet.put("began_with", {"images": len(pictures), "precision": recipe.training.precision})
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
@@ -412,14 +474,14 @@ def measure_train(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", required=True, choices=["check", "time", "train"])
+    parser.add_argument("--part", required=True, choices=["check", "time", "fit", "train"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--minutes", type=float, default=7.5, help="after which nothing new begins")
-    parser.add_argument("--images", type=Path, help="of train: .npy, (N, 3, 256, 256), uint8; else drawn")
+    parser.add_argument("--images", type=Path, help="of fit and train: .npy, (N, 3, 256, 256), uint8; else drawn")
     parser.add_argument("--n-drawn", type=int, default=1024)
     parser.add_argument("--run-dir", type=Path, help="of train; else beside --out")
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16"], help="of train")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16"], help="of fit and train")
     parser.add_argument("--smoke", action="store_true", help="all of it with narrow networks of two levels")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -438,8 +500,13 @@ def main() -> None:
             pictures = torch.from_numpy(np.load(options.images, allow_pickle=False))
         else:
             pictures = drawn(16 if options.smoke else options.n_drawn, size)
+        recipe = with_training(recipes["mel_icon"], precision=options.precision)
         run_dir = options.run_dir or options.out.with_name(f"{options.out.stem}_run")
-        measure_train(sheet, recipes["mel_icon"], device, pictures, run_dir, options.precision)
+        if options.part == "fit":
+            steps = 10 if options.smoke else 250
+            measure_fit(sheet, recipe, device, pictures, steps)
+        else:
+            measure_train(sheet, recipe, device, pictures, run_dir)
     sheet.put("done", progan.__version__)
 
 

@@ -62,6 +62,16 @@ def test_time(tmp_path):
     assert "done" in found
 
 
+def test_fit(tmp_path):
+    found = run(tmp_path, "fit")["fit"]
+    paces = found["ms a step, fp32"]
+    assert list(paces) == ["4 px", "8 px"]
+    assert all(0 < ms < 10_000 for ms in paces.values())
+    shares = [float(share.split()[0]) for share in found["where the trainer's thread is at 4 px, fp32"].values()]
+    assert shares == sorted(shares, reverse=True)
+    assert 0 < sum(shares) < 101
+
+
 def test_train_and_what_was_measured_before_stays(tmp_path):
     np.save(tmp_path / "icons.npy", np.full((9, 3, 8, 8), 40, np.uint8))
     found = run(tmp_path, "train", "--images", str(tmp_path / "icons.npy"))
