@@ -49,6 +49,7 @@ from progan.step import Draws, TrainingStep
 
 BATCH = 8
 AFTER_CAPTURE = 5  # steps that are compared beyond the capture
+TAKEN = 8  # steps of the whole recipe that are timed together: a save or a preview falls into few of them
 
 
 class Rehearsal:
@@ -427,20 +428,37 @@ def measure_fit(sheet: Sheet, recipe: Recipe, device: torch.device, pictures: Te
 
 
 class Clock(Callback):
-    """Note when stages end, and end the training by a signal when its time is up: it is saved then."""
+    """Note how stages go, and end the training by a signal when its time is up: it is saved then."""
 
     def __init__(self, sheet: Sheet) -> None:
         self._sheet, self._begin, self._asked = sheet, time.monotonic(), False
         self._ends: dict[str, float] = {}
+        self._paces: dict[str, dict[str, float]] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self._since, self._steps, self._ms = time.monotonic(), 0, list[float]()
 
     def on_step(self, run: Any, metrics: Any) -> None:
+        self._steps += 1
+        if self._steps % TAKEN == 0:
+            now = time.monotonic()
+            self._ms.append(1000 * (now - self._since) / TAKEN)
+            self._since = now
         if self._sheet.seconds_left() < 15 and not self._asked:
             self._asked = True
             signal.raise_signal(signal.SIGINT)
 
     def on_stage_end(self, run: Any, growth: Growth) -> None:
-        self._ends[f"stage {growth.stage}, {4 << growth.level} px"] = round(time.monotonic() - self._begin, 1)
+        name = f"stage {growth.stage}, {4 << growth.level} px"
+        self._ends[name] = round(time.monotonic() - self._begin, 1)
         self._sheet.put("seconds_to_the_end_of", self._ends)
+        if self._ms:
+            middle = float(np.median(self._ms))
+            beyond = (sum(self._ms) - middle * len(self._ms)) * TAKEN / 1000
+            self._paces[name] = {"median_ms_a_step": round(middle, 3), "seconds_beyond": round(beyond, 1)}
+            self._sheet.put("paces", self._paces)
+        self._forget()
 
 
 def measure_train(sheet: Sheet, recipe: Recipe, device: torch.device, pictures: Tensor, run_dir: Path) -> None:

@@ -79,6 +79,8 @@ def test_train_and_what_was_measured_before_stays(tmp_path):
     assert found["train"]["whole"]["images_seen"] == found["train"]["whole"]["of"] == 216
     assert Path(found["train"]["whole"]["sheet"]).exists()
     assert list(found["train"]["seconds_to_the_end_of"]) == ["stage 0, 4 px", "stage 1, 8 px"]
+    assert list(found["train"]["paces"]) == ["stage 0, 4 px", "stage 1, 8 px"]
+    assert all(pace["median_ms_a_step"] > 0 for pace in found["train"]["paces"].values())
     again = run(tmp_path, "time", "--minutes", "0")
     assert again["train"] == found["train"]
     assert again["time"]["8 px"] == "not measured: out of time"
