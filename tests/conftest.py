@@ -157,3 +157,13 @@ def recipe() -> Recipe:
 @pytest.fixture
 def images() -> Tensor:
     return torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+class FakeStream:
+    """Stand in for a CUDA stream, and note what it waits for."""
+
+    def __init__(self, name, log):
+        self.name, self.log = name, log
+
+    def wait_stream(self, other):
+        self.log.append(f"{self.name} waits for {other.name}")

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import small_recipe
+from conftest import FakeStream, small_recipe
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -498,14 +498,6 @@ def test_the_trainer_takes_graph(tmp_path):
         Trainer.from_run(tmp_path, device="cpu", graph=True, progress=False)
     assert trainer._device_step is None
     assert "graph" not in trainer._environment()
-
-
-class FakeStream:
-    def __init__(self, name, log):
-        self.name, self.log = name, log
-
-    def wait_stream(self, other):
-        self.log.append(f"{self.name} waits for {other.name}")
 
 
 @pytest.fixture

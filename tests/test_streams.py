@@ -6,20 +6,13 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from conftest import FakeStream
 
 from progan import streams
 from progan.streams import at_once
 from progan.weights import kept, weights_kept
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-
-
-class FakeStream:
-    def __init__(self, name, log):
-        self.name, self.log = name, log
-
-    def wait_stream(self, other):
-        self.log.append(f"{self.name} waits for {other.name}")
 
 
 @pytest.fixture
