@@ -225,7 +225,7 @@ def test_a_graph_is_dropped_after_a_load():
     captured, plain = make(graphs), make()
     for trainer in (captured, plain):
         train(trainer, 5)
-        state = {**trainer.state_dict(), "tensors": {n: t.clone() for n, t in trainer._tensors().items()}}
+        state = {**trainer.state_dict(), "tensors": {n: t.clone() for n, t in trainer.state_dict()["tensors"].items()}}
         train(trainer, 1)
         trainer.load_state_dict(state)
         train(trainer, 9)

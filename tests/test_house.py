@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "losses": {"torch"},
     "averaging": {"torch", "typing_extensions"},
     "checkpoint": {"torch", "numpy", "files", "tensor_file", "untrusted"},
-    "run_directory": {"checkpoint", "files", "untrusted"},
+    "run_directory": {"torch", "checkpoint", "files", "untrusted"},
     "scoped": {"torch", "distributed", "recipe"},
     "render": {"torch", "files", "layers"},
     "architecture": {"torch", "layers"},
@@ -59,6 +59,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("randomness", "recipe", "run_directory", "schedule", "step"),
     },
     "rebuild": {"torch", "architecture", "checkpoint", "networks", "recipe", "run_directory"},
+    "resume": {"checkpoint", "rebuild", "recipe", "run_directory", "schedule"},
+    "state": {"torch", "checkpoint", "step"},
     "sampling": {*TORCH, "checkpoint", "memory", "networks", "randomness", "rebuild", "recipe"},
     "callbacks": {
         *(TORCH | {"averaging", "files", "networks", "planning", "progress"}),

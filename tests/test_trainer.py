@@ -270,7 +270,7 @@ def test_an_error_of_a_callback_tells_where_nothing_could_be_saved(recipe, image
         make(recipe, callbacks=[Fails()]).fit(images)
     assert not hasattr(caught.value, "__notes__")
     trainer = make(recipe, tmp_path / "run", callbacks=[Fails()])
-    monkeypatch.setattr(trainer, "_save", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(trainer, "_save", lambda: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(RuntimeError, match="a fault of mine") as caught:
         trainer.fit(images)
     assert caught.value.__notes__ == ["progan could not save after it: disk full"]

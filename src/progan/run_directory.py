@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from progan import checkpoint
 from progan.checkpoint import MANIFEST_LIMIT, check_version
-from progan.files import OWNER, remove, write_file
+from progan.files import OWNER, make_folder, owned, remove, write_file
 from progan.untrusted import read_json
 
 CONFIG, FORMAT, VERSION = "config.json", "progan run", 1
@@ -22,6 +25,114 @@ PICTURE_NAME = re.compile(r"(\d{9,}|level_\d+)\.png")  # in samples/
 
 class AnotherRunError(ValueError):
     """Say that a run directory holds a run of other settings."""
+
+
+class RunDirectory:
+    """Hold the run directory that a trainer writes to.
+
+    Args:
+        path: of the folder, which need not exist.
+        overwrite: whether the run that is there is removed before anything is written.
+        keep: checkpoints that stay, newest first.
+        keep_every: real images; the first checkpoint at or after each multiple stays for good. None = no such ones.
+
+    Attributes:
+        path: of the folder.
+        overwrite: whether a run is still to be removed.
+
+    Raises:
+        NotADirectoryError: if it is a file.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool, keep: int, keep_every: int | None) -> None:
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(f"run_dir must be a folder, and {path} is a file; pass another")
+        self.path = path
+        self.overwrite = overwrite
+        self._keep = keep
+        self._keep_every = keep_every
+        self._owns = False
+        self._found = what_is_there(path)
+
+    def check(self) -> None:
+        """Raise ValueError where it is no longer what it was when last read or written, or may not be overwritten."""
+        if self.overwrite:
+            check_removable(self.path)
+        elif what_is_there(self.path) not in (self._found, (None, [])):  # one that a person emptied will do
+            raise self._has_changed()
+
+    @contextmanager
+    def owning(self) -> Iterator[None]:
+        """Hold it for this process, from the outermost use on.
+
+        Raises:
+            ValueError: as `check`.
+            BlockingIOError: if another process holds it.
+        """
+        if self._owns:
+            yield
+            return
+        self.check()
+        make_folder(self.path)
+        with owned(self.path):
+            self._owns = True
+            try:
+                yield
+            finally:
+                self._owns = False
+
+    def begin(self, config: Mapping[str, Any], files: Mapping[str, str] | None) -> None:
+        """Make it the run's: remove the one that is to be overwritten, and write config.json.
+
+        Args:
+            config: what is recorded of the run.
+            files: hashes of the data's contents by name, where it came from files.
+        """
+        self.check()
+        if self.overwrite:
+            remove_run(self.path)
+            self.overwrite = False
+        make_folder(self.path)
+        checkpoint.remove_partial(self.path)
+        contents = {"format": FORMAT, "version": VERSION, **config}
+        write_file(self.path / CONFIG, (json.dumps(contents, indent=1) + "\n").encode())
+        if config["data"] is not None and files is not None:
+            write_data(self.path, config["data"], files)
+        self._found = what_is_there(self.path)
+
+    def make_sure(self, config: Mapping[str, Any], files: Mapping[str, str] | None) -> None:
+        """Begin where that has not been done.
+
+        Raises:
+            ValueError: if another trainer has begun there since.
+        """
+        if self.overwrite or not (self.path / CONFIG).exists():
+            self.begin(config, files)
+        elif what_is_there(self.path)[0] != self._found[0]:
+            raise self._has_changed()
+
+    def write(self, images_seen: int, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
+        """Write a checkpoint, then drop all that are not to stay; return its folder."""
+        path = checkpoint.write_checkpoint(self.path, images_seen, manifest, tensors)
+        self._rotate(images_seen)
+        self._found = what_is_there(self.path)
+        return path
+
+    def tidy(self, images_seen: int) -> None:
+        """Finish the last save of a finished run, within which it may have been killed."""
+        if (self.path / CONFIG).exists():
+            with suppress(OSError), self.owning():
+                checkpoint.remove_partial(self.path)
+                self._rotate(images_seen)
+
+    def _rotate(self, images_seen: int) -> None:
+        checkpoint.rotate(self.path, images_seen, self._keep, self._keep_every)
+
+    def _has_changed(self) -> ValueError:
+        return ValueError(
+            f"{self.path} has changed since this trainer was made or last saved: another one trains there, or files "
+            "were moved. Make the trainer anew, which goes on from the newest checkpoint, or pass another run_dir"
+        )
 
 
 def read_config(run_dir: Path) -> dict[str, Any] | None:
@@ -40,13 +151,13 @@ def read_config(run_dir: Path) -> dict[str, Any] | None:
     return config
 
 
-def write_data(run_dir: Path, fingerprint: dict[str, Any], files: dict[str, str]) -> None:
+def write_data(run_dir: Path, fingerprint: Mapping[str, Any], files: Mapping[str, str]) -> None:
     """Write down which pictures a run is trained on."""
     contents = {"fingerprint": fingerprint, "files": files}
     write_file(run_dir / DATA, (json.dumps(contents, indent=1) + "\n").encode())
 
 
-def changed_files(run_dir: Path, fingerprint: dict[str, Any], files: dict[str, str]) -> str:
+def changed_files(run_dir: Path, fingerprint: Mapping[str, Any], files: Mapping[str, str]) -> str:
     """Say which pictures are not those that a run began with; empty where that is not known."""
     try:
         written, _ = read_json(run_dir / DATA, _DATA_LIMIT)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import math
 import operator
 import platform
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Self, TypedDict
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import Unpack
 
@@ -27,10 +26,9 @@ from progan.ahead import DrawsAhead
 from progan.augment import HorizontalFlip
 from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, all_told, crosses
-from progan.checkpoint import CheckpointError, blocks_of, describing, images_seen_of
+from progan.checkpoint import CheckpointError
 from progan.data import Conversion, Feed, match_level, open_feed
 from progan.distributed import Ranks
-from progan.files import make_folder, owned, write_file
 from progan.finite import DivergenceError, not_finite
 from progan.functions import kernels_on
 from progan.graph import device_step
@@ -38,25 +36,14 @@ from progan.memory import send
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
 from progan.planning import Plan, make_plan, recorded_stages, worth_planning
 from progan.randomness import key
-from progan.rebuild import check_counts, rebuild, same_block
+from progan.rebuild import check_counts, rebuild
 from progan.recipe import Recipe, Training, check_ranks
-from progan.run_directory import (
-    CONFIG,
-    FORMAT,
-    VERSION,
-    WRITTEN,
-    AnotherRunError,
-    changed_files,
-    check_removable,
-    differences,
-    read_config,
-    remove_run,
-    what_is_there,
-    write_data,
-)
+from progan.resume import Recorded
+from progan.run_directory import CONFIG, AnotherRunError, RunDirectory, changed_files, differences
 from progan.sampling import GrownGenerator
 from progan.schedule import Growth, Schedule, Stage
 from progan.scoped import Interrupted, Interruption, choose_device, interruption, numerics
+from progan.state import take_over, tensors_of
 from progan.step import StepMetrics, TrainingStep
 
 
@@ -210,13 +197,11 @@ class Trainer:
         if self._ranks.rank != 0:
             self._callbacks = []
         self._progress = progress
-        self._overwrite = overwrite
+        self._directory: RunDirectory | None = None  # where this process writes
         self._fingerprint: dict[str, Any] | None = None
         self._files: dict[str, str] | None = None
         self._flips_judged = False
-        self._owns = False
-        self._found: tuple[bytes | None, list[str]] = (None, [])
-        self._ranks.first(self._begin)
+        self._ranks.first(lambda: self._begin(overwrite))
         self._follow()
         self._saved_at: int | None = self._images_seen
 
@@ -421,16 +406,14 @@ class Trainer:
 
     def _open(self, held: ExitStack) -> None:
         """Take hold of run_dir, and make what is written to."""
-        if self.run_dir is not None:
-            held.enter_context(self._owning())
-            self._open_run_dir(self.run_dir)
+        if self._directory is not None:
+            held.enter_context(self._directory.owning())
+            self._directory.begin(self._config(), self._files)
 
     def _tidy(self) -> None:
         """Finish the last save of a finished run, within which it may have been killed."""
-        if self.run_dir is not None and (self.run_dir / CONFIG).exists():
-            with suppress(OSError), self._owning():
-                checkpoint.remove_partial(self.run_dir)
-                self._rotate(self.run_dir)
+        if self._directory is not None:
+            self._directory.tidy(self._images_seen)
 
     def check(self, data: Tensor | Dataset[Any]) -> None:
         """Check a data set and run_dir as `fit` does before it begins; nothing is written.
@@ -443,7 +426,7 @@ class Trainer:
             ValueError: as `fit`.
         """
         self._take(data)
-        self._ranks.first(self._check_run_dir)
+        self._ranks.first(lambda: self._directory.check() if self._directory is not None else None)
 
     def _take(self, data: Tensor | Dataset[Any]) -> Feed:
         """Take a data set in."""
@@ -491,7 +474,7 @@ class Trainer:
                 raise
             ending = self._ranks.highest(asked.signal or 0)
             if save and not ending and self._images_seen < stop and self.run_dir is not None:
-                self._save_on_the_way(self.run_dir)
+                self._save_on_the_way()
                 ending = self._ranks.highest(asked.signal or 0)
             if ending:
                 if asked.signal is None:  # it came to another rank
@@ -507,18 +490,18 @@ class Trainer:
     def _check_ranks(self) -> None:
         """Raise where the state is not to be saved: not finite, or not the same on every rank."""
         self._check_finite(weights=True)
-        self._ranks.check_equal(self._tensors())
+        self._ranks.check_equal(tensors_of(self._step))
 
-    def _save_on_the_way(self, run_dir: Path) -> None:
+    def _save_on_the_way(self) -> None:
         """Save; where the disk does not let it, raise or warn, as asked."""
         self._check_ranks()
-        path = self._ranks.first(lambda: self._try_save(run_dir))
+        path = self._ranks.first(self._try_save)
         if path is not None:
             self._tell_of_save(Path(path))
 
-    def _try_save(self, run_dir: Path) -> str | None:
+    def _try_save(self) -> str | None:
         try:
-            return str(self._save(run_dir))
+            return self._save()
         except OSError as error:
             if self._on_failed_save == "raise":
                 raise
@@ -539,7 +522,7 @@ class Trainer:
             return
         try:
             self._check_finite(weights=True)
-            path = self._save(self.run_dir)
+            path = Path(self._save())
             self._tell_of_save(path)
         except Exception as second:
             error.add_note(f"progan could not save after it: {second}")
@@ -627,47 +610,22 @@ class Trainer:
         if self.run_dir is None:
             raise ValueError("the trainer has no run_dir to save to; pass run_dir=, or use state_dict()")
         self._check_ranks()
-        run_dir = self.run_dir
-        path = Path(self._ranks.first(lambda: str(self._save(run_dir))))
+        path = Path(self._ranks.first(self._save))
         self._tell_of_save(path)
         return path
 
-    def _save(self, run_dir: Path) -> Path:
-        """Write a checkpoint, then drop all but the newest."""
-        with self._owning():
-            if self._overwrite or not (run_dir / CONFIG).exists():
-                self._open_run_dir(run_dir)
-            elif what_is_there(run_dir)[0] != self._found[0]:
-                raise self._has_changed()
+    def _save(self) -> str:
+        """Write a checkpoint, then drop all but the newest; return its folder."""
+        assert self._directory is not None
+        with self._directory.owning():
+            self._directory.make_sure(self._config(), self._files)
             self._log.write(self)  # so that no line up to a checkpoint is ever missing
             manifest = {**self._identity(), "numbers": {}, "environment": self._environment()}
-            path = checkpoint.write_checkpoint(run_dir, self._images_seen, manifest, self._tensors())
-            self._rotate(run_dir)
-            self._found = what_is_there(run_dir)
-        return path
-
-    def _rotate(self, run_dir: Path) -> None:
-        """Remove the checkpoints that are not to stay."""
-        checkpoint.rotate(run_dir, self._images_seen, self._intervals["keep"], self._keep_every)
-
-    @contextmanager
-    def _owning(self) -> Iterator[None]:
-        """Hold the run directory for this process, from the outermost use on."""
-        if self.run_dir is None or self._owns:
-            yield
-            return
-        self._check_run_dir()
-        make_folder(self.run_dir)
-        with owned(self.run_dir):
-            self._owns = True
-            try:
-                yield
-            finally:
-                self._owns = False
+            return str(self._directory.write(self._images_seen, manifest, tensors_of(self._step)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes while training: images_seen, and the tensors by name (not copies)."""
-        return {"images_seen": self._images_seen, "numbers": {}, "tensors": self._tensors()}
+        return {"images_seen": self._images_seen, "numbers": {}, "tensors": tensors_of(self._step)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state that `state_dict` returned. All of it is checked before anything is changed.
@@ -681,39 +639,9 @@ class Trainer:
             raise CheckpointError(f"this is no state of a trainer: {error!r}") from error
         if not isinstance(images_seen, int) or images_seen < 0:
             raise CheckpointError(f"images_seen must be an int of at least 0, got {images_seen!r}")
-        own = {name: tensor for name, tensor in self._tensors().items() if not name.startswith("adam_")}
-        moments = {name: tensors.pop(name) for name in list(tensors) if name.startswith("adam_")}
-        if missing := sorted(own.keys() - tensors.keys()):
-            raise CheckpointError(f"the state lacks {len(missing)} tensors, such as {missing[0]}")
-        if unknown := sorted(tensors.keys() - own.keys()):
-            raise CheckpointError(
-                f"the state has {len(unknown)} tensors that are not known here, such as {unknown[0][:200]}"
-            )
-        for name, tensor in tensors.items():
-            if tensor.shape != own[name].shape or tensor.dtype != own[name].dtype:
-                raise CheckpointError(
-                    f"{name} must be {tuple(own[name].shape)} of {own[name].dtype}, "
-                    f"got {tuple(tensor.shape)} of {tensor.dtype}"
-                )
-        self._step.check_adam_tensors(moments)
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                own[name].copy_(tensor)
-        self._step.load_adam_tensors(moments)
-        self._step.watch.forget()
+        take_over(self._step, tensors)
         self._images_seen = images_seen
         self._saved_at = None
-
-    def _tensors(self) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = {}
-        roles: tuple[tuple[str, nn.Module], ...] = (
-            ("generator", self.generator),
-            ("discriminator", self.discriminator),
-            ("average", self.average.module),
-        )
-        for role, network in roles:
-            tensors |= {f"{role}/{name}": tensor for name, tensor in network.state_dict().items()}
-        return tensors | self._step.adam_tensors()
 
     def _identity(self) -> dict[str, Any]:
         """Return what makes a run this run."""
@@ -722,6 +650,15 @@ class Trainer:
             "seed": self.seed,
             "blocks": {"generator": self.generator.block_name, "discriminator": self.discriminator.block_name},
             "data": self._fingerprint,
+        }
+
+    def _config(self) -> dict[str, Any]:
+        """Return what config.json records of the run."""
+        return {
+            **self._identity(),
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "intervals": {**self._intervals, "keep_every": self._keep_every},
+            "environment": self._environment(),
         }
 
     def _environment(self) -> dict[str, Any]:
@@ -748,14 +685,13 @@ class Trainer:
         kernels = kernels_on(self.device) if self.device.type == "cuda" else None
         return None if kernels is None else f"triton {kernels.triton_version}"
 
-    def _begin(self) -> None:
+    def _begin(self, overwrite: bool) -> None:
         """Begin where the run in run_dir stopped."""
         if self.run_dir is None:
             return
-        if self.run_dir.exists() and not self.run_dir.is_dir():
-            raise NotADirectoryError(f"run_dir must be a folder, and {self.run_dir} is a file; pass another")
-        self._found = what_is_there(self.run_dir)
-        if not self._overwrite:
+        keep = self._intervals["keep"]
+        self._directory = RunDirectory(self.run_dir, overwrite=overwrite, keep=keep, keep_every=self._keep_every)
+        if not overwrite:
             self._resume(self.run_dir)
 
     def _follow(self) -> None:
@@ -770,56 +706,28 @@ class Trainer:
         )
         if self._ranks.rank != 0:
             self._step.load_adam_tensors(dict.fromkeys(moments, torch.zeros(())))
-        self._ranks.take(list(self._tensors().values()))
+        self._ranks.take(list(tensors_of(self._step).values()))
 
     def _resume(self, run_dir: Path) -> None:
         """Begin at the newest sound checkpoint of the run that is there, if any."""
-        config = read_config(run_dir)
-        if config is None:
-            strangers = [name for name in (CONFIG, *WRITTEN) if (run_dir / name).exists()]
-            if strangers:
-                raise ValueError(
-                    f"{run_dir} holds {', '.join(strangers)} but no sound {CONFIG} of progan's; pass another run_dir"
-                )
+        recorded = Recorded.of(run_dir)
+        if recorded is None:
             return
-        found = bool(checkpoint.checkpoints(run_dir))
-        path = checkpoint.find_checkpoint(run_dir) if found else None
-        manifest = config if path is None else checkpoint.read_manifest(path)
-        with describing(run_dir / CONFIG if path is None else path / checkpoint.MANIFEST):
-            images_seen = 0 if path is None else images_seen_of(manifest)
-            recipe, data = Recipe.from_json(manifest["recipe"]), manifest["data"]
-            blocks_of(manifest)
-            if not isinstance(data, dict | None):
-                raise ValueError(f"data must be a JSON object or null, got {data!r}")
-        self._check_same_run(manifest, recipe, images_seen, run_dir)
-        self._fingerprint = data
-        if path is None:
+        recorded.check_same(self._identity(), self.schedule)
+        self._fingerprint = recorded.data
+        if recorded.checkpoint is None:
             return
-        self.load_state_dict({"images_seen": images_seen, "tensors": checkpoint.read_tensors(path)})
-        before, after = recipe.schedule.at(images_seen), self.growth
+        tensors = checkpoint.read_tensors(recorded.checkpoint)
+        self.load_state_dict({"images_seen": recorded.images_seen, "tensors": tensors})
+        before, after = recorded.recipe.schedule.at(recorded.images_seen), self.growth
         if self.training.resets(before, after):  # a schedule made longer grows where the old one ended
             self._step.reset_adam()
-        then, now = manifest.get("environment", {}), self._environment()
+        then, now = recorded.manifest.get("environment", {}), self._environment()
         if then != now:
             warnings.warn(
                 f"{run_dir} goes on elsewhere than it was made ({differences(then, now)}); the run is sound, but its "
                 "bits will not be those of an uninterrupted one",
                 stacklevel=3,
-            )
-
-    def _check_same_run(self, there: Mapping[str, Any], recipe: Recipe, images_seen: int, run_dir: Path) -> None:
-        """Raise where a run directory holds a run of other settings; a longer schedule will do."""
-        own = json.loads(json.dumps(self._identity()))
-        theirs = {name: there.get(name) for name in own}
-        own["data"] = theirs["data"]  # compared once the data is there
-        if all(same_block(name, there["blocks"][role]) for role, name in own["blocks"].items()):
-            own["blocks"] = theirs["blocks"]
-        if self.schedule.agrees(recipe.schedule, images_seen):
-            own["recipe"]["stages"] = there["recipe"]["stages"]
-        if own != theirs:
-            raise AnotherRunError(
-                f"{run_dir} holds another run; differing (there -> here): {differences(theirs, own)}. "
-                "Pass another run_dir, the same settings, or overwrite=True"
             )
 
     def _take_fingerprint(self, feed: Feed) -> None:
@@ -834,39 +742,3 @@ class Trainer:
                 "another run_dir"
             )
         self._fingerprint, self._files = feed.fingerprint, feed.files
-
-    def _check_run_dir(self) -> None:
-        """Raise where run_dir is no longer what it was when this trainer was made, or may not be overwritten."""
-        if self.run_dir is None:
-            return
-        if self._overwrite:
-            check_removable(self.run_dir)
-        elif what_is_there(self.run_dir) not in (self._found, (None, [])):  # one that a person emptied will do
-            raise self._has_changed()
-
-    def _has_changed(self) -> ValueError:
-        return ValueError(
-            f"{self.run_dir} has changed since this trainer was made or last saved: another one trains there, or files "
-            "were moved. Make the trainer anew, which goes on from the newest checkpoint, or pass another run_dir"
-        )
-
-    def _open_run_dir(self, run_dir: Path) -> None:
-        """Make the run directory, and write config.json."""
-        self._check_run_dir()
-        if self._overwrite:
-            remove_run(run_dir)
-            self._overwrite = False
-        make_folder(run_dir)
-        checkpoint.remove_partial(run_dir)
-        config = {
-            "format": FORMAT,
-            "version": VERSION,
-            **self._identity(),
-            "dtype": str(self._dtype).removeprefix("torch."),
-            "intervals": {**self._intervals, "keep_every": self._keep_every},
-            "environment": self._environment(),
-        }
-        write_file(run_dir / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
-        if self._fingerprint is not None and self._files is not None:
-            write_data(run_dir, self._fingerprint, self._files)
-        self._found = what_is_there(run_dir)

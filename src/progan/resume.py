@@ -1,0 +1,84 @@
+"""What a run directory records of its run, and whether a trainer can go on with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from progan import checkpoint
+from progan.checkpoint import blocks_of, describing, images_seen_of
+from progan.rebuild import same_block
+from progan.recipe import Recipe
+from progan.run_directory import CONFIG, WRITTEN, AnotherRunError, differences, read_config
+from progan.schedule import Schedule
+
+
+class Recorded(NamedTuple):
+    """Hold what a run directory records.
+
+    Attributes:
+        run_dir: the directory.
+        checkpoint: the newest sound one; None = there is none yet.
+        manifest: of that checkpoint, else config.json.
+        images_seen: at the checkpoint.
+        recipe: of the run.
+        data: the fingerprint of what it is trained on, as far as it is known.
+    """
+
+    run_dir: Path
+    checkpoint: Path | None
+    manifest: dict[str, Any]
+    images_seen: int
+    recipe: Recipe
+    data: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, run_dir: Path) -> Recorded | None:
+        """Read it; None where no run is.
+
+        Raises:
+            ValueError: if files as a run writes them are there without a config.json of ours.
+            CheckpointError: if the checkpoints are all damaged, or what is recorded is no run.
+        """
+        config = read_config(run_dir)
+        if config is None:
+            strangers = [name for name in (CONFIG, *WRITTEN) if (run_dir / name).exists()]
+            if strangers:
+                raise ValueError(
+                    f"{run_dir} holds {', '.join(strangers)} but no sound {CONFIG} of progan's; pass another run_dir"
+                )
+            return None
+        path = checkpoint.find_checkpoint(run_dir) if checkpoint.checkpoints(run_dir) else None
+        manifest = config if path is None else checkpoint.read_manifest(path)
+        with describing(run_dir / CONFIG if path is None else path / checkpoint.MANIFEST):
+            images_seen = 0 if path is None else images_seen_of(manifest)
+            recipe, data = Recipe.from_json(manifest["recipe"]), manifest["data"]
+            blocks_of(manifest)
+            if not isinstance(data, dict | None):
+                raise ValueError(f"data must be a JSON object or null, got {data!r}")
+        return cls(run_dir, path, manifest, images_seen, recipe, data)
+
+    def check_same(self, identity: Mapping[str, Any], schedule: Schedule) -> None:
+        """Raise where this is a run of other settings; a longer schedule will do.
+
+        Args:
+            identity: what makes the trainer's run that run: recipe, seed, blocks, data.
+            schedule: of the trainer.
+
+        Raises:
+            AnotherRunError: naming each setting that differs.
+        """
+        own = json.loads(json.dumps(identity))
+        theirs = {name: self.manifest.get(name) for name in own}
+        own["data"] = theirs["data"]  # compared once the data is there
+        if all(same_block(name, self.manifest["blocks"][role]) for role, name in own["blocks"].items()):
+            own["blocks"] = theirs["blocks"]
+        if schedule.agrees(self.recipe.schedule, self.images_seen):
+            own["recipe"]["stages"] = self.manifest["recipe"]["stages"]
+        if own != theirs:
+            raise AnotherRunError(
+                f"{self.run_dir} holds another run; differing (there -> here): {differences(theirs, own)}. "
+                "Pass another run_dir, the same settings, or overwrite=True"
+            )
