@@ -5,7 +5,8 @@ PYTHONPATH=src python benchmarks/gpu.py --part check|time|fit|train --out gpu.js
 check: captured steps beside plain ones, in every phase and over a whole short schedule with a save in between.
 time:  a step of every phase: plain, captured as a graph, that in TF32 and bf16; the plain loop (plain.py) and, where it
        can be imported, pro-gan-pth 3.4 beside it; the kernels that a step launches.
-fit:   what a step takes within the trainer, at every level, and what its thread does meanwhile at 4 px.
+fit:   what a step takes within the trainer, at every level; at 4 px, by where random numbers are made; and what its
+       thread does meanwhile.
 train: the article's whole recipe; its sheet is progress.png in --run-dir.
 
 It needs torch, numpy and the checkout. Icons are drawn, or come with --images: a .npy file, (N, 3, 256, 256), uint8.
@@ -42,6 +43,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import progan
 from progan import Average, Callback, Growth, Interrupted, Recipe, Stage, Trainer, presets
+from progan.ahead import DrawsAhead
 from progan.graph import WARM_UP, CudaGraphs, DeviceStep
 from progan.randomness import normal, uniform
 from progan.scoped import numerics
@@ -407,19 +409,42 @@ def sampled(lines: Counter[str]) -> Iterator[None]:
         sampler.join()
 
 
+class DrawsHere(DrawsAhead):
+    """Make random numbers in the trainer's thread."""
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        yield
+
+
+class DrawsOnce(DrawsHere):
+    """Hand out the first step's random numbers in every step: what is then gained is all that making them takes."""
+
+    _first: Draws | None = None
+
+    def at(self, images_seen: int, batch_size: int) -> Draws:
+        if self._first is None:
+            self._first = super().at(images_seen, batch_size)
+        return self._first
+
+
 def measure_fit(sheet: Sheet, recipe: Recipe, device: torch.device, pictures: Tensor, steps: int) -> None:
     precision = recipe.training.precision
 
-    def fit(levels: Sequence[int], steps: int) -> dict[str, float]:
+    def fit(levels: Sequence[int], steps: int, draws: type[DrawsAhead] = DrawsAhead) -> dict[str, float]:
         stages = tuple(Stage(level, 0, BATCH * steps, BATCH) for level in levels)
         pace = Pace(device, steps)
         trainer = Trainer.from_recipe(
             dataclasses.replace(recipe, stages=stages), device=device, callbacks=[pace], progress=False
         )
+        trainer._draws = draws(recipe.architecture.latent_shape, trainer.seed, len(recipe.training.augment))
         trainer.fit(pictures)
         return pace.ms
 
     sheet.put(f"ms a step, {precision}", fit(range(recipe.architecture.top_level + 1), steps))
+    kinds = {"in threads": DrawsAhead, "in the trainer's thread": DrawsHere, "once": DrawsOnce}
+    by_kind = {name: fit([0], steps, draws)[name_of(0, None)] for name, draws in kinds.items()}
+    sheet.put(f"ms a step at {name_of(0, None)} by where random numbers are made, {precision}", by_kind)
     lines: Counter[str] = Counter()
     with sampled(lines):
         fit([0], 5 * steps)

@@ -66,7 +66,9 @@ def test_fit(tmp_path):
     found = run(tmp_path, "fit")["fit"]
     paces = found["ms a step, fp32"]
     assert list(paces) == ["4 px", "8 px"]
-    assert all(0 < ms < 10_000 for ms in paces.values())
+    by_draws = found["ms a step at 4 px by where random numbers are made, fp32"]
+    assert list(by_draws) == ["in threads", "in the trainer's thread", "once"]
+    assert all(0 < ms < 10_000 for ms in [*paces.values(), *by_draws.values()])
     shares = [float(share.split()[0]) for share in found["where the trainer's thread is at 4 px, fp32"].values()]
     assert shares == sorted(shares, reverse=True)
     assert 0 < sum(shares) < 101
