@@ -66,6 +66,7 @@ dist: $(VENV)/dist
 
 # Outside of the checkout: the same files from a clone, their types as a user's program sees them, and the example.
 try-dist:
+	@test -n "$(TRIAL)" || { echo "make dist runs this, in a folder of its own"; exit 1; }
 	git clone --quiet . $(TRIAL)/clone
 	umask 077 && $(BIN)/python -m build --no-isolation --outdir $(TRIAL)/again $(TRIAL)/clone
 	diff -r dist $(TRIAL)/again

@@ -47,8 +47,8 @@ class RunDirectory:
     def __init__(self, path: Path, *, overwrite: bool, keep: int, keep_every: int | None) -> None:
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(f"run_dir must be a folder, and {path} is a file; pass another")
-        self.path = path
-        self.overwrite = overwrite
+        self.path: Path = path
+        self.overwrite: bool = overwrite
         self._keep = keep
         self._keep_every = keep_every
         self._owns = False
