@@ -210,10 +210,23 @@ def test_pixel_norm_and_leaky_relu_gradients_of_three_orders(outside, slope):
     assert gradcheck(ours, x)
     assert gradgradcheck(ours, x)
 
-    def gradient(x):
-        return torch.autograd.grad(ours(x).pow(3).sum(), x, create_graph=True)[0]
+    def formula(x):
+        root = (x.square().mean(1, keepdim=True) + (0 if outside else 0.3)).sqrt()
+        return F.leaky_relu(x, slope) / (root + (0.3 if outside else 0))
 
-    assert gradgradcheck(gradient, x)
+    # Something nonlinear follows, so that the gradient that comes back depends on x, too.
+    for create_graph in (False, True):
+        for order in (1, 2, 3):
+            assert_close(nested_gradient(ours, x, order, create_graph), nested_gradient(formula, x, order, True))
+
+
+def nested_gradient(function, x, order, create_graph):
+    """Differentiate the sum of cubes, then the squared norm of each gradient; the last of them with a graph or not."""
+    value = function(x).pow(3).sum()
+    for number in range(1, order + 1):
+        (gradient,) = torch.autograd.grad(value, x, create_graph=create_graph or number < order)
+        value = gradient.square().sum()
+    return gradient.detach()
 
 
 @pytest.mark.parametrize("function", [mean_of_pixels, repeat_pixels])

@@ -278,9 +278,7 @@ class _PixelNormBackward(Function):
         gradient, x, root = ctx.saved_tensors
         epsilon, outside_root, slope = ctx.settings
         if torch.is_grad_enabled():  # a third derivative is asked for, which nothing here does often
-            back = _plain_backward(gradient, x, epsilon, outside_root, slope)
-            by_gradient, by_x = torch.autograd.grad(back, (gradient, x), v, create_graph=True)
-            return by_gradient, by_x, None, None, None, None
+            return *_plain_second(v, gradient, x, *ctx.settings), None, None, None, None
         if root is None:
             return *_kernels_of(x).norm_second(v, gradient, x, *ctx.settings), None, None, None, None
         n, scale = x.shape[1], _scale(root, epsilon, outside_root)
@@ -316,10 +314,16 @@ def _through_leaky(gradient: Tensor, x: Tensor, slope: float) -> Tensor:
     return through
 
 
-def _plain_backward(gradient: Tensor, x: Tensor, epsilon: float, outside_root: bool, slope: float) -> Tensor:
-    """Return what `_PixelNormBackward` does, of parts that autograd knows."""
-    root = _root(x.square(), epsilon, outside_root)
+def _plain_second(
+    v: Tensor, gradient: Tensor, x: Tensor, epsilon: float, outside_root: bool, slope: float
+) -> tuple[Tensor, Tensor]:
+    """Return what `_PixelNormBackward.backward` does, of parts that autograd knows."""
+    n, root = x.shape[1], _root(x.square(), epsilon, outside_root)
     scale = _scale(root, epsilon, outside_root)
     u = _through_leaky(gradient, x, slope)
-    across = (x * u).sum(dim=1, keepdim=True)
-    return u * scale - x * (scale.square() * across / root / x.shape[1])
+    a, b = ((x * other).sum(dim=1, keepdim=True) / root for other in (u, v))
+    c = (u * v).sum(dim=1, keepdim=True)
+    square = scale.square() / n
+    by_gradient = _through_leaky(v * scale - x * (square * b), x, slope)
+    along_x = square * ((2 * scale * root + 1) * (a * b) / n - c) / root
+    return by_gradient, x * along_x - u * (square * b) - v * (square * a)
