@@ -2,6 +2,7 @@
 
 import math
 import re
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from progan.layers import (
     fitting_group_size,
     upsample,
 )
+from progan.weights import weights_kept
 
 BOTH_NORMS = [PixelNorm(1e-8), PixelNorm(1e-7, epsilon_outside_root=True)]
 norms = pytest.mark.parametrize("norm", BOTH_NORMS, ids=["inside root", "outside root"])
@@ -84,6 +86,20 @@ def test_linear(equalization, in_channels):
     scale = constant(equalization, 0.7, 12, in_channels or 12)
     expected = x.numpy() @ (layer.weight.detach().numpy().T * scale) + layer.bias.detach().numpy()
     assert_close(layer(x), torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("shape", [(12,), (4, 5, 12), (0, 5, 12)])
+@pytest.mark.parametrize("together", [False, True])
+def test_linear_of_other_shapes(shape, together):
+    """Such as tokens: alone, and as within a step. As many rows as tokens would hide a mistake in their gradients."""
+    layer = fill(EqualizedLinear(12, 5))
+    x = seeded(*shape)
+    with weights_kept() if together else nullcontext():
+        y = layer(x)
+        ours = torch.autograd.grad(y.square().sum(), [layer.weight, layer.bias])
+    plain = F.linear(x * layer.constant, layer.weight, layer.bias)
+    assert_close(y, plain)
+    assert_close(ours, torch.autograd.grad(plain.square().sum(), [layer.weight, layer.bias]))
 
 
 @pytest.mark.parametrize(
@@ -227,6 +243,19 @@ def nested_gradient(function, x, order, create_graph):
         (gradient,) = torch.autograd.grad(value, x, create_graph=create_graph or number < order)
         value = gradient.square().sum()
     return gradient.detach()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3, 3), (1, 1, 4, 5), (3, 8, 8), (1, 1, 1, 1)])
+def test_downsample_refuses_what_it_cannot_average(shape):
+    with pytest.raises(ValueError, match=r"multiples of the factor, 2, got \("):
+        downsample(torch.zeros(shape))
+    with pytest.raises(TypeError, match=r"uint8; divide uint8 by 255"):
+        downsample(torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
+
+
+def test_upsample_refuses_a_single_image():
+    with pytest.raises(ValueError, match=r"takes \(B, C, H, W\) and a factor of at least 1, got \(3, 8, 8\)"):
+        upsample(torch.zeros(3, 8, 8))
 
 
 @pytest.mark.parametrize("function", [mean_of_pixels, repeat_pixels])

@@ -422,3 +422,14 @@ def test_initial_values():
     bound = 1 / math.sqrt(3)
     assert_close(discriminator.from_rgb[0].weight.std().item(), bound / math.sqrt(3), rtol=0.15, atol=0)
     assert discriminator.from_rgb[0].weight.abs().max() <= bound
+
+
+@pytest.mark.parametrize("preset", [mel_icon, karras2018])
+def test_no_latents_give_no_images_and_no_images_cannot_be_scored(preset):
+    recipe = preset(32, channels=(16, 8, 8, 8))
+    generator, discriminator = recipe.build()
+    for level in range(4):
+        size = 4 << level
+        assert generator(torch.zeros(0, *recipe.architecture.latent_shape), level).shape == (0, 3, size, size)
+        with pytest.raises(ValueError, match="there is no image to compare"):
+            discriminator(torch.zeros(0, 3, size, size), level)

@@ -186,12 +186,12 @@ class _Interleave(Function):
 
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
-        batch, height, width = len(x), x.shape[2] - 1, x.shape[3] - 1
-        parts = x.reshape(batch, 2, 2, -1, height + 1, width + 1)
-        whole = x.new_empty(batch, parts.shape[3], height, 2, width, 2)
+        batch, channels, height, width = len(x), x.shape[1] // 4, x.shape[2] - 1, x.shape[3] - 1
+        parts = x.reshape(batch, 2, 2, channels, height + 1, width + 1)
+        whole = x.new_empty(batch, channels, height, 2, width, 2)
         for a, b in _QUARTERS:
             whole[:, :, :, a, :, b] = parts[:, a, b, :, a : a + height, b : b + width]
-        return whole.view(batch, -1, 2 * height, 2 * width)
+        return whole.view(batch, channels, 2 * height, 2 * width)
 
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:

@@ -197,7 +197,7 @@ class EqualizedConv2d(_Equalized):
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if x.device.type == "cpu" and self.margin == 0:  # in an eighth of the time at 4 channels
             product: Tensor = torch.baddbmm(bias[:, None], weight.flatten(1).expand(len(x), -1, -1), x.flatten(2))
-            return product.view(len(x), -1, *x.shape[2:])
+            return product.view(len(x), len(bias), *x.shape[2:])
         if self.padding == "reflect" and not pads_within(x, weight):
             return convolve(self._padded(x), weight, bias)
         return convolve(x, weight, bias, self.margin, reflect=self.padding == "reflect")
@@ -257,8 +257,11 @@ class EqualizedLinear(_Equalized):
         return 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the product: (B, in_features) -> (B, out_features)."""
-        return self._product(x * self.constant)
+        """Return the product: (..., in_features) -> (..., out_features)."""
+        x = x * self.constant
+        if x.ndim == 2:
+            return self._product(x)
+        return self._product(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], len(self.weight))
 
 
 class PixelNorm(nn.Module):
@@ -303,7 +306,8 @@ class MiniBatchStd(nn.Module):
         unbiased: divide by group_size - 1 (the Mel Icon article's program), not group_size (the official one).
 
     Raises:
-        ValueError: if a larger batch is no multiple of the group size, or the tensor does not hold whole batches.
+        ValueError: if a larger batch is no multiple of the group size, or the tensor does not hold whole batches, or
+            no image.
 
     Example:
         >>> MiniBatchStd()(torch.zeros(8, 16, 4, 4)).shape
@@ -324,6 +328,8 @@ class MiniBatchStd(nn.Module):
             x: features.
             batches: how many batches of equal size lie one after another in x; statistics never cross between them.
         """
+        if len(x) == 0:
+            raise ValueError(f"there is no image to compare, got {tuple(x.shape)}; pass at least one")
         if batches < 1 or x.shape[0] % batches:
             raise ValueError(
                 f"{x.shape[0]} images are not {batches} batches of equal size; pass batches= as they lie in x"
@@ -392,11 +398,16 @@ def check_alpha(alpha: float | Tensor) -> None:
 def upsample(x: Tensor, factor: int = 2) -> Tensor:
     """Repeat every pixel factor x factor times: (B, C, H, W) -> (B, C, H * factor, W * factor).
 
+    Raises:
+        ValueError: if x is not (B, C, H, W), or the factor is below 1.
+
     Example:
         >>> upsample(torch.tensor([[[[1.0, 2.0]]]]))
         tensor([[[[1., 1., 2., 2.],
                   [1., 1., 2., 2.]]]])
     """
+    if x.ndim != 4 or factor < 1:
+        raise ValueError(f"upsample takes (B, C, H, W) and a factor of at least 1, got {tuple(x.shape)} and {factor}")
     if factor == 2:
         return repeat_pixels(x)
     return F.interpolate(x, scale_factor=float(factor), mode="nearest") if factor > 1 else x
@@ -405,10 +416,21 @@ def upsample(x: Tensor, factor: int = 2) -> Tensor:
 def downsample(x: Tensor, factor: int = 2) -> Tensor:
     """Average every factor x factor pixels: (B, C, H, W) -> (B, C, H / factor, W / factor).
 
+    Raises:
+        TypeError: if x is not of floats.
+        ValueError: if x is not (B, C, H, W), or its height or width is no multiple of the factor.
+
     Example:
         >>> downsample(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
         tensor([[[[3.]]]])
     """
+    if not x.is_floating_point():
+        raise TypeError(f"downsample averages floats, got {x.dtype}; divide uint8 by 255")
+    if x.ndim != 4 or factor < 1 or x.shape[2] % factor or x.shape[3] % factor:
+        raise ValueError(
+            f"downsample takes (B, C, H, W) whose height and width are multiples of the factor, {factor}, got "
+            f"{tuple(x.shape)}"
+        )
     if factor == 2:
         return mean_of_pixels(x)
     return F.avg_pool2d(x, factor) if factor > 1 else x
