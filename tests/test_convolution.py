@@ -1,11 +1,13 @@
 """The convolution is torch's, to any derivative; its weight's gradient is computed only where it is asked for."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 
-from progan import convolution
+from progan import EqualizedConv2d, convolution
 from progan.convolution import convolve, convolve_few
 
 # (images, channels in, out, height, width, kernel, padding): torch's kernel for a weight's gradient; then ours.
@@ -193,3 +195,23 @@ def test_a_product_of_matrices_is_the_convolution(kernel):
     (x, weight, bias), _ = inputs((2, 3, 5, 6, 7, kernel, 0))
     y = convolve_few(x, kernel, lambda patches: F.linear(patches, weight.flatten(1), bias))
     torch.testing.assert_close(y, F.conv2d(x, weight, bias))
+
+
+@pytest.mark.parametrize("layer", [EqualizedConv2d(3, 4, 3), EqualizedConv2d(3, 4, 1)], ids=["3x3", "1x1"])
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("of_weight", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("of_x", [torch.float32, torch.float64, torch.bfloat16])
+def test_dtypes_meet_as_in_torchs_convolution(layer, autocast, of_weight, of_x):
+    """With a gradient and without; autocast leaves float64 alone, and what it does not cast is refused."""
+    layer = copy.deepcopy(layer).to(of_weight)
+    x = torch.rand(2, 3, 8, 8).to(of_x)
+
+    def outcome(convolution, grad):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast), torch.set_grad_enabled(grad):
+            try:
+                return convolution().dtype
+            except RuntimeError:
+                return RuntimeError
+
+    torchs = outcome(lambda: F.conv2d(x, layer.weight, layer.bias, padding=layer.margin), grad=True)
+    assert {outcome(lambda: layer(x), grad) for grad in (True, False)} == {torchs}

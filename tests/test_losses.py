@@ -114,6 +114,24 @@ def test_no_mix_is_drawn_from_the_global_random_state():
     identical(drawn, wgan_gp_loss(half_square, REAL, FAKE, mix=torch.rand(4)))
 
 
+def test_images_of_two_kinds_of_floats_meet_in_the_wider_one():
+    def critic(x):
+        return x.flatten(1).square().sum(1)
+
+    fake = FAKE.bfloat16()  # as autocast leaves it
+    expected = wgan_gp_loss(critic, REAL, fake.to(REAL.dtype), mix=MIX)
+    assert_close(wgan_gp_loss(critic, REAL, fake, mix=MIX), expected, rtol=1e-2, atol=1e-2)
+    assert_close(gradient_penalty(critic, REAL, fake, mix=MIX), expected.penalty)
+
+
+def test_what_a_penalty_cannot_differentiate_is_refused():
+    images = torch.zeros(4, 1, 1, 2, dtype=torch.uint8)
+    with pytest.raises(TypeError, match=r"must be floats in the critic's range, got torch.uint8 and torch.float"):
+        gradient_penalty(lambda x: x.flatten(1).sum(1), images, FAKE, mix=MIX)
+    with torch.no_grad(), pytest.raises(RuntimeError, match=r"differentiates the critic; call it outside"):
+        gradient_penalty(lambda x: x.flatten(1).sum(1), REAL, FAKE, mix=MIX)
+
+
 def test_half_types_are_widened_for_the_norm():
     # 300^2 is beyond float16.
     penalty = gradient_penalty(lambda x: x.flatten(1).sum(1) * 300, REAL.half(), FAKE.half(), mix=MIX.float())

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -387,6 +388,40 @@ def test_frozen_networks_are_refused_and_frozen_layers_stay(recipe, images, tmp_
     moved = {name for name, p in loaded.named_parameters() if not torch.equal(p, before[name])}
     assert moved
     assert all(name.startswith("to_rgb") for name in moved)
+
+
+def test_a_surrounding_autocast_changes_nothing(images):
+    """In fp32, and where a precision of one's own is asked for."""
+    for precision in ("fp32", "bf16"):
+        recipe = small_recipe()
+        recipe = replace(recipe, training=replace(recipe.training, precision=precision))
+        states = []
+        for around in (nullcontext(), torch.autocast("cpu", torch.bfloat16)):
+            with around:
+                trainer = Trainer.from_recipe(recipe, device="cpu", progress=False)
+                trainer.fit(images, until=80)
+            states.append(trainer.state_dict()["tensors"])
+        assert states[0].keys() == states[1].keys()
+        assert all(torch.equal(one, states[1][name]) for name, one in states[0].items())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_where_no_gradients_are_taken_training_is_refused_before_anything_is_written(recipe, images, mode, tmp_path):
+    trainer = make(recipe, tmp_path / "run")
+    with mode(), pytest.raises(RuntimeError, match=r"fit trains by gradients; call it outside torch.no_grad\(\)"):
+        trainer.fit(images)
+    assert not (tmp_path / "run").exists()
+    with mode(), pytest.raises(RuntimeError, match=r"a step trains by gradients; call it outside torch.no_grad\(\)"):
+        trainer.step(torch.zeros(8, 3, 4, 4))
+    assert trainer.images_seen == 0
+
+
+def test_networks_made_under_inference_mode_are_refused(recipe):
+    with (
+        torch.inference_mode(),
+        pytest.raises(ValueError, match=r"the generator was made under torch.inference_mode\(\)"),
+    ):
+        Trainer.from_recipe(recipe, device="cpu", progress=False)
 
 
 def test_a_float64_run_is_rebuilt_as_such(recipe, images, tmp_path):

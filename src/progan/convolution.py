@@ -50,12 +50,12 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: int = 0, *, refle
     own = _own_kernels(x, weight, how) is not None
     if not own and weight.shape[2] > 1 and channels_last_on(x):
         x, weight = _channels_last(x), _channels_last(weight)
-    dtype = computing_dtype(x)
     differentiated = torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad)
     if own:  # autograd knows nothing of them; they round the weight themselves
-        x, differentiated = x.to(dtype), torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, bias))
-    elif differentiated:
-        x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+        x = x.to(computing_dtype(x))
+        differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, bias))
+    elif differentiated:  # autocast, where it is on, stays out of what is computed within functions
+        x, weight, bias = (each.to(computing_dtype(each)) for each in (x, weight, bias))
     if not differentiated:
         return _forward(x, weight, bias, how)
     path: Tensor = _WeightPath.apply(weight, bias, (x,), how)  # type: ignore[no-untyped-call]

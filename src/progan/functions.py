@@ -22,9 +22,10 @@ _MOST_CHANNELS = 4096  # which one block of threads holds
 
 
 def computing_dtype(x: Tensor) -> torch.dtype:
-    """Return the dtype in which x is multiplied: autocast's where it is on, else its own."""
+    """Return the dtype in which x is multiplied: its own, or that of autocast, which leaves float64 alone."""
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    cast_to = torch.is_autocast_enabled(kind) and x.dtype != torch.float64
+    return torch.get_autocast_dtype(kind) if cast_to else x.dtype
 
 
 def own_kernels(x: Tensor) -> ModuleType | None:

@@ -18,6 +18,12 @@ First = TypeVar("First")
 Second = TypeVar("Second")
 
 
+def check_gradients_on(why: str) -> None:
+    """Raise RuntimeError where torch takes no gradients; the message begins with why they are needed."""
+    if not torch.is_grad_enabled():
+        raise RuntimeError(f"{why}; call it outside torch.no_grad() and torch.inference_mode()")
+
+
 def score_both(critic: Critic, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Return the scores of real and of fake images, in one pass where the critic offers it.
 
@@ -68,7 +74,9 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, *, mix: Tensor,
         0-d, in at least float32; differentiable once more.
 
     Raises:
+        TypeError: if the images are not floats.
         ValueError: if the shapes do not fit or target is not positive.
+        RuntimeError: where no gradients are taken, such as under ``torch.no_grad()``.
 
     Example:
         >>> weight = torch.tensor([3.0, 4.0])
@@ -83,8 +91,12 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, *, mix: Tensor,
         raise ValueError(f"mix must hold one number per image, shape ({len(real)},), got {tuple(mix.shape)}")
     if not target > 0:
         raise ValueError(f"target must be positive, got {target!r}")
-    weight = mix.to(real.dtype).reshape(-1, *[1] * (real.ndim - 1))
-    mixed = torch.lerp(fake.detach(), real.detach(), weight).requires_grad_()
+    if not (real.is_floating_point() and fake.is_floating_point()):
+        raise TypeError(f"real and fake must be floats in the critic's range, got {real.dtype} and {fake.dtype}")
+    check_gradients_on("a gradient penalty differentiates the critic")
+    dtype = torch.promote_types(real.dtype, fake.dtype)  # under autocast a generator's images are of a half type
+    weight = mix.to(dtype).reshape(-1, *[1] * (real.ndim - 1))
+    mixed = torch.lerp(fake.detach().to(dtype), real.detach().to(dtype), weight).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)
     gradient = gradient.flatten(1)
     if gradient.dtype in (torch.float16, torch.bfloat16):

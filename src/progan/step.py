@@ -194,6 +194,10 @@ class TrainingStep:
         Returns:
             What the watch looks at, 0-d: the losses, and a number for each network's gradients.
         """
+        with self._own_autocast(real.device):
+            return self._update(real, draws, growth)
+
+    def _update(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
         real = self._as_shown(real, draws, growth)
         updates = [
             lambda: self._update_discriminator(real, draws, growth),
@@ -351,6 +355,12 @@ class TrainingStep:
 
     def _critic(self, growth: StepGrowth) -> StepCritic:
         return StepCritic(self, growth)
+
+    def _own_autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """Keep a user's autocast out, under which the precision would not be the one that was asked for."""
+        if torch.is_autocast_enabled(device.type):
+            return torch.autocast(device.type, enabled=False)
+        return nullcontext()
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
         if self.training.precision != "bf16":

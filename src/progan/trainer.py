@@ -32,6 +32,7 @@ from progan.distributed import Ranks
 from progan.finite import DivergenceError, not_finite
 from progan.functions import kernels_on
 from progan.graph import device_step
+from progan.losses import check_gradients_on
 from progan.memory import send
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
 from progan.planning import Plan, make_plan, recorded_stages, worth_planning
@@ -154,6 +155,8 @@ class Trainer:
             raise ValueError(f"on_failed_save must be 'raise' or 'go_on', got {on_failed_save!r}")
         dtypes = {parameter.dtype for network in (generator, discriminator) for parameter in network.parameters()}
         for role, network in (("generator", generator), ("discriminator", discriminator)):
+            if any(parameter.is_inference() for parameter in network.parameters()):
+                raise ValueError(f"the {role} was made under torch.inference_mode() and cannot train; make it outside")
             if not any(parameter.requires_grad for parameter in network.parameters()):
                 raise ValueError(f"the {role} is frozen, nothing in it would train; call {role}.requires_grad_(True)")
         if len(dtypes) != 1:
@@ -338,7 +341,9 @@ class Trainer:
         Raises:
             TypeError: if the images are not floats.
             ValueError: if they are of another size or number.
+            RuntimeError: under ``torch.no_grad()`` or ``torch.inference_mode()``.
         """
+        check_gradients_on("a step trains by gradients")
         growth = self.growth
         architecture = self.generator.architecture
         share = growth.batch_size // self._ranks.size
@@ -377,11 +382,13 @@ class Trainer:
             TypeError: if the data is of a wrong kind.
             ValueError: if its images do not fit, it is not the data that the run began with, or another trainer has
                 written to run_dir since this one was made.
+            RuntimeError: under ``torch.no_grad()`` or ``torch.inference_mode()``.
             DivergenceError: if a loss or a weight is no longer finite.
             Interrupted: after a signal; a kind of KeyboardInterrupt.
             BlockingIOError: if another process trains in run_dir.
             RankError: if another of the processes that train together has died or failed, or holds other weights.
         """
+        check_gradients_on("fit trains by gradients")
         with self._ranks.together():
             feed = self._take(data)
             stop = self.schedule.total_images if until is None else min(until, self.schedule.total_images)
