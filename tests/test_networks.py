@@ -9,7 +9,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from progan.architecture import Architecture
-from progan.layers import downsample, upsample
+from progan.blocks import ConvUnit
+from progan.layers import EqualizedConv2d, downsample, upsample
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.presets import karras2018, mel_icon
 
@@ -433,3 +434,55 @@ def test_no_latents_give_no_images_and_no_images_cannot_be_scored(preset):
         assert generator(torch.zeros(0, *recipe.architecture.latent_shape), level).shape == (0, 3, size, size)
         with pytest.raises(ValueError, match="there is no image to compare"):
             discriminator(torch.zeros(0, 3, size, size), level)
+
+
+@pytest.mark.parametrize("preset", [mel_icon, karras2018])
+@pytest.mark.parametrize("kind", [EqualizedConv2d, ConvUnit])
+@pytest.mark.parametrize("when", ["forward_pre", "forward"])
+def test_hooks_of_layers_are_called_and_change_nothing_else(preset, kind, when):
+    """Two layers work as one where nobody looks; a hook sees each of them."""
+    torch.manual_seed(0)
+    recipe = preset(32, channels=(16, 8, 8, 8))
+    z, images = torch.randn(4, *recipe.architecture.latent_shape), torch.rand(4, 3, 32, 32)
+    called: set[nn.Module] = set()
+    for network, x in zip(recipe.build(), (z, images), strict=True):
+        expected = network(x, 3, 0.5)
+        in_use = {name.rpartition(".")[0] for name in network.in_use(3, 0.5)}
+        hooked = {
+            module
+            for name, module in network.named_modules()
+            if isinstance(module, kind) and any(user.startswith(name) for user in in_use)
+        }
+        for module in hooked:
+            getattr(module, f"register_{when}_hook")(lambda module, *_: called.add(module))
+        assert_close(network(x, 3, 0.5), expected)
+        assert hooked
+        assert called >= hooked
+
+
+def test_layers_replaced_by_torchs_own_are_used():
+    generator, discriminator = mel_icon(16, channels=(8, 8, 8)).build()
+    images, scores = generator(torch.ones(4, 512, 4, 4)), discriminator(torch.ones(4, 3, 16, 16))
+    torch.manual_seed(0)
+    generator.blocks[2].first.layer = nn.Conv2d(8, 8, 3, padding=1)
+    discriminator.from_rgb[2] = nn.Conv2d(3, 8, 1)
+    assert not torch.allclose(generator(torch.ones(4, 512, 4, 4)), images)
+    assert not torch.allclose(discriminator(torch.ones(4, 3, 16, 16)), scores)
+
+
+def test_an_activation_of_ones_own_after_from_rgb_is_used():
+    torch.manual_seed(0)
+    _, discriminator = mel_icon(16, channels=(8, 8, 8)).build()
+    images = torch.rand(4, 3, 16, 16)
+    before = discriminator(images)
+    discriminator.rgb_activation = nn.Tanh()
+    assert not torch.allclose(discriminator(images), before)
+
+
+def test_a_parameter_that_two_layers_share_is_in_use_where_either_is():
+    generator, _ = mel_icon(16, channels=(8, 8, 8)).build()
+    generator.to_rgb[2] = generator.to_rgb[1]
+    for level in (1, 2):
+        assert sum(parameter is generator.to_rgb[1].weight for parameter in generator.in_use(level).values()) == 1
+    both = list(generator.in_use(2, 0.5).values())
+    assert len({id(parameter) for parameter in both}) == len(both)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import TypeGuard
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from progan.architecture import Architecture
-from progan.layers import Equalization, EqualizedConv2d, EqualizedLinear, MiniBatchStd, PixelNorm, downsample
+from progan.layers import Equalization, EqualizedConv2d, EqualizedLinear, MiniBatchStd, PixelNorm, downsample, upsample
 
 SLOPE = 0.2  # of every LeakyReLU, below 0
 
@@ -33,6 +33,20 @@ class ConvUnit(nn.Module):
             return F.leaky_relu(x, SLOPE)
         normalized: Tensor = self.norm(x, SLOPE) if self.norm_first else self.norm(F.leaky_relu(x, SLOPE))
         return normalized
+
+
+def are_as_built(*modules: nn.Module) -> bool:
+    """Tell whether modules do nothing but their own forward, so that two of them may work as one.
+
+    A hook would not be called then, nor the forward of a class derived from theirs.
+    """
+    forwards = {kind.forward for kind in (ConvUnit, EqualizedConv2d, DiscriminatorBlock)}
+    return all(
+        type(module).forward in forwards
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not (module._backward_hooks or module._backward_pre_hooks)
+        for module in modules
+    )
 
 
 def pixel_norm(architecture: Architecture) -> PixelNorm:
@@ -65,8 +79,12 @@ class GeneratorBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of twice the size."""
-        layer = cast(EqualizedConv2d, self.first.layer)
-        features: Tensor = self.second(self.first.activate(layer.of_upsampled(x)))
+        layer = self.first.layer
+        if isinstance(layer, EqualizedConv2d) and are_as_built(self.first, layer):
+            x = self.first.activate(layer.of_upsampled(x))
+        else:
+            x = self.first(upsample(x))
+        features: Tensor = self.second(x)
         return features
 
 
@@ -80,16 +98,25 @@ class DiscriminatorBlock(nn.Module):
         self.first: ConvUnit = conv_unit(architecture, fine, between, norm=architecture.norm_in_discriminator)
         self.second: ConvUnit = conv_unit(architecture, between, coarse, norm=architecture.norm_in_discriminator)
 
-    def forward(self, x: Tensor, from_rgb: EqualizedConv2d | None = None) -> Tensor:
-        """Return features of half the size.
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of half the size."""
+        return downsample(self.second(self.first(x)))
 
-        Args:
-            x: features; images where from_rgb is given.
-            from_rgb: the 1x1 convolution that makes features of them, with nothing after it.
-        """
-        layer = cast(EqualizedConv2d, self.first.layer)
-        x = layer(x) if from_rgb is None else layer.of_projected(x, from_rgb)
-        return downsample(self.second(self.first.activate(x)))
+    def of_images(self, images: Tensor, from_rgb: EqualizedConv2d) -> Tensor:
+        """Return ``self(from_rgb(images))``, in one convolution less; only where `joins`."""
+        layer = self.first.layer
+        assert isinstance(layer, EqualizedConv2d)
+        return downsample(self.second(self.first.activate(layer.of_projected(images, from_rgb))))
+
+    def joins(self, from_rgb: nn.Module) -> TypeGuard[EqualizedConv2d]:
+        """Tell whether the 1x1 convolution that makes features of images can be one with the first of the block."""
+        layer = self.first.layer
+        return (
+            isinstance(layer, EqualizedConv2d)
+            and isinstance(from_rgb, EqualizedConv2d)
+            and layer.padding == "reflect"
+            and are_as_built(self, self.first, layer, from_rgb)
+        )
 
 
 class GeneratorStem(nn.Module):

@@ -210,8 +210,11 @@ class EqualizedConv2d(_Equalized):
 
 
 def take_parameters(modules: Iterable[nn.Module]) -> None:
-    """Within `weights_kept`, take what all equalised layers among modules use, weights scaled, at once."""
-    layers = [each for each in modules if isinstance(each, _Equalized)]
+    """Within `weights_kept`, take what all equalised layers among modules use, weights scaled, at once.
+
+    But for layers with a hook before their forward, which may make the weight there.
+    """
+    layers = [each for each in modules if isinstance(each, _Equalized) and not each._forward_pre_hooks]
     keep_all(
         [(layer, name) for layer in layers for name in ("weight", "bias")],
         [parameter for layer in layers for parameter in (layer.weight, layer.bias)],

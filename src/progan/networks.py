@@ -47,7 +47,11 @@ class _ProgressiveNetwork(nn.Module):
         self.architecture.check_growth(level, alpha)
         levels = (level,) if alpha is None else (level - 1, level)
         prefixes = [f"blocks.{index}." for index in range(level + 1)] + [f"{self._rgb}.{index}." for index in levels]
-        return {name: p for name, p in self.named_parameters() if name.startswith(tuple(prefixes))}
+        found: dict[nn.Parameter, str] = {}  # one that two layers share has a name in each
+        for name, parameter in self.named_parameters(remove_duplicate=False):
+            if name.startswith(tuple(prefixes)):
+                found.setdefault(parameter, name)
+        return {name: parameter for parameter, name in found.items()}
 
     def initialize(self, seed: int = 0) -> None:
         """Draw all initial weights anew, each keyed by (seed, its name).
@@ -190,8 +194,6 @@ class ProgressiveDiscriminator(_ProgressiveNetwork):
             for width in architecture.channels
         )
         self.rgb_activation: nn.Module = nn.LeakyReLU(SLOPE) if architecture.equalized_ends else nn.Identity()
-        # Two convolutions with nothing between them are one, of fewer channels.
-        self._joins_from_rgb = block is None and not architecture.equalized_ends and architecture.padding == "reflect"
 
     @override
     def forward(
@@ -231,9 +233,10 @@ class ProgressiveDiscriminator(_ProgressiveNetwork):
 
     def _enter(self, images: Tensor, level: int) -> Tensor:
         """Return the features that the block of a level, not the lowest, makes of images."""
-        if self._joins_from_rgb:
-            features: Tensor = self.blocks[level](images, self.from_rgb[level])
-            return features
+        block, from_rgb = self.blocks[level], self.from_rgb[level]
+        # Two convolutions with nothing between them are one, of fewer channels.
+        if isinstance(block, DiscriminatorBlock) and type(self.rgb_activation) is nn.Identity and block.joins(from_rgb):
+            return block.of_images(images, from_rgb)
         return self._shrink(self._from_rgb(images, level), level)
 
     def _from_rgb(self, images: Tensor, level: int) -> Tensor:
