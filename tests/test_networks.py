@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from progan.architecture import Architecture
 from progan.blocks import ConvUnit
 from progan.layers import EqualizedConv2d, downsample, upsample
+from progan.losses import wgan_gp_loss
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.presets import karras2018, mel_icon
 
@@ -486,3 +487,27 @@ def test_a_parameter_that_two_layers_share_is_in_use_where_either_is():
         assert sum(parameter is generator.to_rgb[1].weight for parameter in generator.in_use(level).values()) == 1
     both = list(generator.in_use(2, 0.5).values())
     assert len({id(parameter) for parameter in both}) == len(both)
+
+
+@pytest.mark.parametrize("alpha", [None, 0.5])
+@presets
+def test_compiled_whole_they_are_the_same_to_the_second_derivative(preset, alpha):
+    """By a compiler that takes torch's operations as they are; others know of no second derivative, and say so."""
+    torch.manual_seed(0)
+    recipe = PRESETS[preset](32, channels=(16, 8, 8, 8))
+    generator, discriminator = (network.double() for network in recipe.build())
+    z = torch.randn(4, *recipe.architecture.latent_shape, dtype=torch.float64)
+    real, fake = torch.rand(2, 4, 3, 32, 32, dtype=torch.float64)
+    mix = torch.rand(4, dtype=torch.float64)
+    parameters = list(discriminator.in_use(3, alpha).values())
+
+    def gradients(network):
+        loss = wgan_gp_loss(lambda images: network(images, 3, alpha), real, fake, mix=mix).total
+        return torch.autograd.grad(loss, parameters)
+
+    compiled = [torch.compile(each, backend="eager", fullgraph=True) for each in (generator, discriminator)]
+    try:
+        assert_close(compiled[0](z, 3, alpha), generator(z, 3, alpha))
+        assert_close(gradients(compiled[1]), gradients(discriminator), rtol=1e-9, atol=1e-12)
+    finally:
+        torch.compiler.reset()

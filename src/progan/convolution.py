@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from progan.functions import HALF, computing_dtype, own_kernels
+from progan.functions import HALF, computing_dtype, is_compiling, own_kernels
 from progan.functions import reflect as reflect_pixels
 
 # Where a CPU's kernels are not what is fastest: see benchmarks/NOTES.md.
@@ -46,6 +46,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: int = 0, *, refle
         padding: pixels around the image, zeros.
         reflect: they are its mirror image; only where `pads_within`.
     """
+    if is_compiling():
+        return F.conv2d(reflect_pixels(x) if reflect else x, weight, bias, padding=0 if reflect else padding)
     how = _How(padding, reflect)
     own = _own_kernels(x, weight, how) is not None
     if not own and weight.shape[2] > 1 and channels_last_on(x):
@@ -65,7 +67,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: int = 0, *, refle
 
 def pads_within(x: Tensor, weight: Tensor) -> bool:
     """Tell whether `convolve` mirrors images beyond their edges itself."""
-    return _own_kernels(x, weight, _How(1, reflect=True)) is not None
+    return not is_compiling() and _own_kernels(x, weight, _How(1, reflect=True)) is not None
 
 
 def channels_last_on(x: Tensor) -> bool:
@@ -73,7 +75,7 @@ def channels_last_on(x: Tensor) -> bool:
 
     On CUDA, cuDNN multiplies matrices of TF32 and half types in this order, and else turns what it gets and returns.
     """
-    return own_kernels(x) is not None and (computing_dtype(x) in HALF or _tf32_is_allowed())
+    return not is_compiling() and own_kernels(x) is not None and (computing_dtype(x) in HALF or _tf32_is_allowed())
 
 
 def _tf32_is_allowed() -> bool:

@@ -28,6 +28,15 @@ def computing_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if cast_to else x.dtype
 
 
+def is_compiling() -> bool:
+    """Tell whether torch.compile or torch.export reads this now, which take torch's operations apart, and not ours.
+
+    What ours are then is written in torch's; derived twice by a compiler that knows of one derivative, they raise its
+    error instead of giving wrong numbers.
+    """
+    return torch.compiler.is_compiling()
+
+
 def own_kernels(x: Tensor) -> ModuleType | None:
     """Return `progan.kernels` where they do for x: on CUDA, in float32 and half types, if Triton works; else None."""
     if not x.is_cuda or x.dtype == torch.float64 or x.numel() >= _COUNTED or x.ndim < 2 or x.shape[1] > _MOST_CHANNELS:
@@ -80,6 +89,8 @@ def reflect(x: Tensor, *, channels_last: bool = False) -> Tensor:
         x: images.
         channels_last: lay out the result so, where kernels of our own do it; else as x is.
     """
+    if is_compiling():
+        return F.pad(x, (1, 1, 1, 1), mode="reflect")
     padded: Tensor = _Reflect.apply(x, channels_last)  # type: ignore[no-untyped-call]
     return padded
 
@@ -125,12 +136,16 @@ class _Fold(Function):
 
 def repeat_pixels(x: Tensor, scale: float = 1.0) -> Tensor:
     """Repeat every pixel 2 x 2 times, multiplied by a number: (B, C, H, W) -> (B, C, 2 H, 2 W)."""
+    if is_compiling():
+        return F.interpolate(x * scale, scale_factor=2.0, mode="nearest")
     repeated: Tensor = _Repeat.apply(x, scale)  # type: ignore[no-untyped-call]
     return repeated
 
 
 def mean_of_pixels(x: Tensor) -> Tensor:
     """Average every 2 x 2 pixels: (B, C, 2 H, 2 W) -> (B, C, H, W); half types are summed in float32."""
+    if is_compiling():
+        return F.avg_pool2d(widened(x), 2).to(x.dtype)
     mean: Tensor = _Add.apply(_wide_enough(x), 0.25)  # type: ignore[no-untyped-call]
     return mean.to(x.dtype)
 
@@ -178,6 +193,11 @@ def interleave(x: Tensor) -> Tensor:
     Image (a, b) of the four has one row and one column more than is taken of it: pixel (2 i + a, 2 j + b) of the result
     is its pixel (i + a, j + b). (B, 4 C, H + 1, W + 1) -> (B, C, 2 H, 2 W); the four lie one after another.
     """
+    if is_compiling():
+        height, width = x.shape[2] - 1, x.shape[3] - 1
+        parts = x.reshape(len(x), 2, 2, x.shape[1] // 4, height + 1, width + 1)
+        rows = [[parts[:, a, b, :, a : a + height, b : b + width] for b in (0, 1)] for a in (0, 1)]
+        return torch.stack([torch.stack(row, dim=-1).flatten(-2) for row in rows], dim=-2).flatten(-3, -2)
     whole: Tensor = _Interleave.apply(x)  # type: ignore[no-untyped-call]
     return whole
 
@@ -228,6 +248,10 @@ def pixel_norm(x: Tensor, epsilon: float, *, outside_root: bool, slope: float = 
         outside_root: to its root.
         slope: of the LeakyReLU below 0; 1 = none.
     """
+    if is_compiling():
+        wide = widened(x)
+        scale = _scale(_root(wide.square(), epsilon, outside_root), epsilon, outside_root)
+        return (F.leaky_relu(wide, slope) * scale).to(x.dtype)
     normalized: Tensor = _PixelNorm.apply(_wide_enough(x), epsilon, outside_root, slope)  # type: ignore[no-untyped-call]
     return normalized.to(x.dtype)
 

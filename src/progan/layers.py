@@ -17,7 +17,16 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from progan.convolution import channels_last_on, convolve, convolve_few, has_avx512, pads_within
-from progan.functions import computing_dtype, interleave, mean_of_pixels, pixel_norm, reflect, repeat_pixels, widened
+from progan.functions import (
+    computing_dtype,
+    interleave,
+    is_compiling,
+    mean_of_pixels,
+    pixel_norm,
+    reflect,
+    repeat_pixels,
+    widened,
+)
 from progan.weights import Gathered, are_kept, keep_all, kept, multiply
 
 Equalization = Literal["he", "he_twice", "none"]
@@ -155,8 +164,8 @@ class EqualizedConv2d(_Equalized):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolved features: (B, in_channels, H, W) -> (B, out_channels, H, W)."""
-        few = x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _FEW_PIXELS and not has_avx512()
-        if few and self.margin > 0:
+        few = x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _FEW_PIXELS and self.margin > 0
+        if few and not is_compiling() and not has_avx512():
             return convolve_few(self._padded(x), self.weight.shape[2], self._product)
         return self._convolve(x, self._used_weight(), self._used_bias())
 

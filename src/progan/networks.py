@@ -79,7 +79,7 @@ class _ProgressiveNetwork(nn.Module):
         On the CPU, a batch's features of a high level lie far beyond its caches, and a few images' do not. Images are
         independent of one another above level 0, unless a block of one's own sees to it that they are not.
         """
-        if x.device.type != "cpu" or self.block_name is not None or level == 0:
+        if x.device.type != "cpu" or self.block_name is not None or level == 0 or torch.compiler.is_compiling():
             return max(level - 1, 0), len(x)
         bytes_of = [
             max(self.architecture.channels[max(index - 1, 0) : index + 1])

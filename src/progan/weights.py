@@ -45,8 +45,8 @@ def kept_apart() -> Iterator[None]:
 
 
 def are_kept() -> bool:
-    """Tell whether layers keep what they make of their weights."""
-    return _kept.get() is not None
+    """Tell whether layers keep what they make of their weights; what is compiled keeps nothing."""
+    return not torch.compiler.is_compiling() and _kept.get() is not None
 
 
 def kept(owner: object, name: str, make: Callable[[], Made]) -> Made:
@@ -57,7 +57,7 @@ def kept(owner: object, name: str, make: Callable[[], Made]) -> Made:
         name: of what is made.
         make: makes it.
     """
-    there = _kept.get()
+    there = _kept.get() if are_kept() else None
     if there is None:
         return make()
     key = owner, name, torch.is_grad_enabled()
