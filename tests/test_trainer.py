@@ -34,6 +34,7 @@ from progan import (
     presets,
 )
 from progan.callbacks import crosses
+from progan.data.feed import Order
 from progan.files import owned
 from progan.render import read_png
 from progan.scoped import numerics
@@ -202,6 +203,32 @@ def test_overwrite_removes_a_run_and_nothing_else(recipe, images, tmp_path):
         *("config.json", "metrics.jsonl", "notes.txt", "samples/favourite.png", "samples/1st favourite.png")
     }
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000008"]
+
+
+def test_a_removal_that_was_killed_can_be_begun_again(recipe, images, tmp_path, hooked):
+    run = tmp_path / "run"
+    make(recipe, run).fit(images, until=24)
+    whole = tmp_path / "whole"
+    shutil.copytree(run, whole)
+    left: list[str] = []  # operations until it is killed
+
+    def hook(operation, path):
+        if operation in ("unlink", "rmdir") and path.name != ".owner" and left and left.pop() == "killed":
+            raise SystemExit  # stands for kill -9
+
+    hooked(hook)
+    for number in range(100):
+        shutil.rmtree(run)
+        shutil.copytree(whole, run)
+        left[:] = ["killed", *["done"] * number]
+        try:
+            make(recipe, run, overwrite=True).fit(images, until=8)
+        except SystemExit:
+            make(recipe, run, overwrite=True).fit(images, until=8)
+        assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000008"]
+        if left:
+            break
+    assert 5 < number < 99
 
 
 def test_overwrite_refuses_a_folder_of_someone_else(recipe, images, tmp_path):
@@ -660,10 +687,95 @@ def test_data_that_does_not_fit_is_refused_before_anything_is_written(data, erro
     assert not (tmp_path / "run").exists()
 
 
-def test_items_must_be_alike(recipe):
+def test_items_must_be_alike_and_the_one_that_is_not_is_named(recipe):
     items = [torch.zeros(3, 16, 16), *[torch.zeros(3, 32, 32)] * 3]
-    with pytest.raises(ValueError, match=r"all items must be alike: the first is \(3, (16|32), "):
+    with pytest.raises(ValueError, match=r"all items must be alike: the first is \(3, (16|32), .* item [0-3] \(3, "):
         make(recipe).fit(items)
+    items = [torch.zeros(3, 16, 16), torch.zeros(3, 16, 16), torch.full((3, 16, 16), 2.0)]
+    with pytest.raises(ValueError, match=r"item 2: images of floats must be in \[0, 1\], got values from 2 to 2"):
+        make(recipe).fit(items)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_error_of_an_item_is_raised_after_a_save(workers, recipe, images, tmp_path):
+    class Broken(Noisy):
+        broken = True
+
+        def __getitem__(self, index):
+            if self.broken and index == 13:
+                raise OSError("cannot read picture 13")
+            return super().__getitem__(index)
+
+    # Image 13 is the last of the epoch's 21 that is asked for in the third step.
+    seed = next(seed for seed in range(1000) if list(Order(21, seed).of_epoch(0)).index(13) in range(16, 21))
+    data = Broken(images)
+    settings = {"seed": seed, "run_dir": tmp_path / "run", "device": "cpu", "progress": False, "workers": workers}
+    with pytest.raises(OSError, match="cannot read picture 13") as caught:
+        Trainer.from_recipe(recipe, **settings).fit(data, until=40)
+    assert caught.value.__notes__[-1].startswith("raised by the data set; all 16 images trained are saved in")
+    data.broken = False
+    again = Trainer.from_recipe(recipe, **settings)
+    assert again.images_seen == 16
+    again.fit(data, until=40)
+    whole = Trainer.from_recipe(recipe, **{**settings, "run_dir": None})
+    whole.fit(data, until=40)
+    for name, tensor in whole.state_dict()["tensors"].items():
+        assert torch.equal(tensor, again.state_dict()["tensors"][name]), name
+
+
+def test_a_callback_that_exits_loses_no_step(recipe, images, tmp_path):
+    class Exits(Callback):
+        def on_step(self, run, metrics):
+            if run.images_seen == 24:
+                sys.exit(3)
+
+    with pytest.raises(SystemExit, match="3"):
+        make(recipe, tmp_path / "run", save_every=1000, callbacks=[Exits()]).fit(images)
+    assert make(recipe, tmp_path / "run", save_every=1000).images_seen == 24
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", None)])
+def test_a_signal_to_all_processes_at_once_saves(number, tmp_path):
+    """As `timeout` sends it, and a service manager: workers get it too."""
+    program = """
+import sys
+import torch
+from torch.utils.data import Dataset
+from progan import Callback, Interrupted, Stage, Trainer, presets
+from progan.recipe import Recipe
+
+class Slow(Dataset):
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        torch.randn(300, 300) @ torch.randn(300, 300)
+        return torch.rand(3, 4, 4), index
+
+class Tell(Callback):
+    def on_step(self, run, metrics):
+        if run.images_seen == 64:
+            print("trains", flush=True)
+
+recipe = presets.mel_icon(8, channels=(8, 8))
+recipe = Recipe(recipe.architecture, (Stage(0, 0, 10**7),), recipe.training)
+settings = {"device": "cpu", "progress": False, "workers": 2, "save_every": 10**7, "callbacks": [Tell()]}
+try:
+    Trainer.from_recipe(recipe, run_dir=sys.argv[1], **settings).fit(Slow())
+except Interrupted as error:
+    print(error.signal, flush=True)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "run")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "trains\n"
+        os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=120)
+    assert (out, err, process.returncode) == (f"{int(number)}\n", "", 0)
+    assert len(list((tmp_path / "run/checkpoints").iterdir())) == 1
 
 
 def test_a_set_smaller_than_a_batch_trains(recipe):

@@ -203,10 +203,11 @@ def remove_run(run_dir: Path) -> None:
     for path in run_dir.glob("samples/*.png"):
         if PICTURE_NAME.fullmatch(path.name):
             remove(path)
-    for name in (DATA, "progress.png", "metrics.jsonl", CONFIG):
+    for name in (DATA, "progress.png", "metrics.jsonl"):
         remove(run_dir / name)
     for name in ("samples", checkpoint.FOLDER):
         _remove_if_empty(run_dir / name)
+    remove(run_dir / CONFIG)  # last, since it tells that all else is ours: the removal can be begun again
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -369,8 +369,8 @@ class Trainer:
         """Train to the end of the schedule, or until a count of real images.
 
         Ctrl-C, SIGTERM and SIGUSR1 finish the step, save, and raise `Interrupted`; a second one of the kind acts as it
-        would without fit. While fit runs, run_dir is this process's; another one is refused. An error of a callback
-        is raised after a save, so that no step is lost. Every global state is left as it was found.
+        would without fit. While fit runs, run_dir is this process's; another one is refused. An error of a callback or
+        of the data set is raised after a save, so that no step is lost. Every global state is left as it was found.
 
         Args:
             data: (N, C, H, W), uint8 or floats in [0, 1]; an `ImageFolder`; or a map-style data set whose items are an
@@ -463,7 +463,9 @@ class Trainer:
         rank, ranks = self._ranks.rank, self._ranks.size
         batch_size_at = lambda count: self.schedule.at(count).batch_size  # noqa: E731
         conversion = Conversion(lambda count: self.schedule.at(count).level, self._to_level)
-        for real in feed.batches(self._images_seen, stop, batch_size_at, rank=rank, ranks=ranks, conversion=conversion):
+        for real in self._or_save(
+            feed.batches(self._images_seen, stop, batch_size_at, rank=rank, ranks=ranks, conversion=conversion)
+        ):
             before = self._images_seen
             metrics = self.step(real)
             save = crosses(self._intervals["save_every"], before, self._images_seen)
@@ -476,8 +478,8 @@ class Trainer:
                 if self.growth.stage != metrics.growth.stage or self._images_seen >= self.schedule.total_images:
                     for callback in self._callbacks:
                         callback.on_stage_end(self, metrics.growth)
-            except Exception as error:
-                self._save_after(error)
+            except (Exception, SystemExit) as error:
+                self._save_after(error, "a callback")
                 raise
             ending = self._ranks.highest(asked.signal or 0)
             if save and not ending and self._images_seen < stop and self.run_dir is not None:
@@ -523,18 +525,27 @@ class Trainer:
         for callback in self._callbacks:
             callback.on_save(self, path)
 
-    def _save_after(self, error: Exception) -> None:
-        """Save what was trained before a callback failed; that error is raised, and tells whether this went well."""
-        if self.run_dir is None:
+    def _or_save(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Yield batches; where one cannot be had, save what was trained on those before."""
+        try:
+            yield from batches
+        except Exception as error:
+            self._save_after(error, "the data set")
+            raise
+
+    def _save_after(self, error: BaseException, raised_by: str) -> None:
+        """Save what was trained before an error, which is raised then, and tells whether this went well."""
+        if self._directory is None or self._saved_at == self._images_seen:
             return
         try:
             self._check_finite(weights=True)
-            path = Path(self._save())
-            self._tell_of_save(path)
+            self._tell_of_save(Path(self._save()))
         except Exception as second:
             error.add_note(f"progan could not save after it: {second}")
         else:
-            error.add_note(f"raised by a callback; all {self._images_seen:,} images trained are saved in {path}")
+            error.add_note(
+                f"raised by {raised_by}; all {self._images_seen:,} images trained are saved in {self.run_dir}"
+            )
 
     @contextmanager
     def _own_draws(self, *, keyed: bool = False) -> Iterator[None]:
@@ -579,7 +590,7 @@ class Trainer:
         Raises:
             ValueError: if a stage's batch takes more memory than there is; the message names the largest that does not.
         """
-        with numerics(self.device, self.training):
+        with self._own_draws(), numerics(self.device, self.training):
             self.plan_made = make_plan(
                 self.generator,
                 self.discriminator,

@@ -7,6 +7,9 @@ of (seed, k), batches are always full, and at every moment the uses of any two i
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -28,6 +31,7 @@ from progan.randomness import item_state, permutation
 # Images that a verdict on flips is taken from: of those at hand, and of those that have to be fetched one by one.
 _JUDGED, _FETCHED = 1000, 300
 _CONVERTED = 64  # images that are converted at once
+_TO_FETCH_S = 30.0  # seconds that a worker has for its batch when it is asked to end
 
 
 class Order:
@@ -338,6 +342,7 @@ class _DatasetFeed(Feed):
                 "which are keyed per item",
                 stacklevel=5,  # where fit is called
             )
+        self.items.first = self.first
         self.fingerprint = {
             "kind": "dataset",
             "shape": [self.n_images, *self.first.shape],
@@ -348,14 +353,15 @@ class _DatasetFeed(Feed):
     def _fetched(self, batches: Iterator[range]) -> Iterator[Tensor]:
         if self.workers == 0:
             for positions in batches:
-                yield self._stacked([self.items[position] for position in positions])
+                yield torch.stack([self.items[position] for position in positions])
         else:
             # A generator of its own: iter(DataLoader) would draw from the global random state.
             loader = DataLoader(
                 self.items,
                 batch_sampler=batches,  # type: ignore[arg-type]
                 num_workers=self.workers,
-                collate_fn=self._stacked,
+                collate_fn=torch.stack,
+                worker_init_fn=_leave_signals_to_the_trainer,
                 generator=torch.Generator(),
             )
             yield from loader
@@ -364,22 +370,17 @@ class _DatasetFeed(Feed):
     def flip_verdict(self) -> FlipVerdict:
         # The run's first: the order is by chance, and each is drawn under its own random state, so all stays as it is.
         n = min(self.n_images, _FETCHED)
-        return flip_verdict(torch.cat([thumbnails(self._stacked([self.items[position]])) for position in range(n)]))
-
-    def _stacked(self, images: list[Tensor]) -> Tensor:
-        for image in images:
-            if image.shape != self.first.shape or image.dtype != self.first.dtype:
-                raise ValueError(
-                    f"all items must be alike: the first is {tuple(self.first.shape)} of {self.first.dtype}, "
-                    f"another {tuple(image.shape)} of {image.dtype}"
-                )
-        batch = torch.stack(images)
-        _check_values(batch)
-        return batch
+        return flip_verdict(torch.cat([thumbnails(self.items[position][None]) for position in range(n)]))
 
 
 class _Items(Dataset[Tensor]):
-    """The images of a run by position, in a worker process too."""
+    """The images of a run by position, in a worker process too.
+
+    Attributes:
+        first: one that all others are to be like; None = not known yet.
+    """
+
+    first: Tensor | None = None
 
     def __init__(self, dataset: Any, n: int, seed: int) -> None:
         self.dataset = dataset
@@ -398,7 +399,38 @@ class _Items(Dataset[Tensor]):
                 f"item {index} must be an image tensor (C, H, W), or a tuple that begins with one, got {got}; "
                 "convert it in the data set"
             )
+        first = image if self.first is None else self.first
+        if image.shape != first.shape or image.dtype != first.dtype:
+            raise ValueError(
+                f"all items must be alike: the first is {tuple(first.shape)} of {first.dtype}, item {index} "
+                f"{tuple(image.shape)} of {image.dtype}"
+            )
+        try:
+            _check_values(image)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"item {index}: {error}") from None
         return image
+
+
+def _leave_signals_to_the_trainer(_: int) -> None:
+    """Let a worker live on when a signal comes to all processes at once, since the trainer still finishes its step.
+
+    With the trainer a worker ends anyway. One that is asked to end, as also by the trainer when it has waited long
+    enough, fetches what it is at, and is gone after a while.
+    """
+
+    def go_on(*_: object) -> None:
+        pass
+
+    def end_soon(*_: object) -> None:
+        timer = threading.Timer(_TO_FETCH_S, os._exit, (0,))
+        timer.daemon = True
+        timer.start()
+
+    for name, handler in (("SIGINT", go_on), ("SIGUSR1", go_on), ("SIGTERM", end_soon)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _positions(begin: int, end: int, batch_size_at: Callable[[int], int], rank: int, ranks: int) -> Iterator[range]:
