@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import torch
 from conftest import small_recipe
 
 from progan import Plan, Schedule, Stage, StepMetrics, Trainer, image_grid, to_uint8
-from progan.callbacks import Previews, Progress, Rate
+from progan.callbacks import MetricsLog, Previews, Progress, Rate
 from progan.progress import duration
 from progan.randomness import latents
 from progan.render import enlarge, read_png
@@ -52,6 +53,36 @@ def test_rows_of_a_run_that_grew_on_are_enlarged(tmp_path, images):
         trainer.fit(images)
     assert read_png(tmp_path / "samples/level_1.png").shape == (3, 8, 8 * 8)
     assert read_png(tmp_path / "progress.png").shape == (3, 3 * 16, 8 * 16)
+
+
+def test_a_log_and_previews_of_ones_own_take_the_place_of_the_trainers(tmp_path, images):
+    class Own(Previews):
+        """A derived one does, too."""
+
+    own = [MetricsLog(24), Own(48)]
+    trainer = Trainer.from_recipe(
+        small_recipe(), run_dir=tmp_path, device="cpu", progress=False, log_every=8, preview_every=8, callbacks=own
+    )
+    trainer.fit(images, until=64)
+    counts = [json.loads(line)["images_seen"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert counts == [24, 48]
+    assert [path.name for path in sorted((tmp_path / "samples").glob("0*"))] == [
+        *("000000032.png", "000000048.png", "000000064.png")  # and two ends of stages
+    ]
+
+
+@pytest.mark.parametrize("kind", [MetricsLog, Previews])
+def test_what_writes_into_a_run_directory_needs_one(kind, images):
+    with pytest.raises(ValueError, match=f"{kind.__name__} writes into a run directory; give the trainer a run_dir"):
+        Trainer.from_recipe(small_recipe(), device="cpu", progress=False, callbacks=[kind(8)]).fit(images)
+    for every in (0, 8.0):
+        with pytest.raises(ValueError, match=f"{kind.__name__} takes an int of at least 1, real images, got {every}"):
+            kind(every)
+
+
+def test_what_is_no_callback_is_refused():
+    with pytest.raises(TypeError, match=r"derived from progan.Callback, got <built-in function print>"):
+        Trainer.from_recipe(small_recipe(), device="cpu", callbacks=[print])
 
 
 def test_previews_may_be_few():

@@ -511,3 +511,17 @@ def test_compiled_whole_they_are_the_same_to_the_second_derivative(preset, alpha
         assert_close(gradients(compiled[1]), gradients(discriminator), rtol=1e-9, atol=1e-12)
     finally:
         torch.compiler.reset()
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ({"minibatch_std_group": 2.5}, "minibatch_std_group must be an int of at least 1, or None, got 2.5"),
+        ({"head_channels": 0}, "head_channels must be an int of at least 1, or None, got 0"),
+        ({"norm_epsilon": math.nan}, "norm_epsilon must be a small number above 0, got nan"),
+        ({"image_range": (0, math.inf)}, r"image_range must be \(value of black, value of white\), got \(0, inf\)"),
+    ],
+)
+def test_settings_that_make_no_network_are_refused(setting, text):
+    with pytest.raises(ValueError, match=text):
+        Architecture(WIDTHS, **setting)

@@ -33,6 +33,7 @@ from progan import (
     load_generator,
     presets,
 )
+from progan.blocks import GeneratorBlock
 from progan.callbacks import crosses
 from progan.data.feed import Order
 from progan.files import owned
@@ -441,6 +442,33 @@ def test_where_no_gradients_are_taken_training_is_refused_before_anything_is_wri
     with mode(), pytest.raises(RuntimeError, match=r"a step trains by gradients; call it outside torch.no_grad\(\)"):
         trainer.step(torch.zeros(8, 3, 4, 4))
     assert trainer.images_seen == 0
+
+
+def test_weights_that_were_replaced_would_not_train_and_are_refused(recipe, images, tmp_path):
+    trainer = make(recipe, tmp_path / "run")
+    state = {name: tensor.clone() for name, tensor in trainer.generator.state_dict().items()}
+    trainer.generator.load_state_dict(state)
+    trainer.fit(images, until=8)
+    trainer.generator.load_state_dict(state, assign=True)
+    with pytest.raises(ValueError, match=r"ProgressiveGenerator has got new parameters .*, such as blocks\.0"):
+        trainer.fit(images, until=16)
+
+
+def test_until_is_a_count(recipe, images):
+    with pytest.raises(TypeError, match="str"):
+        make(recipe).fit(images, until="8")
+
+
+def test_planning_leaves_random_states_alone(recipe):
+    class Dropping(GeneratorBlock):
+        def forward(self, x):
+            return torch.dropout(super().forward(x), 0.5, train=True)
+
+    generator = ProgressiveGenerator(recipe.architecture, block=Dropping)
+    trainer = Trainer(generator, recipe.build()[1], recipe.schedule, recipe.training, device="cpu", progress=False)
+    before = torch.get_rng_state()
+    trainer.plan(printed=False)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_networks_made_under_inference_mode_are_refused(recipe):

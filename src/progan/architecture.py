@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -86,7 +87,7 @@ class Architecture:
         if self.image_channels not in (1, 3, 4):
             raise ValueError(f"image_channels must be 1 (grey), 3 (RGB) or 4 (RGBA), got {self.image_channels!r}")
         low, high = self.image_range
-        if not low < high:
+        if not -math.inf < low < high < math.inf:
             raise ValueError(f"image_range must be (value of black, value of white), got {self.image_range!r}")
         for name, allowed in (
             ("padding", get_args(Padding)),
@@ -97,8 +98,10 @@ class Architecture:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         for name in ("minibatch_std_group", "head_channels"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, or None, got {value!r}")
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"{name} must be an int of at least 1, or None, got {value!r}")
+        if not 0 < self.norm_epsilon < 1:
+            raise ValueError(f"norm_epsilon must be a small number above 0, got {self.norm_epsilon!r}")
         if self.output == "sigmoid" and self.image_range != (0.0, 1.0):
             raise ValueError(f"a sigmoid makes values in [0, 1], got image_range={self.image_range!r}; use (0.0, 1.0)")
 

@@ -82,6 +82,18 @@ def crosses(every: int, before: int, after: int) -> bool:
     return before // every != after // every
 
 
+def _check_every(every: int, callback: Callback) -> None:
+    if not isinstance(every, int) or every < 1:
+        raise ValueError(f"{type(callback).__name__} takes an int of at least 1, real images, got {every!r}")
+
+
+def _run_dir(run: Run, callback: Callback) -> Path:
+    """Return where a callback writes."""
+    if run.run_dir is None:
+        raise ValueError(f"{type(callback).__name__} writes into a run directory; give the trainer a run_dir")
+    return run.run_dir
+
+
 @contextmanager
 def all_told(callbacks: Sequence[Callback], run: Run) -> Iterator[None]:
     """Tell every callback that fit ends, however it ends and whatever the others raise."""
@@ -102,6 +114,7 @@ class MetricsLog(Callback):
     """
 
     def __init__(self, every: int, *, go_on: bool = False) -> None:
+        _check_every(every, self)
         self.every = every
         self.go_on = go_on
         self._waiting: dict[int, str] = {}  # lines, by images_seen
@@ -171,10 +184,8 @@ class MetricsLog(Callback):
             if kept != lines:  # a run went on past its last checkpoint, or died in the middle of a line
                 write_file(path, b"".join(kept))
 
-    @staticmethod
-    def _path(run: Run) -> Path:
-        assert run.run_dir is not None
-        return run.run_dir / "metrics.jsonl"
+    def _path(self, run: Run) -> Path:
+        return _run_dir(run, self) / "metrics.jsonl"
 
 
 def _images_seen(line: bytes) -> float:
@@ -199,10 +210,15 @@ class Previews(Callback):
     """
 
     def __init__(self, every: int, n: int = 16, row: int = 8, least_height: int = 128) -> None:
+        _check_every(every, self)
         self.every = every
         self.least_height = least_height
         self.n = n
         self.row: int = min(row, n)
+
+    @override
+    def on_start(self, run: Run) -> None:
+        _run_dir(run, self)
 
     @override
     def on_step(self, run: Run, metrics: StepMetrics) -> None:
@@ -217,8 +233,8 @@ class Previews(Callback):
                 )
 
     def _draw(self, run: Run) -> None:
-        assert run.run_dir is not None
-        folder = run.run_dir / "samples"
+        run_dir = _run_dir(run, self)
+        folder = run_dir / "samples"
         make_folder(folder)
         grown = run.grown()
         architecture = grown.generator.architecture
@@ -232,7 +248,7 @@ class Previews(Callback):
         _, channels, height, width = pictures.shape
         shape = channels, height, self.row * width
         rows = [_row(folder / f"level_{level}.png", shape) for level in range(grown.level + 1)]
-        write_png(run.run_dir / "progress.png", torch.cat([row for row in rows if row is not None], dim=1))
+        write_png(run_dir / "progress.png", torch.cat([row for row in rows if row is not None], dim=1))
 
 
 def _row(path: Path, shape: tuple[int, int, int]) -> Tensor | None:

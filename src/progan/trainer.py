@@ -87,7 +87,8 @@ class Trainer:
             written.
         device: ``cpu``, ``cuda``, ``mps``, ...; None = cuda where there is one, else mps, else the CPU. Of several
             processes on a machine, each takes a GPU of its own.
-        callbacks: listeners, beside the metrics file, the previews and the progress.
+        callbacks: listeners, beside the metrics file, the previews and the progress. A `MetricsLog` or `Previews` among
+            them takes the place of the trainer's own.
         log_every: real images between two lines of metrics.jsonl.
         save_every: real images between two checkpoints; the end of fit is saved too.
         preview_every: real images between two sample grids; the end of a stage is drawn too.
@@ -109,6 +110,7 @@ class Trainer:
         average: the running average of the generator.
 
     Raises:
+        TypeError: if a callback is none.
         ValueError: if the parts do not fit, or run_dir holds a run of other settings (each is named), or the processes
             cannot share the schedule's batches, or a graph is asked for on a device other than CUDA's.
         CheckpointError: if the run's checkpoints are all damaged.
@@ -153,6 +155,9 @@ class Trainer:
         check_counts({**intervals, "keep_every": keep_every, "workers": workers})
         if on_failed_save not in ("raise", "go_on"):
             raise ValueError(f"on_failed_save must be 'raise' or 'go_on', got {on_failed_save!r}")
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"callbacks must be objects of classes derived from progan.Callback, got {callback!r}")
         dtypes = {parameter.dtype for network in (generator, discriminator) for parameter in network.parameters()}
         for role, network in (("generator", generator), ("discriminator", discriminator)):
             if any(parameter.is_inference() for parameter in network.parameters()):
@@ -192,9 +197,13 @@ class Trainer:
         self._on_failed_save = on_failed_save
         self._workers = workers
         self._callbacks = list(callbacks)
-        self._log = MetricsLog(log_every, go_on=on_failed_save == "go_on")
+        logs = [callback for callback in callbacks if isinstance(callback, MetricsLog)]
+        self._log = logs[0] if logs else MetricsLog(log_every, go_on=on_failed_save == "go_on")
         if self.run_dir is not None:
-            self._callbacks = [self._log, Previews(preview_every), *self._callbacks]
+            own: tuple[Callback, ...] = () if logs else (self._log,)
+            if not any(isinstance(callback, Previews) for callback in callbacks):
+                own = (*own, Previews(preview_every))
+            self._callbacks = [*own, *callbacks]
         if progress:
             self._callbacks.append(Progress())
         if self._ranks.rank != 0:
@@ -379,7 +388,7 @@ class Trainer:
             until: real images, counted from the start of the run; the first step at or past it is not begun.
 
         Raises:
-            TypeError: if the data is of a wrong kind.
+            TypeError: if the data is of a wrong kind, or until is no int.
             ValueError: if its images do not fit, it is not the data that the run began with, or another trainer has
                 written to run_dir since this one was made.
             RuntimeError: under ``torch.no_grad()`` or ``torch.inference_mode()``.
@@ -391,7 +400,10 @@ class Trainer:
         check_gradients_on("fit trains by gradients")
         with self._ranks.together():
             feed = self._take(data)
-            stop = self.schedule.total_images if until is None else min(until, self.schedule.total_images)
+            stop = self.schedule.total_images
+            if until is not None:
+                stop = min(operator.index(until), stop)
+            self._step.check_parameters()
             self._ranks.check_same("data, count of images and until", [feed.fingerprint, self._images_seen, stop])
             if self._images_seen >= stop:
                 self._save_rest()  # which the disk may not have taken before
