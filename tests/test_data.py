@@ -319,7 +319,7 @@ def test_items_out_of_range_are_refused_whenever_they_come(bad, dtype):
     first = Order(3, 0)[0]
     items = [torch.full((3, 8, 8), 0.5 if index == first else bad, dtype=dtype) for index in range(3)]
     with pytest.raises(
-        ValueError, match=rf"item [12]: images of floats must be in \[0, 1\], got values from {bad:g} to {bad:g};"
+        ValueError, match=rf"^item [12]: images of floats must be in \[0, 1\], got values from {bad:g} to {bad:g};"
     ):
         list(taken_in(items).batches(1, 2, lambda _: 1))
     if dtype == torch.float32:

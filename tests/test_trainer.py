@@ -734,7 +734,7 @@ def test_the_error_of_an_item_is_raised_after_a_save(workers, recipe, images, tm
                 raise OSError("cannot read picture 13")
             return super().__getitem__(index)
 
-    # Image 13 is the last of the epoch's 21 that is asked for in the third step.
+    # Image 13 comes in the third step.
     seed = next(seed for seed in range(1000) if list(Order(21, seed).of_epoch(0)).index(13) in range(16, 21))
     data = Broken(images)
     settings = {"seed": seed, "run_dir": tmp_path / "run", "device": "cpu", "progress": False, "workers": workers}

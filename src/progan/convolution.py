@@ -67,7 +67,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: int = 0, *, refle
 
 def pads_within(x: Tensor, weight: Tensor) -> bool:
     """Tell whether `convolve` mirrors images beyond their edges itself."""
-    return not is_compiling() and _own_kernels(x, weight, _How(1, reflect=True)) is not None
+    return _own_kernels(x, weight, _How(1, reflect=True)) is not None
 
 
 def channels_last_on(x: Tensor) -> bool:
@@ -75,7 +75,7 @@ def channels_last_on(x: Tensor) -> bool:
 
     On CUDA, cuDNN multiplies matrices of TF32 and half types in this order, and else turns what it gets and returns.
     """
-    return not is_compiling() and own_kernels(x) is not None and (computing_dtype(x) in HALF or _tf32_is_allowed())
+    return own_kernels(x) is not None and (computing_dtype(x) in HALF or _tf32_is_allowed())
 
 
 def _tf32_is_allowed() -> bool:

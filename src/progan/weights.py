@@ -44,9 +44,14 @@ def kept_apart() -> Iterator[None]:
         _kept.reset(before)
 
 
+def _there() -> dict[tuple[object, ...], Any] | None:
+    """Return what has been kept; None where nothing is, as in what is compiled."""
+    return None if torch.compiler.is_compiling() else _kept.get()
+
+
 def are_kept() -> bool:
-    """Tell whether layers keep what they make of their weights; what is compiled keeps nothing."""
-    return not torch.compiler.is_compiling() and _kept.get() is not None
+    """Tell whether layers keep what they make of their weights."""
+    return _there() is not None
 
 
 def kept(owner: object, name: str, make: Callable[[], Made]) -> Made:
@@ -57,7 +62,7 @@ def kept(owner: object, name: str, make: Callable[[], Made]) -> Made:
         name: of what is made.
         make: makes it.
     """
-    there = _kept.get() if are_kept() else None
+    there = _there()
     if there is None:
         return make()
     key = owner, name, torch.is_grad_enabled()
