@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import FakeStream, small_recipe
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -411,12 +412,22 @@ def test_a_ring_fills_a_buffer_again_only_once_it_is_sent():
 
 
 def test_a_ring_takes_values_of_another_dtype_and_of_no_size():
-    ring = Ring([((3,), torch.float64), ((0, 2), torch.float32), ((3, 1), torch.float32)], torch.device("cpu"))
-    values = torch.tensor([0.1, 0.2, 0.3])
-    ring.send([values, torch.zeros(0, 2), values[:, None]])
-    assert torch.equal(ring.targets[0], values.double())
-    assert ring.targets[1].shape == (0, 2)
-    assert torch.equal(ring.targets[2], values[:, None])
+    dtypes = torch.float64, torch.float32, torch.float16, torch.bfloat16
+    ring = Ring([*(((3, 2), dtype) for dtype in dtypes), ((0, 2), torch.float32)], torch.device("cpu"))
+    values = torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]).T
+    ring.send([*[values] * len(dtypes), torch.zeros(0, 2)])
+    for target, dtype in zip(ring.targets, dtypes, strict=False):
+        assert torch.equal(target, values.to(dtype))
+    assert ring.targets[-1].shape == (0, 2)
+
+
+def test_a_ring_is_filled_by_the_thread_that_sends():
+    """Not by torch, which asks other threads for help with what is large, and waits for them."""
+    ring = Ring([((8, 8192), torch.float32)], torch.device("cpu"))
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        ring.send([torch.ones(8, 8192)])
+    assert [event.name for event in found.events()].count("aten::copy_") == 1, "to the device alone"
+    assert ring.targets[0].min() == 1
 
 
 class Fetches(TorchDispatchMode):

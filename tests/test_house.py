@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("networks", "randomness", "recipe", "schedule", "streams", "weights"),
     },
     "ahead": {"step"},
-    "graph": {"torch", "distributed", "schedule", "step", "streams"},
+    "graph": {*TORCH, "distributed", "schedule", "step", "streams"},
     "planning": {
         *(TORCH | {"averaging", "graph", "layers", "memory", "networks", "progress"}),
         *("randomness", "recipe", "run_directory", "schedule", "step"),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,7 +79,7 @@ class Ring:
         if sent is not None:
             sent.synchronize()
         for here, value in zip(self._values[number], values, strict=True):
-            here.copy_(value)
+            _copy(value, here)
         self._there.copy_(self._slots[number], non_blocking=True)
         if self._mark is not None:
             self._sent[number] = self._mark()
@@ -349,6 +350,18 @@ def _parts(buffer: Tensor, kinds: Sequence[tuple[Sequence[int], torch.dtype]]) -
         parts.append(buffer[begin:end].view(dtype).view(shape))
         begin += _room(shape, dtype)
     return parts
+
+
+def _copy(value: Tensor, here: Tensor) -> None:
+    """Copy a value on the CPU, in this thread alone.
+
+    torch asks others for help from 32,768 numbers on. While threads make random numbers, that took longer than a whole
+    step at 4x4 does on a GPU.
+    """
+    if here.dtype == torch.bfloat16:  # which numpy does not know
+        here.copy_(value)
+    else:
+        np.copyto(here.numpy(), value.numpy(), casting="same_kind")
 
 
 def _event(device: torch.device) -> torch.cuda.Event:
