@@ -84,7 +84,11 @@ def test_pixel_norm(size, outside, slope, layout):
 
 
 @pytest.mark.parametrize("reflect", [False, True])
-@pytest.mark.parametrize("shape", [(2, 3, 5, 4, 3), (1, 8, 3, 3, 4), (1, 2, 9, 2, 3), (1, 1, 1, 3, 70)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 3, 5, 4, 3), (1, 8, 3, 3, 4), (1, 2, 9, 2, 3), (1, 1, 1, 3, 70), (1, 1, 5, 2, 130), (1, 1, 3, 2, 258)],
+    ids=str,
+)
 def test_convolutions_of_few_channels(shape, reflect):
     images, channels, out, height, width = shape
     x, weight, bias = seeded(images, channels, height, width), seeded(out, channels, 3, 3), seeded(out)

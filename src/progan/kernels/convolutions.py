@@ -15,7 +15,7 @@ from progan.kernels.images import mirrored
 from progan.kernels.launch import run
 
 _WARPS = 1584  # that keep a large device busy: 12 for each of 132 multiprocessors
-_PIXELS = 128  # of a row, of which a warp forms sums at once
+_SUMS = 1024  # that a warp forms at once: of some pixels of a row, and of four or eight channels
 
 
 @triton.jit
@@ -58,22 +58,38 @@ def _products(sums, weight, a, b, c, d, e, f, g, h, i, ADJOINT: tl.constexpr):
     return sums
 
 
+@triton.jit
+def _add_to_four(s, t, u, v, weight, by_out, out, last, a, b, c, d, e, f, g, h, i, ADJOINT: tl.constexpr):
+    """Add the products of four channels out; those beyond the last are made as the last, and not stored."""
+    two, three, four = tl.minimum(out + 1, last), tl.minimum(out + 2, last), tl.minimum(out + 3, last)
+    s = _products(s, weight + tl.minimum(out, last) * by_out, a, b, c, d, e, f, g, h, i, ADJOINT)
+    t = _products(t, weight + two * by_out, a, b, c, d, e, f, g, h, i, ADJOINT)
+    u = _products(u, weight + three * by_out, a, b, c, d, e, f, g, h, i, ADJOINT)
+    v = _products(v, weight + four * by_out, a, b, c, d, e, f, g, h, i, ADJOINT)
+    return s, t, u, v
+
+
+@triton.jit
+def _store(sums, place, bias, out, last, plane, j, width, BIAS: tl.constexpr):
+    """Store the sums of one channel out, of which there may be none."""
+    if BIAS:
+        sums += tl.load(bias + tl.minimum(out, last)).to(tl.float32)
+    tl.store(place + out * plane, sums, j < tl.where(out <= last, width, 0))
+
+
 @triton.jit(do_not_specialize=["height", "width", "in_channels", "channels", "by_out", "by_in", "pieces"])
 def _convolve(
     x, weight, bias, y, height, width, in_channels, channels, by_out, by_in, pieces,
-    REFLECT: tl.constexpr, ADJOINT: tl.constexpr, BIAS: tl.constexpr, BLOCK: tl.constexpr,
+    REFLECT: tl.constexpr, ADJOINT: tl.constexpr, BIAS: tl.constexpr, EIGHT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Add products for a piece of a row, and four channels at once, number by number."""
+    """Add products for a piece of a row, and four or eight channels at once, number by number."""
     row = tl.program_id(0) // pieces
     i, image = row % height, row // height
     j = tl.program_id(0) % pieces * BLOCK + tl.arange(0, BLOCK)
     plane = height * width
-    # The last may be there already; it is then made once more, and not stored.
-    out = tl.program_id(1) * 4
-    last = channels - 1
-    two, three, four = tl.minimum(out + 1, last), tl.minimum(out + 2, last), tl.minimum(out + 3, last)
-    first_sums = tl.zeros((BLOCK,), tl.float32)
-    second_sums, third_sums, fourth_sums = first_sums, first_sums, first_sums
+    out, last = tl.program_id(1) * (8 if EIGHT else 4), channels - 1
+    o = tl.zeros((BLOCK,), tl.float32)
+    p, q, r, s, t, u, v = o, o, o, o, o, o, o
     for channel in range(in_channels):
         seen = x + (image * in_channels + channel) * plane
         a, b, c = _row(seen, i - 1, j, height, width, REFLECT and not ADJOINT)
@@ -87,20 +103,19 @@ def _convolve(
             d, f = _come_back(d, f, j, width)
             g, k = _come_back(g, k, j, width)
         w = weight + channel * by_in
-        first_sums = _products(first_sums, w + out * by_out, a, b, c, d, e, f, g, h, k, ADJOINT)
-        second_sums = _products(second_sums, w + two * by_out, a, b, c, d, e, f, g, h, k, ADJOINT)
-        third_sums = _products(third_sums, w + three * by_out, a, b, c, d, e, f, g, h, k, ADJOINT)
-        fourth_sums = _products(fourth_sums, w + four * by_out, a, b, c, d, e, f, g, h, k, ADJOINT)
-    if BIAS:
-        first_sums += tl.load(bias + out).to(tl.float32)
-        second_sums += tl.load(bias + two).to(tl.float32)
-        third_sums += tl.load(bias + three).to(tl.float32)
-        fourth_sums += tl.load(bias + four).to(tl.float32)
-    place = y + (image * channels + out) * plane + i * width + j
-    tl.store(place, first_sums, j < width)
-    tl.store(place + plane, second_sums, j < tl.where(out + 1 < channels, width, 0))
-    tl.store(place + 2 * plane, third_sums, j < tl.where(out + 2 < channels, width, 0))
-    tl.store(place + 3 * plane, fourth_sums, j < tl.where(out + 3 < channels, width, 0))
+        o, p, q, r = _add_to_four(o, p, q, r, w, by_out, out, last, a, b, c, d, e, f, g, h, k, ADJOINT)
+        if EIGHT:
+            s, t, u, v = _add_to_four(s, t, u, v, w, by_out, out + 4, last, a, b, c, d, e, f, g, h, k, ADJOINT)
+    place = y + image * channels * plane + i * width + j
+    _store(o, place, bias, out, last, plane, j, width, BIAS)
+    _store(p, place, bias, out + 1, last, plane, j, width, BIAS)
+    _store(q, place, bias, out + 2, last, plane, j, width, BIAS)
+    _store(r, place, bias, out + 3, last, plane, j, width, BIAS)
+    if EIGHT:
+        _store(s, place, bias, out + 4, last, plane, j, width, BIAS)
+        _store(t, place, bias, out + 5, last, plane, j, width, BIAS)
+        _store(u, place, bias, out + 6, last, plane, j, width, BIAS)
+        _store(v, place, bias, out + 7, last, plane, j, width, BIAS)
 
 
 @triton.jit(do_not_specialize=["total", "height", "width", "in_channels", "channels", "pieces", "rounds"])
@@ -200,11 +215,13 @@ def _convolved(
 ) -> Tensor:
     images, in_channels, height, width = x.shape
     y = x.new_empty(images, channels, height, width)
-    block = min(_PIXELS, max(32, triton.next_power_of_2(width)))
+    at_once = 8 if channels > 4 else 4
+    block = min(_SUMS // at_once, max(32, triton.next_power_of_2(width)))
     pieces = triton.cdiv(width, block)
+    grid = images * height * pieces, triton.cdiv(channels, at_once)
     run(
-        _convolve, (images * height * pieces, triton.cdiv(channels, 4)), x.contiguous(), weight.contiguous(), bias, y,
+        _convolve, grid, x.contiguous(), weight.contiguous(), bias, y,
         height, width, in_channels, channels, *by, pieces,
-        REFLECT=reflect, ADJOINT=adjoint, BIAS=bias is not None, BLOCK=block, num_warps=1,
+        REFLECT=reflect, ADJOINT=adjoint, BIAS=bias is not None, EIGHT=at_once == 8, BLOCK=block, num_warps=1,
     )  # fmt: skip
     return y
