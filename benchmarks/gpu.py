@@ -17,6 +17,7 @@ What does not fit into --minutes is left out, and says so; the same command agai
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import json
 import math
@@ -29,7 +30,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,19 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 import progan
-from progan import Average, Callback, Growth, Interrupted, Recipe, Stage, Trainer, presets
+from progan import (
+    Architecture,
+    Average,
+    Callback,
+    Growth,
+    Interrupted,
+    ProgressiveDiscriminator,
+    ProgressiveGenerator,
+    Recipe,
+    Stage,
+    Trainer,
+    presets,
+)
 from progan.ahead import DrawsAhead
 from progan.graph import WARM_UP, CudaGraphs, DeviceStep
 from progan.randomness import normal, uniform
@@ -126,9 +139,16 @@ def graphs_on(device: torch.device) -> CudaGraphs | Rehearsal:
     return CudaGraphs(device) if device.type == "cuda" else Rehearsal()
 
 
+@cache
+def built(architecture: Architecture, device: torch.device) -> tuple[ProgressiveGenerator, ProgressiveDiscriminator]:
+    """Build both networks once for all phases: to fill them takes up to a second of a device's time."""
+    generator, discriminator = Recipe(architecture, (Stage(0, 0, BATCH, BATCH),)).build()
+    return generator.to(device), discriminator.to(device)
+
+
 def steps_of(recipe: Recipe, device: torch.device, *, graph: bool) -> tuple[TrainingStep, DeviceStep]:
     """Return a recipe's training step, and how it is run on a device."""
-    generator, discriminator = (network.to(device) for network in recipe.build())
+    generator, discriminator = copy.deepcopy(built(recipe.architecture, device))
     step = TrainingStep(generator, discriminator, Average(generator, 0.995), recipe.training)
     return step, DeviceStep(step, graphs_on(device) if graph else None)
 
@@ -334,6 +354,7 @@ def measured_or_why(
 
 def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int, rounds: int) -> None:
     tf32, bf16 = (with_training(recipe, precision=precision) for precision in ("tf32", "bf16"))
+    built(recipe.architecture, device)  # whose memory is no step's
     whole_levels_first = sorted(phases(recipe), key=lambda phase: (phase[1] is not None, phase[0]))
     for level, alpha in whole_levels_first:
         name = name_of(level, alpha)
