@@ -90,28 +90,25 @@ def others() -> str:
 
 
 def gpu() -> str:
-    """Return what a GPU took for a step as a Markdown table, and for how much of the recipe, in a sentence."""
+    """Return what a GPU took for a step as a Markdown table, and for the recipe, in a sentence."""
     measured = results("gpu")
-    names = {"loop": "the plain loop", "plain": "progan, kernel by kernel", "graph": "progan, as one graph"}
-    names |= {f"graph {each}": f"the same, {each}" for each in ("tf32", "bf16")}
-    names["pro_gan_pth"] = "pro-gan-pth 3.4, its own networks"
-    lines = ["| step at | what | ms | kernels |", "|---|---|---|---|"]
-    for size, phase in measured["time"].items():
-        if isinstance(phase, dict):
-            times, kernels = phase["ms"], phase["kernels"]
-            if not isinstance(times, dict):  # of one, which stands under a name of its own
-                size, one = size.rsplit(maxsplit=1)
-                times, kernels = {one: times}, {one: kernels}
-            lines += [
-                f"| {size} | {names[key]} | {times[key]:,.1f} | {kernels[key]:,} |" for key in names if key in times
-            ]
-    train = measured["train"]
+    heads = ["the plain loop, ms", "progan, kernel by kernel", "as one graph", "faster than the loop", "tf32", "bf16"]
+    lines = [f"| {' | '.join(['step at', *heads])} |", "|" + "---|" * (1 + len(heads))]
+    phases = {name: phase for name, phase in measured["time"].items() if isinstance(phase, dict)}
+    for name in sorted(phases, key=lambda name: (int(name.split()[0]), "fading" not in name)):
+        times, faster = phases[name]["ms"], phases[name]["faster_by_graph"]["loop"]
+        loop, plain = f"{times['loop']:.0f}", f"{times['plain']:.0f}"
+        graph, tf32, bf16 = (f"{times[each]:.1f}" for each in ("graph", "graph tf32", "graph bf16"))
+        lines.append(f"| {name} | {loop} | {plain} | {graph} | {faster:.1f}x | {tf32} | {bf16} |")
+    train, other = measured["train"], measured["pro_gan_pth"]
     whole = train["whole"]
     lines += [
         "",
-        f"The article's recipe in {train['began_with']['precision']}, on {train['began_with']['images']} portraits: "
-        f"{whole['images_seen']:,} of its {whole['of']:,} images in {whole['minutes']:.2f} minutes, previews and",
-        "checkpoints included; there the device time was over. Each batch was still converted by itself, since mended.",
+        f"The article's recipe in {train['began_with']['precision']}, on {train['began_with']['images']} portraits, "
+        f"previews and checkpoints included: {whole['images_seen']:,} images in {whole['minutes']:.1f} minutes.",
+        "",
+        f"A step of pro-gan-pth 3.4 at 256 px, its own networks, took {other['256 px pro_gan_pth']['ms']:,.0f} ms on "
+        f"another {other['device']}, where progan's graph took {other['256 px']['ms']['graph']:.0f} ms.",
     ]
     return "\n".join(lines)
 
