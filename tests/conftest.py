@@ -19,7 +19,8 @@ from launcher import Launcher
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from progan import Recipe, Stage, files, presets
+from progan import Average, Growth, Recipe, Stage, files, presets
+from progan.step import Draws, TrainingStep
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -57,6 +58,22 @@ def small_recipe(preset=presets.mel_icon, **training) -> Recipe:
     architecture = replace(recipe.architecture, latent_shape=(5, *recipe.architecture.latent_shape[1:]))
     stages = (Stage(0, 0, 30, 8, 1e-3), Stage(1, 20, 9, 8, 2e-3), Stage(2, 24, 10, 8, 1e-3))
     return Recipe(architecture, stages, replace(recipe.training, **training))
+
+
+def gradients_of_a_step(
+    recipe: Recipe, level: int, batch: int, device: torch.device, dtype: torch.dtype
+) -> list[list[Tensor]]:
+    """The gradients of both networks' updates in one step at a level."""
+    generator, discriminator = (network.to(device, dtype) for network in recipe.build())
+    step = TrainingStep(generator, discriminator, Average(generator, 0.99), recipe.training)
+    found: list[list[Tensor]] = []
+    measure = step.watch.measure
+    step.watch.measure = lambda gradients: (found.append(list(gradients)), measure(gradients))[1]
+    draws = Draws.at(0, batch, recipe.architecture.latent_shape, 0, 0)
+    size = recipe.architecture.size(level)
+    real = torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    step(real.to(device, dtype), draws, Growth(0, level, None, 1e-3, batch), 0)
+    return found
 
 
 class Noisy(Dataset):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import small_recipe
+from conftest import gradients_of_a_step, small_recipe
 
 ON_CUDA = torch.cuda.is_available()
 if not ON_CUDA:
@@ -17,9 +17,8 @@ triton = pytest.importorskip("triton", reason="needs Triton, of the group dev on
 if not ON_CUDA and tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9):
     pytest.skip("needs an interpreter that knows today's numpy, Triton 3.9", allow_module_level=True)
 
-from progan import Average, Growth, convolution, functions, kernels, step  # noqa: E402
+from progan import convolution, functions, kernels, step  # noqa: E402
 from progan.functions import pixel_norm  # noqa: E402
-from progan.step import Draws, TrainingStep  # noqa: E402
 
 DEVICE = torch.device("cuda" if ON_CUDA else "cpu")
 LAST = torch.channels_last
@@ -124,21 +123,7 @@ def test_a_steps_gradients_are_those_without_them(last, monkeypatch):
     recipe = small_recipe()
     architecture = replace(recipe.architecture, channels=(6, 4))
     recipe = replace(recipe, architecture=architecture, stages=recipe.stages[:2])
-    found = []
-    for dtype in (torch.float64, torch.float32):
-        generator, discriminator = (network.to(DEVICE, dtype) for network in recipe.build())
-        training = TrainingStep(generator, discriminator, Average(generator, 0.99), recipe.training)
-        gradients = []
-        measure = training.watch.measure
-        monkeypatch.setattr(
-            training.watch,
-            "measure",
-            lambda each, gradients=gradients, measure=measure: (gradients.append(list(each)), measure(each))[1],
-        )
-        draws = Draws.at(0, 2, recipe.architecture.latent_shape, 0, 0)
-        real = seeded(2, 3, 8, 8, dtype=dtype).sigmoid()
-        training(real, draws, Growth(0, 1, None, 1e-3, 2), 0)
-        found.append(gradients)
+    found = [gradients_of_a_step(recipe, 1, 2, DEVICE, dtype) for dtype in (torch.float64, torch.float32)]
     for exact, ours in zip(*found, strict=True):
         largest = max(each.norm() for each in exact)
         assert all((a - b).norm() < 1e-4 * largest for a, b in zip(exact, ours, strict=True))
