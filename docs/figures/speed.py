@@ -94,21 +94,23 @@ def gpu() -> str:
     measured = results("gpu")
     heads = ["the plain loop, ms", "progan, kernel by kernel", "as one graph", "faster than the loop", "tf32", "bf16"]
     lines = [f"| {' | '.join(['step at', *heads])} |", "|" + "---|" * (1 + len(heads))]
-    phases = {name: phase for name, phase in measured["time"].items() if isinstance(phase, dict)}
-    for name in sorted(phases, key=lambda name: (int(name.split()[0]), "fading" not in name)):
-        times, faster = phases[name]["ms"], phases[name]["faster_by_graph"]["loop"]
+    steps = {name: step for name, step in measured["time"].items() if isinstance(step, dict)}
+    peers = {name: steps.pop(name) for name in list(steps) if name.endswith("pro_gan_pth")}
+    for name in sorted(steps, key=lambda name: (int(name.split()[0]), "fading" not in name)):
+        times, faster = steps[name]["ms"], steps[name]["faster_by_graph"]["loop"]
         loop, plain = f"{times['loop']:.0f}", f"{times['plain']:.0f}"
         graph, tf32, bf16 = (f"{times[each]:.1f}" for each in ("graph", "graph tf32", "graph bf16"))
         lines.append(f"| {name} | {loop} | {plain} | {graph} | {faster:.1f}x | {tf32} | {bf16} |")
-    train, other = measured["train"], measured["pro_gan_pth"]
+    for name, peer in peers.items():
+        size = name.removesuffix(" pro_gan_pth")
+        when = f", {peer['when']}" if "when" in peer else ""
+        lines += ["", f"pro-gan-pth 3.4, its own networks, took {peer['ms']:,.0f} ms for a step at {size}{when}."]
+    train = measured["train"]
     whole = train["whole"]
     lines += [
         "",
         f"The article's recipe in {train['began_with']['precision']}, on {train['began_with']['images']} portraits, "
         f"previews and checkpoints included: {whole['images_seen']:,} images in {whole['minutes']:.1f} minutes.",
-        "",
-        f"A step of pro-gan-pth 3.4 at 256 px, its own networks, took {other['256 px pro_gan_pth']['ms']:,.0f} ms on "
-        f"another {other['device']}, where progan's graph took {other['256 px']['ms']['graph']:.0f} ms.",
     ]
     return "\n".join(lines)
 
