@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,8 +69,15 @@ def main(settings: dict[str, Any]) -> None:
     images[0, 0, 0, 0] += settings.get("data_differs", 0) * rank
     if settings.get("on_rank") == rank and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         {"step": fail_in_a_step, "save": die_in_a_save}[settings["within"]](settings)
+    if settings.get("refuses") == rank:  # as a rank on another machine does, and rank 0 where the system has none
+        Path.readlink = refuse  # type: ignore[method-assign]
     trainer.fit(list(images) if "workers" in settings else images, until=settings.get("until"))
-    print(f"ended at {trainer.images_seen}", flush=True)
+    print(f"ended at {trainer.images_seen}, memory shared: {trainer._ranks._shared is not None}", flush=True)
+
+
+def refuse(path: Path) -> Path:
+    """Find nothing anywhere."""
+    raise FileNotFoundError(path)
 
 
 def as_rank(rank: int, ranks: int, store: str, log: str, settings: dict) -> None:
@@ -98,6 +106,8 @@ def fail_in_a_step(settings: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         elif settings["fault"] == "change":
             self.discriminator.from_rgb[0].bias.data.add_(1e-3)
+        elif settings["fault"] == "freeze":
+            self.discriminator.from_rgb[0].bias.requires_grad_(False)
         else:
             raise RuntimeError("a fault of mine")
 

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -129,6 +130,17 @@ def test_the_same_number_of_ranks_gives_the_same_bits_however_often_it_stops(tmp
         assert torch.equal(tensor, tensors(stopped)[name]), name
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has memory to share")
+@pytest.mark.parametrize("refuses", [0, 1])
+def test_ranks_that_share_no_memory_give_the_same_bits(refuses, tmp_path):
+    sharing = train(2, tmp_path, "sharing")
+    apart = train(2, tmp_path, "apart", refuses=refuses)
+    assert files(sharing) == files(apart)
+    for log, shared in (("log0", True), ("log1", False)):
+        for rank in range(2):
+            assert f"memory shared: {shared}" in (tmp_path / f"{log}.{rank}").read_text()
+
+
 def test_a_run_goes_on_with_other_numbers_of_ranks(tmp_path):
     whole = train(1, tmp_path, "whole")
     for ranks, until in ((1, 64), (2, 160), (4, 288), (1, None)):
@@ -166,6 +178,17 @@ def test_weights_that_part_are_noticed_before_a_save(tmp_path):
         assert "RankError: the ranks no longer hold the same weights" in said
         assert "from_rgb.0.bias" in said
     assert checkpoints(tmp_path / "run")[-1].name == "000000128"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has memory to share")
+def test_a_rank_that_trains_less_than_the_others_is_noticed(tmp_path):
+    started = fails(tmp_path, within="step", fault="freeze", on_rank=1, at=160)
+    assert "RankError: another rank has died, left or does not answer" in started.said[0]
+    assert re.search(
+        r"RankError: rank 1 has [\d,]+ values to average, another rank has [\d,]+; every rank must train the same "
+        "parameters",
+        started.said[1],
+    )
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recipe": {"torch", "architecture", "augment", "layers", "losses", "networks", "randomness", "schedule"},
     "presets": {"architecture", "augment", "recipe", "schedule"},
     "data": {*TORCH, "PIL", "files", "layers", "memory", "progress", "randomness", "render", "tensor_file"},
-    "distributed": {"torch"},
+    "shared_memory": {"torch"},
+    "distributed": {"torch", "shared_memory"},
     "finite": {"torch", "schedule"},
     "step": {
         *(TORCH | {"averaging", "checkpoint", "distributed", "finite", "layers", "memory"}),

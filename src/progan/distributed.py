@@ -1,7 +1,8 @@
 """Several processes that train one run together: what torch.distributed is needed for, in one place.
 
-Each process, a *rank*, takes its part of every batch, and its gradients are averaged with the others' in one flat
-all-reduce. One process alone is rank 0 of 1, for which nothing here does anything.
+Each process, a *rank*, takes its part of every batch, and its gradients are averaged with the others': on the CPUs of
+one machine in memory that they share, else in one flat all-reduce. One process alone is rank 0 of 1, for which nothing
+here does anything.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from progan.shared_memory import SharedMemory, offered
 
 Result = TypeVar("Result")
 
@@ -44,6 +47,8 @@ class Ranks:
         self.size = 1
         self._group: Any = None  # on the device: gradients
         self._side: Any = None  # on the CPU: all else, so that nothing waits for a CUDA device
+        self._shared: SharedMemory | None = None
+        self._may_share = False
 
     @classmethod
     def join(cls, device: torch.device) -> Ranks:
@@ -70,6 +75,7 @@ class Ranks:
             ranks._side = dist.new_group(backend="gloo", timeout=TIMEOUT)
             ranks._group = ranks._side if backend == "gloo" else dist.new_group(backend=backend, timeout=TIMEOUT)
         ranks.rank, ranks.size = dist.get_rank(), dist.get_world_size()
+        ranks._may_share = device.type == "cpu"
         return ranks
 
     def part(self, whole: Tensor, dim: int = 0) -> Tensor:
@@ -77,18 +83,54 @@ class Ranks:
         return whole if self.size == 1 else whole[(slice(None),) * dim + (slice(self.rank, None, self.size),)]
 
     def average(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Return the means over all ranks, by one all-reduce.
+        """Return the means over all ranks.
+
+        Of several, those that are not 0-d are there until the next call only, which may use their memory again.
 
         Args:
             tensors: of one dtype, on the device; of the same shapes on every rank.
         """
         if self.size == 1:
             return list(tensors)
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        flat = [tensor.reshape(-1) for tensor in tensors]
+        sizes = [len(values) for values in flat]
+        shared = self._shared_for(sum(sizes), tensors[0].dtype)
+        means = self._reduced(flat) if shared is None else self._averaged_in(shared, flat, sum(sizes))
+        parts = [mean.view(tensor.shape) for mean, tensor in zip(torch.split(means, sizes), tensors, strict=True)]
+        return [part if part.ndim else part.clone() for part in parts]
+
+    def _reduced(self, flat: Sequence[Tensor]) -> Tensor:
+        """Return the means by one all-reduce, (values,)."""
+        sums = torch.cat(list(flat))
         with _ended_by_the_others():
-            dist.all_reduce(flat, group=self._group)
-        parts = torch.split(flat / self.size, [tensor.numel() for tensor in tensors])
-        return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+            dist.all_reduce(sums, group=self._group)
+        return sums / self.size
+
+    def _averaged_in(self, shared: SharedMemory, flat: Sequence[Tensor], values: int) -> Tensor:
+        """Return the means, (values,), of which each rank makes a share when all have written what they have."""
+        torch.cat(list(flat), out=shared.parts[self.rank][:values])
+        if (highest := self.highest(values)) != values:
+            raise RankError(
+                f"rank {self.rank} has {values:,} values to average, another rank has {highest:,}; every rank must "
+                "train the same parameters"
+            )
+        shared.average(values, self.rank)
+        self.highest(0)  # all shares are there
+        return shared.means[:values]
+
+    def _shared_for(self, values: int, dtype: torch.dtype) -> SharedMemory | None:
+        """Return shared memory with room for so many values of each rank; None where the ranks share none."""
+        if not self._may_share:
+            return None
+        if self._shared is None or len(self._shared.means) < values:
+            self._shared = None
+            size = values * (self.size + 1) * dtype.itemsize
+            with offered(size) if self.rank == 0 else nullcontext() as mine:
+                address = self.told(mine)
+                shared = None if address is None else SharedMemory.at(address, self.size, values, dtype)
+                self._may_share = not self.highest(int(shared is None))
+            self._shared = shared if self._may_share else None
+        return self._shared
 
     def highest(self, number: int) -> int:
         """Return the highest of the ranks' numbers, on all of them."""
