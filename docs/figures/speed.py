@@ -67,10 +67,11 @@ def others() -> str:
     }
     rows |= {
         "images drawn at 256 px, batch 8, against the plain generator": sampling["faster_than_plain"]["fp32"],
-        "two processes of one thread against one, 64 px, a batch of 16 shared": ranks[
-            "two_faster_than_one_at_batch_16"
+        "two processes of one thread, 8 images each, against one with 8 images, 64 px": ranks[
+            "two_of_8_faster_than_one_of_8"
         ],
-        "the same, and one takes batches of 8": ranks["two_faster_than_one_at_batch_8"],
+        "the same with 16 images each": ranks["two_of_16_faster_than_one_of_16"],
+        "two that share a batch of 16 against one that takes it alone": ranks["two_of_8_faster_than_one_of_16"],
     }
     lines = ["| what | faster |", "|---|---|", *(f"| {what} | {ratio:.2f}x |" for what, ratio in rows.items())]
     whole = planning["whole"]
