@@ -107,7 +107,7 @@ def fail_in_a_step(settings: dict[str, Any]) -> None:
         elif settings["fault"] == "change":
             self.discriminator.from_rgb[0].bias.data.add_(1e-3)
         elif settings["fault"] == "freeze":
-            self.discriminator.from_rgb[0].bias.requires_grad_(False)
+            self.discriminator.requires_grad_(False)
         else:
             raise RuntimeError("a fault of mine")
 

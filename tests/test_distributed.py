@@ -181,13 +181,15 @@ def test_weights_that_part_are_noticed_before_a_save(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has memory to share")
-def test_a_rank_that_trains_less_than_the_others_is_noticed(tmp_path):
-    started = fails(tmp_path, within="step", fault="freeze", on_rank=1, at=160)
-    assert "RankError: another rank has died, left or does not answer" in started.said[0]
+@pytest.mark.parametrize("on_rank", [0, 1])
+@pytest.mark.parametrize("at", [0, 96, 160])  # 96: a level begins, for which the others take more memory
+def test_a_rank_that_trains_less_than_the_others_is_noticed(at, on_rank, tmp_path):
+    started = fails(tmp_path, within="step", fault="freeze", on_rank=on_rank, at=at)
+    assert "RankError: another rank has died, left or does not answer" in started.said[1 - on_rank]
     assert re.search(
-        r"RankError: rank 1 has [\d,]+ values to average, another rank has [\d,]+; every rank must train the same "
-        "parameters",
-        started.said[1],
+        rf"RankError: rank {on_rank} has [\d,]+ values to average, another rank has [\d,]+; every rank must train the "
+        "same parameters",
+        started.said[on_rank],
     )
 
 

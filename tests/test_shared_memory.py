@@ -91,3 +91,9 @@ def test_a_system_that_has_none_offers_none(function, monkeypatch):
     with offered(32) as address:
         assert address is None
     assert open_files() == before
+
+
+def test_a_python_that_knows_of_none_offers_none(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create")
+    with offered(32) as address:
+        assert address is None

@@ -109,11 +109,7 @@ class Ranks:
     def _averaged_in(self, shared: SharedMemory, flat: Sequence[Tensor], values: int) -> Tensor:
         """Return the means, (values,), of which each rank makes a share when all have written what they have."""
         torch.cat(list(flat), out=shared.parts[self.rank][:values])
-        if (highest := self.highest(values)) != values:
-            raise RankError(
-                f"rank {self.rank} has {values:,} values to average, another rank has {highest:,}; every rank must "
-                "train the same parameters"
-            )
+        self._check_number(values)
         shared.average(values, self.rank)
         self.highest(0)  # all shares are there
         return shared.means[:values]
@@ -123,6 +119,7 @@ class Ranks:
         if not self._may_share:
             return None
         if self._shared is None or len(self._shared.means) < values:
+            self._check_number(values)  # a rank with fewer, for which there is room, does so when it has written them
             self._shared = None
             size = values * (self.size + 1) * dtype.itemsize
             with offered(size) if self.rank == 0 else nullcontext() as mine:
@@ -131,6 +128,14 @@ class Ranks:
                 self._may_share = not self.highest(int(shared is None))
             self._shared = shared if self._may_share else None
         return self._shared
+
+    def _check_number(self, values: int) -> None:
+        """Wait for the others, and raise RankError where another rank has more values to average."""
+        if (highest := self.highest(values)) != values:
+            raise RankError(
+                f"rank {self.rank} has {values:,} values to average, another rank has {highest:,}; every rank must "
+                "train the same parameters"
+            )
 
     def highest(self, number: int) -> int:
         """Return the highest of the ranks' numbers, on all of them."""

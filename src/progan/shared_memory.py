@@ -84,7 +84,7 @@ def _reserved(name: str, size: int) -> int | None:
         return None
     try:
         file = os.memfd_create(name)
-    except OSError:
+    except (AttributeError, OSError):  # a Python made for older systems does not know it
         return None
     try:
         os.posix_fallocate(file, 0, size)  # else a system without memory would end the process that first writes there
