@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from conftest import small_recipe
 from test_convolution import derivatives
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from progan import EqualizedConv2d, EqualizedLinear, layers, presets, weights, wgan_gp_loss
 from progan.weights import Gathered, are_kept, kept, multiply, weights_kept
@@ -54,6 +55,55 @@ def test_all_uses_of_a_weight_bring_one_product(monkeypatch):
     assert multiplied == [[5, 5, 5]]
     (expected,) = torch.autograd.grad(critic_loss(x, lambda x: F.linear(x, weight)), weight)
     torch.testing.assert_close(weight.grad, expected, rtol=1e-12, atol=1e-12)
+
+
+class Products(TorchDispatchMode):
+    """Note the operations that multiply matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.name() in ("aten::mm", "mkldnn::_linear_pointwise"):
+            self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_large_matrix_is_multiplied_by_what_is_faster_on_this_cpu(monkeypatch, there):
+    if there and not weights._has_onednn():
+        pytest.skip("torch has no oneDNN's product here, or the CPU is of another kind")
+    monkeypatch.setattr(weights, "_has_onednn", lambda: there)
+    torch.manual_seed(0)
+    x, weight = torch.randn(8, 1024).requires_grad_(), (torch.randn(1024, 1024) / 32).requires_grad_()
+    wide = [each.detach().double().requires_grad_() for each in (x, weight)]
+    gathered = Gathered(weight)
+    with Products() as products:
+        found = torch.autograd.grad(critic_loss(x, lambda x: multiply(x, gathered)), (x, weight))
+    assert products.names == ["mkldnn::_linear_pointwise" if there else "aten::mm"] * 6
+    expected = torch.autograd.grad(critic_loss(wide[0], lambda x: F.linear(x, wide[1])), wide)
+    for here, exact in zip(found, expected, strict=True):
+        torch.testing.assert_close(here.double(), exact, rtol=1e-5, atol=1e-5 * exact.abs().max().item())
+
+
+def test_a_large_matrix_has_torchs_third_derivatives():
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, 1024).requires_grad_(), (torch.randn(1024, 1024) / 32).requires_grad_()
+    ours = derivatives(lambda x, weight: multiply(x, Gathered(weight)), [x, weight], 3)
+    torchs = derivatives(F.linear, [x, weight], 3)
+    for here, there in zip(ours, torchs, strict=True):
+        torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-4 * there.abs().max().item())
+
+
+def test_small_matrices_and_other_dtypes_are_torchs():
+    for x, weight in (
+        (torch.randn(8, 1024), torch.randn(1023, 1024)),
+        (torch.randn(8, 1024).double(), torch.randn(1024, 1024).double()),
+    ):
+        with Products() as products:
+            multiply(x, Gathered(weight))
+        assert products.names == ["aten::mm"]
 
 
 def test_nothing_is_left_of_a_gradient_that_does_not_ask_for_the_weight():

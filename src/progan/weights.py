@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,8 @@ from torch.autograd import Function
 
 Made = TypeVar("Made")
 Factors = list[tuple[Tensor, Tensor]]
+# Numbers in one of three matrices, from which on oneDNN multiplies sooner than MKL: see benchmarks/NOTES.md.
+_LARGE_MATRIX = 1 << 20
 
 _kept: ContextVar[dict[tuple[object, ...], Any] | None] = ContextVar("kept", default=None)
 
@@ -114,6 +117,28 @@ class _TakeAll(Function):
         return None, *found
 
 
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x W' by whatever computes it soonest: (N, I) -> (N, K).
+
+    Args:
+        x: (N, I).
+        weight: W, (K, I).
+    """
+    numbers = max(x.numel(), weight.numel(), len(x) * len(weight))
+    plain = x.dtype != torch.float32 or x.device.type != "cpu" or numbers < _LARGE_MATRIX
+    if plain or torch.is_grad_enabled() or not _has_onednn():  # autograd knows nothing of oneDNN's
+        return x @ weight.t()
+    multiplied: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return multiplied
+
+
+@cache
+def _has_onednn() -> bool:
+    """Tell whether torch has oneDNN's product of matrices for a CPU of the kind that it was measured on."""
+    x86 = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    return x86 and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
 class Gathered:
     """A weight whose gradient is gathered: factors first, and one product when autograd has been wherever it is used.
 
@@ -143,8 +168,8 @@ class _Gather(Function):
         if ctx.factors:
             gradients, inputs = (torch.cat(each) for each in zip(*ctx.factors, strict=True))
             ctx.factors.clear()
-            product = gradients.t() @ inputs
-            gradient = product if gradient is None else gradient + product
+            by_factors = _product(gradients.t(), inputs.t())
+            gradient = by_factors if gradient is None else gradient + by_factors
         return gradient, None
 
 
@@ -171,7 +196,7 @@ class _Multiply(Function):
     def forward(ctx: Any, x: Tensor, path: Tensor, gathered: Gathered) -> Tensor:
         ctx.save_for_backward(gathered.weight)
         ctx.gathered = gathered
-        return x @ gathered.weight.t()
+        return _product(x, gathered.weight)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
@@ -210,9 +235,9 @@ class _Slope(Function):
     def forward(ctx: Any, gradient: Tensor, path: Tensor, hidden: tuple[Tensor]) -> Tensor:
         (weight,) = hidden
         ctx.save_for_backward(weight)
-        return gradient @ weight
+        return _product(gradient, weight.t())
 
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor, None]:
         (weight,) = ctx.saved_tensors
-        return v @ weight.t(), v, None
+        return _product(v, weight), v, None
