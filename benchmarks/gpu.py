@@ -321,10 +321,10 @@ def loop_of(recipe: Recipe, level: int, alpha: float | None, device: torch.devic
     return lambda: loop.step(real, draws.z_generator, draws.z_critic, draws.mix, level, alpha)
 
 
-def peer_of(level: int, device: torch.device) -> Callable[[], object]:
+def peer_of(level: int, levels: int, device: torch.device) -> Callable[[], object]:
     """Return one step of pro-gan-pth's."""
     real = (uniform((BATCH, 3, 4 << level, 4 << level), 0, "plan", 0) * 2 - 1).to(device)
-    return pro_gan_pth.make_step(level, normal((BATCH, 512), 0, "z_critic", 0).to(device), real)
+    return pro_gan_pth.make_step(level, levels, normal((BATCH, 512), 0, "z_critic", 0).to(device), real)
 
 
 def first_line(error: Exception) -> str:
@@ -383,10 +383,11 @@ def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int,
     if not pro_gan_pth.installed():
         sheet.put("pro_gan_pth", "not measured: pip install --no-deps pro-gan-pth==3.4")
         return
-    for level in range(recipe.architecture.top_level + 1):  # last: at 256 px a step of its takes a second
+    levels = recipe.architecture.top_level + 1
+    for level in range(levels):  # last: at 256 px a step of its takes a second
         if sheet.has_time(f"{name_of(level, None)} pro_gan_pth", 15):
             with numerics(device, recipe.training):
-                found = measured_or_why(partial(peer_of, level, device), device, steps, rounds)
+                found = measured_or_why(partial(peer_of, level, levels, device), device, steps, rounds)
             sheet.put(f"{name_of(level, None)} pro_gan_pth", found)
 
 

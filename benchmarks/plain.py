@@ -133,7 +133,7 @@ class Loop:
         decay = min(1 - 1 / (self.steps + 1), 0.995)
         with torch.no_grad():
             for mine, new in zip(self.average.parameters(), self.generator.parameters(), strict=True):
-                mine.copy_(decay * mine + (1 - decay) * new)
+                mine.lerp_(new, 1 - decay)
         self.steps += 1
 
         self.adam_discriminator.zero_grad()

@@ -23,11 +23,14 @@ def installed() -> bool:
     return importlib.util.find_spec("pro_gan_pytorch") is not None
 
 
-def make_step(level: int, z: Tensor, real: Tensor) -> Callable[[], object]:
+def make_step(level: int, levels: int, z: Tensor, real: Tensor) -> Callable[[], object]:
     """Return a step of its own networks: discriminator, average, generator, as its loop has them.
+
+    As in its loop, the networks have all their levels from the start, and the average is of the whole generator.
 
     Args:
         level: 0 = 4x4.
+        levels: of the networks.
         z: (B, 512).
         real: (B, 3, H, W), of the level.
     """
@@ -41,9 +44,10 @@ def make_step(level: int, z: Tensor, real: Tensor) -> Callable[[], object]:
         return torch.conv_transpose2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)
 
     custom_layers.EqualizedConvTranspose2d.forward = forward
-    depth = level + 2
+    depth, depths = level + 2, levels + 1
     with contextlib.redirect_stdout(io.StringIO()):  # it prints both networks
-        gan = ProGAN(Generator(depth), Discriminator(depth), device=z.device)
+        gan = ProGAN(Generator(depths), Discriminator(depths), device=z.device)
+    gan.depth = depth  # else it would shrink real images from the size of the last level
     loss = WganGP()
     adams = [
         torch.optim.Adam(network.parameters(), lr=0.003, betas=(0.0, 0.99), eps=1e-8) for network in (gan.gen, gan.dis)

@@ -31,6 +31,7 @@ from progan.step import Draws, TrainingStep
 BATCH = 8
 PHASES = [(0, None), *((level, 0.5) for level in range(1, 7)), (6, None)]  # (level, alpha) of the article's, in order
 STEPS_PER_PHASE = 7500
+PEER_LEVELS = 4
 # What the plain loop's step may take of pro-gan-pth's, so that nobody makes the yardstick slow.
 YARDSTICK = {4: 0.62, 8: 0.48, 16: 0.19}
 
@@ -90,10 +91,10 @@ def measure_peer(level: int, options: argparse.Namespace) -> dict[str, Any]:
     if not pro_gan_pth.installed():
         return {"peer_not_measured": "pip install --no-deps pro-gan-pth==3.4"}
     device, px, alpha = options.device, 4 << level, 0.5 if level else None
-    recipe = presets.karras2018(32, channels=(512,) * 4)
+    recipe = presets.karras2018(4 << PEER_LEVELS - 1, channels=(512,) * PEER_LEVELS)
     z, real = normal((BATCH, 512), 0, "z_critic", 0).to(device), images(px, -1, 1).to(device)
     contenders = {
-        "pro_gan_pth": Contender(pro_gan_pth.make_step, (level, z, real)),
+        "pro_gan_pth": Contender(pro_gan_pth.make_step, (level, PEER_LEVELS, z, real)),
         "plain": Contender(plain_step, (level, alpha, device)),
     }
     contenders |= {name: Contender(progan_step, (recipe, level, alpha, name, device)) for name in options.precisions}
@@ -142,7 +143,7 @@ def main() -> None:
             whole = report(measure_article(PHASES[phase], options), options.out, options.device)
             report(add_up(whole), options.out, options.device)
     if "peer" in options.parts:
-        for level in (phase for phase in options.phases if phase < 4):
+        for level in (phase for phase in options.phases if phase < PEER_LEVELS):
             report(measure_peer(level, options), options.out, options.device)
     if "data" in options.parts:
         report(measure_data(options.rounds), options.out, options.device)
