@@ -96,6 +96,14 @@ def test_a_large_matrix_has_torchs_third_derivatives():
         torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-4 * there.abs().max().item())
 
 
+def test_a_large_matrix_is_given_a_gradient_of_any_layout_and_of_no_image():
+    weight = torch.randn(1024, 1024, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    for batch in (3, 0):
+        x = torch.ones(1, 1024).expand(batch, -1)
+        (found,) = torch.autograd.grad(multiply(x, Gathered(weight)).sum(), weight)
+        torch.testing.assert_close(found, torch.full((1024, 1024), float(batch)))
+
+
 def test_small_matrices_and_other_dtypes_are_torchs():
     for x, weight in (
         (torch.randn(8, 1024), torch.randn(1023, 1024)),

@@ -124,7 +124,7 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
         x: (N, I).
         weight: W, (K, I).
     """
-    numbers = max(x.numel(), weight.numel(), len(x) * len(weight))
+    numbers = max(x.numel(), weight.numel(), len(x) * len(weight)) if x.numel() else 0  # a sum of nothing it refuses
     plain = x.dtype != torch.float32 or x.device.type != "cpu" or numbers < _LARGE_MATRIX
     if plain or torch.is_grad_enabled() or not _has_onednn():  # autograd knows nothing of oneDNN's
         return x @ weight.t()
