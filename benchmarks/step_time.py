@@ -1,10 +1,11 @@
 """Measure one training step of both networks, ours and others', by resolution: medians taken in turn, as JSON.
 
-python benchmarks/step_time.py [--parts article peer data] [--precisions fp32 bf16] [--out FILE]
+python benchmarks/step_time.py [--parts article convolutions peer data] [--precisions fp32 bf16] [--out FILE]
 
-article: the Mel Icon networks at batch 8 in each of the article's eight phases, beside the plain loop (plain.py).
-peer:    pro-gan-pth 3.4 and progan's networks of the same widths, 4 to 32 px; and the plain loop beside it.
-data:    what opening and resizing 8 pictures of 256 px adds to a step, where a program does that in its loop.
+article:      the Mel Icon networks at batch 8 in each of the article's eight phases, beside the plain loop (plain.py).
+convolutions: a step in each of them beside its convolutions alone, done again with what they were given.
+peer:         pro-gan-pth 3.4 and progan's networks of the same widths, 4 to 32 px; and the plain loop beside it.
+data:         what opening and resizing 8 pictures of 256 px adds to a step, where a program does that in its loop.
 
 All contenders are fed the same tensors, already in memory. Leave the machine alone meanwhile.
 """
@@ -15,6 +16,7 @@ import argparse
 import dataclasses
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import pro_gan_pth
 import torch
 from measuring import Contender, in_turn, report, timed
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from progan import Average, Growth, Recipe, presets
 from progan.randomness import normal, uniform
@@ -32,6 +35,7 @@ BATCH = 8
 PHASES = [(0, None), *((level, 0.5) for level in range(1, 7)), (6, None)]  # (level, alpha) of the article's, in order
 STEPS_PER_PHASE = 7500
 PEER_LEVELS = 4
+PARTS = ["article", "convolutions", "peer", "data"]
 # What the plain loop's step may take of pro-gan-pth's, so that nobody makes the yardstick slow.
 YARDSTICK = {4: 0.62, 8: 0.48, 16: 0.19}
 
@@ -52,6 +56,33 @@ def progan_step(recipe: Recipe, level: int, alpha: float | None, precision: str,
     return lambda: step(real, draws, growth, 0)
 
 
+class Convolutions(TorchDispatchMode):
+    """Note the convolutions of a step and their derivatives, and do them again."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.step = step  # which holds the heap
+        self.calls: list[Step] = []
+        step()
+        with self:
+            step()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        call = partial(func, *args, **(kwargs or {}))
+        if func.name() in ("aten::convolution", "aten::convolution_backward"):
+            self.calls.append(call)
+        return call()
+
+    def again(self) -> None:
+        with torch.no_grad():
+            for call in self.calls:
+                call()
+
+
+def convolutions_alone(recipe: Recipe, level: int, alpha: float | None, precision: str, device: torch.device) -> Step:
+    return Convolutions(progan_step(recipe, level, alpha, precision, device)).again
+
+
 def plain_step(level: int, alpha: float | None, device: torch.device) -> Step:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -69,8 +100,25 @@ def measure_article(phase: tuple[int, float | None], options: argparse.Namespace
     contenders |= {name: Contender(progan_step, (recipe, level, alpha, name, device)) for name in options.precisions}
     times, memory = in_turn(contenders, options.rounds, device)
     ratios = {name: round(times["plain"] / times[name], 2) for name in options.precisions}
-    name = f"{4 << level} px{' fading' if alpha is not None else ''}"
-    return {"article": {name: {"ms": times, "mb": memory, "faster_than_plain": ratios}}}
+    return {"article": {name_of(phase): {"ms": times, "mb": memory, "faster_than_plain": ratios}}}
+
+
+def measure_convolutions(phase: tuple[int, float | None], options: argparse.Namespace) -> dict[str, Any]:
+    """Time one of the eight phases, and its convolutions alone."""
+    works = {"step": progan_step, "convolutions": convolutions_alone}
+    contenders = {
+        f"{name} {what}": Contender(work, (presets.mel_icon(), *phase, name, options.device))
+        for name in options.precisions
+        for what, work in works.items()
+    }
+    times, _ = in_turn(contenders, options.rounds, options.device)
+    shares = {name: round(times[f"{name} convolutions"] / times[f"{name} step"], 2) for name in options.precisions}
+    return {"convolutions": {name_of(phase): {"ms": times, "share": shares}}}
+
+
+def name_of(phase: tuple[int, float | None]) -> str:
+    level, alpha = phase
+    return f"{4 << level} px{' fading' if alpha is not None else ''}"
 
 
 def add_up(whole: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +177,7 @@ def measure_data(rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", default=["article", "peer", "data"], choices=["article", "peer", "data"])
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument(
         "--phases", nargs="+", type=int, default=range(len(PHASES)), help="of the eight; 0 to 3 of peer"
     )
@@ -142,6 +190,9 @@ def main() -> None:
         for phase in options.phases:
             whole = report(measure_article(PHASES[phase], options), options.out, options.device)
             report(add_up(whole), options.out, options.device)
+    if "convolutions" in options.parts:
+        for phase in options.phases:
+            report(measure_convolutions(PHASES[phase], options), options.out, options.device)
     if "peer" in options.parts:
         for level in (phase for phase in options.phases if phase < PEER_LEVELS):
             report(measure_peer(level, options), options.out, options.device)
