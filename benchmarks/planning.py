@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -44,21 +45,38 @@ def plan_and_train(line: Connection, run_dir: str, device: str) -> None:
     line.send((plan.total_s, seconds, plan.memory, peak(trainer.device)))
 
 
-def measure_whole(device: str) -> dict[str, Any]:
-    """Train the quick run in a process of its own."""
+def measure_whole(runs: int, device: str) -> dict[str, Any]:
+    """Train the quick run several times, each in a process of its own; the ratios are medians."""
+    found = [_planned_and_taken(device) for _ in range(runs)]
+    planned_s, took_s, planned_bytes, took_bytes = zip(*found, strict=True)
+    entry: dict[str, Any] = {
+        "planned_s": [round(seconds, 1) for seconds in planned_s],
+        "took_s": [round(seconds, 1) for seconds in took_s],
+        "ratio": _median_ratio(planned_s, took_s),
+    }
+    if None not in planned_bytes + took_bytes:
+        entry |= {
+            "planned_mb": [round(size / 1e6) for size in planned_bytes],
+            "took_mb": [round(size / 1e6) for size in took_bytes],
+            "memory_ratio": _median_ratio(planned_bytes, took_bytes),
+        }
+    return {"whole": entry}
+
+
+def _planned_and_taken(device: str) -> tuple[float, float, int | None, int | None]:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         line, theirs = context.Pipe()
         process = context.Process(target=plan_and_train, args=(theirs, f"{folder}/run", device))
         process.start()
         theirs.close()
-        planned_s, took_s, planned_bytes, took_bytes = line.recv()
+        found: tuple[float, float, int | None, int | None] = line.recv()
         process.join()
-    entry = {"planned_s": round(planned_s, 1), "took_s": round(took_s, 1), "ratio": round(planned_s / took_s, 3)}
-    if planned_bytes is not None and took_bytes is not None:
-        entry |= {"planned_mb": round(planned_bytes / 1e6), "took_mb": round(took_bytes / 1e6)}
-        entry["memory_ratio"] = round(planned_bytes / took_bytes, 3)
-    return {"whole": entry}
+    return found
+
+
+def _median_ratio(ones: Sequence[float], others: Sequence[float]) -> float:
+    return round(statistics.median(one / other for one, other in zip(ones, others, strict=True)), 3)
 
 
 def measure_hours(hours: float, runs: int, device: str) -> dict[str, Any]:
@@ -83,7 +101,7 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     if "whole" in options.parts:
-        report(measure_whole(options.device), options.out, device)
+        report(measure_whole(options.runs, options.device), options.out, device)
     if "hours" in options.parts:
         report(measure_hours(options.hours, options.runs, options.device), options.out, device)
 
