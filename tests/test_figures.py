@@ -55,6 +55,7 @@ def test_the_tables_of_speed_are_what_was_measured():
     page = (ROOT / "docs/speed.md").read_text()
     assert speed.table("step_time") in page
     assert speed.table("step_time_avx2") in page
+    assert speed.convolutions() in page
     assert speed.others() in page
     assert speed.gpu() in (ROOT / "docs/cuda.md").read_text()
 

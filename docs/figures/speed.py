@@ -57,6 +57,21 @@ def table(name: str) -> str:
     return "\n".join(lines)
 
 
+def convolutions() -> str:
+    """Return a step in each of the article's phases beside its convolutions alone, as a Markdown table."""
+    phases = results("step_time")["convolutions"]
+    ours = precisions(next(iter(phases.values()))["share"])
+    heads = ["step at", *(head for each in ours for head in (f"{each}, ms", "its convolutions", "share"))]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for size, phase in phases.items():
+        cells = [size]
+        for each in ours:
+            times = (f"{phase['ms'][f'{each} {what}']:.0f}" for what in ("step", "convolutions"))
+            cells += [*times, f"{100 * phase['share'][each]:.0f} %"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def others() -> str:
     """Return what else was measured as a Markdown table."""
     ranks, sampling, planning = (results(name) for name in ("ranks", "sampling", "planning"))
@@ -136,7 +151,7 @@ def draw(axes: Axes, phases: dict[str, Any], contenders: Sequence[str], title: s
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     out = parse(__doc__, arguments).out
-    print(table("step_time"), table("step_time_avx2"), others(), gpu(), sep="\n\n")
+    print(table("step_time"), convolutions(), table("step_time_avx2"), others(), gpu(), sep="\n\n")
     measured = results("step_time")
     ours = precisions(measured["article_faster_than_plain"])
     figure = new_chart(height=7)
