@@ -38,7 +38,7 @@ import numpy as np
 import plain
 import pro_gan_pth
 import torch
-from measuring import circumstances, peak_of_memory, start_of_memory, timed
+from measuring import circumstances, name_of, peak_of_memory, start_of_memory, timed
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -129,10 +129,6 @@ def phases(recipe: Recipe) -> list[tuple[int, float | None]]:
         (0, None),
         *((level, alpha) for level in range(1, recipe.architecture.top_level + 1) for alpha in (0.5, None)),
     ]
-
-
-def name_of(level: int, alpha: float | None, precision: str = "") -> str:
-    return f"{4 << level} px{' fading' if alpha is not None else ''}{f' {precision}' if precision else ''}"
 
 
 def graphs_on(device: torch.device) -> CudaGraphs | Rehearsal:

@@ -34,6 +34,11 @@ def timed(work: Callable[[], object], device: torch.device | str = "cpu") -> flo
     return time.perf_counter() - begin
 
 
+def name_of(level: int, alpha: float | None, precision: str = "") -> str:
+    """Return what the steps of a level are called in results."""
+    return f"{4 << level} px{' fading' if alpha is not None else ''}{f' {precision}' if precision else ''}"
+
+
 @dataclass(frozen=True)
 class Contender:
     """Say how a process of its own makes what it times: by a function of a module, so that it can be sent there."""

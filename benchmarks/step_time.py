@@ -23,7 +23,7 @@ from typing import Any
 import plain
 import pro_gan_pth
 import torch
-from measuring import Contender, in_turn, report, timed
+from measuring import Contender, in_turn, name_of, report, timed
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -100,7 +100,7 @@ def measure_article(phase: tuple[int, float | None], options: argparse.Namespace
     contenders |= {name: Contender(progan_step, (recipe, level, alpha, name, device)) for name in options.precisions}
     times, memory = in_turn(contenders, options.rounds, device)
     ratios = {name: round(times["plain"] / times[name], 2) for name in options.precisions}
-    return {"article": {name_of(phase): {"ms": times, "mb": memory, "faster_than_plain": ratios}}}
+    return {"article": {name_of(*phase): {"ms": times, "mb": memory, "faster_than_plain": ratios}}}
 
 
 def measure_convolutions(phase: tuple[int, float | None], options: argparse.Namespace) -> dict[str, Any]:
@@ -113,12 +113,7 @@ def measure_convolutions(phase: tuple[int, float | None], options: argparse.Name
     }
     times, _ = in_turn(contenders, options.rounds, options.device)
     shares = {name: round(times[f"{name} convolutions"] / times[f"{name} step"], 2) for name in options.precisions}
-    return {"convolutions": {name_of(phase): {"ms": times, "share": shares}}}
-
-
-def name_of(phase: tuple[int, float | None]) -> str:
-    level, alpha = phase
-    return f"{4 << level} px{' fading' if alpha is not None else ''}"
+    return {"convolutions": {name_of(*phase): {"ms": times, "share": shares}}}
 
 
 def add_up(whole: dict[str, Any]) -> dict[str, Any]:
