@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "presets": {"architecture", "augment", "recipe", "schedule"},
     "data": {*TORCH, "PIL", "files", "layers", "memory", "progress", "randomness", "render", "tensor_file"},
     "shared_memory": {"torch"},
+    "contention": {"torch"},
     "distributed": {"torch", "shared_memory"},
     "finite": {"torch", "schedule"},
     "step": {

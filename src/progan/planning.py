@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def make_plan(
     timed_steps: int = 10,
     ranks: int = 1,
     graph: bool = False,
+    after_step: Callable[[], None] = lambda: None,
 ) -> Plan:
     """Time a few steps of every stage that is still to come, and see what memory they take.
 
@@ -111,6 +113,7 @@ def make_plan(
         timed_steps: per stage; fewer where they take longer than two seconds in all.
         ranks: processes that share each batch; what they need to average the gradients is not in the plan.
         graph: whether the run's steps are captured as CUDA graphs.
+        after_step: Called after each step, outside of the time that is taken.
 
     Raises:
         ValueError: if a stage's batch takes more memory than there is; the message names the largest that does not.
@@ -142,7 +145,7 @@ def make_plan(
                 growth = Growth(index, stage.level, 0.5 if fading else None, stage.learning_rate, stage.batch_size)
                 _check_fits(step, growth, ranks, base)
                 growth = replace(growth, batch_size=stage.batch_size // ranks)
-                seconds[kind] = _time(step, captured, growth, timed_steps)
+                seconds[kind] = _time(step, captured, growth, timed_steps, after_step)
             per_image[fading] = seconds[kind] / stage.batch_size
         fade_left = min(left, max(0, left - stage.hold_images))
         total = fade_left * per_image.get(True, 0.0) + (left - fade_left) * per_image.get(False, 0.0)
@@ -200,7 +203,13 @@ def worth_planning(schedule: Schedule, begin: int, stop: int) -> bool:
     return (stop - begin) // last > 200 * len(schedule.stages)
 
 
-def _time(step: TrainingStep, captured: DeviceStep | None, growth: Growth, timed_steps: int) -> float:
+def _time(
+    step: TrainingStep,
+    captured: DeviceStep | None,
+    growth: Growth,
+    timed_steps: int,
+    after_step: Callable[[], None],
+) -> float:
     """Return the seconds of one step: the mean of a few, after one that is not counted, or those before a capture.
 
     A run takes the mean of its steps too; their median, by 3 % less on a CPU that others use, is too hopeful.
@@ -209,6 +218,7 @@ def _time(step: TrainingStep, captured: DeviceStep | None, growth: Growth, timed
     times: list[float] = []
     while len(times) < uncounted + timed_steps and sum(times[uncounted:]) < 2.0:
         times.append(_step_on_noise(step, growth, len(times), captured))
+        after_step()
     return sum(times[uncounted:]) / len(times[uncounted:])
 
 

@@ -27,6 +27,7 @@ from progan.augment import HorizontalFlip
 from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, all_told, crosses
 from progan.checkpoint import CheckpointError
+from progan.contention import CoreSharing, shared_cores
 from progan.data import Conversion, Feed, match_level, open_feed
 from progan.distributed import Ranks
 from progan.finite import DivergenceError, not_finite
@@ -411,6 +412,7 @@ class Trainer:
                 return
             with self._own_draws(), numerics(self.device, self.training), interruption() as asked, ExitStack() as held:
                 self._ranks.first(lambda: self._open(held))
+                cores = held.enter_context(shared_cores(self.device))
                 if self._device_step is not None:
                     held.enter_context(self._device_step.anew())
                     held.enter_context(self._draws.running())
@@ -419,7 +421,7 @@ class Trainer:
                 with all_told(self._callbacks, self):
                     for callback in self._callbacks:
                         callback.on_start(self)
-                    self._train(feed, stop, asked)
+                    self._train(feed, stop, asked, cores)
         if asked.signal is not None:
             raise Interrupted(asked.signal)
 
@@ -471,7 +473,7 @@ class Trainer:
                 warnings.warn(f"HorizontalFlip is on, and {verdict}; leave it out of Training.augment", stacklevel=3)
         return feed
 
-    def _train(self, feed: Feed, stop: int, asked: Interruption) -> None:
+    def _train(self, feed: Feed, stop: int, asked: Interruption, cores: CoreSharing) -> None:
         rank, ranks = self._ranks.rank, self._ranks.size
         batch_size_at = lambda count: self.schedule.at(count).batch_size  # noqa: E731
         conversion = Conversion(lambda count: self.schedule.at(count).level, self._to_level)
@@ -480,6 +482,9 @@ class Trainer:
         ):
             before = self._images_seen
             metrics = self.step(real)
+            cores.look()
+            if (remark := cores.remark()) is not None:
+                warnings.warn(remark, stacklevel=3)
             save = crosses(self._intervals["save_every"], before, self._images_seen)
             log = crosses(self._intervals["log_every"], before, self._images_seen)
             if log or self.device.type == "cpu":  # elsewhere a look waits for the device
@@ -602,7 +607,7 @@ class Trainer:
         Raises:
             ValueError: if a stage's batch takes more memory than there is; the message names the largest that does not.
         """
-        with self._own_draws(), numerics(self.device, self.training):
+        with self._own_draws(), numerics(self.device, self.training), shared_cores(self.device) as cores:
             self.plan_made = make_plan(
                 self.generator,
                 self.discriminator,
@@ -611,6 +616,7 @@ class Trainer:
                 self._images_seen,
                 ranks=self._ranks.size,
                 graph=self._graph,
+                after_step=cores.look,
             )
         if printed and self._ranks.rank == 0:
             print(self.plan_made.table(self.schedule, self.generator.architecture.base_size))

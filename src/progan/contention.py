@@ -1,0 +1,160 @@
+"""CPU cores that other programs use too: threads spin while the cores are free, and sleep while they are not.
+
+The threads of an operation wait for one another many times in a step. OpenMP lets them *spin*: they look again and
+again for some milliseconds, which is the fastest way as long as each has a core of its own. Where another program uses
+one of the cores, a spinning thread keeps the very thread that it waits for from running, and a step takes three to ten
+times as long.
+
+How long threads spin is read from the environment when torch is loaded (``GOMP_SPINCOUNT``), but libgomp, which torch's
+wheels for Linux bring, gives up spinning almost at once while it manages more threads than there are cores. Idle teams
+of threads, which cost nothing but entries in the system's tables, bring it to that for as long as they live. LLVM's and
+Intel's libraries read ``KMP_BLOCKTIME`` and are left as they are: only code in C can tell them later.
+
+No bit of any result depends on it. Measured by ``benchmarks/neighbours.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+
+_TASKS = Path("/proc/self/task")
+_INTERVAL_S = 0.5  # between two looks
+_BUSY, _FREE = 0.2, 0.15  # seconds of waiting per second: about 0.02 on free cores, 0.5 to 1 beside one busy process
+_FREE_LOOKS = 4  # in a row, before threads spin again
+_REMARK_S = 15.0  # of waiting, before it is reported
+_GRAIN = 1 << 15  # elements for which torch takes one more thread
+
+Waits = dict[str, int]  # nanoseconds that each of this process's threads has waited for a core, by thread
+
+
+class CoreSharing:
+    """The state of the cores under a training loop, looked at after each step.
+
+    Args:
+        waits: Returns how long each thread has waited for a core; empty where the system does not report it.
+        clock: Returns seconds.
+        sleeping: Makes threads sleep instead of spin while the context it returns is open; None = nothing here can.
+
+    Attributes:
+        sleeps: Whether threads sleep at present.
+    """
+
+    def __init__(
+        self,
+        waits: Callable[[], Waits],
+        clock: Callable[[], float] = time.perf_counter,
+        sleeping: Callable[[ExitStack], None] | None = None,
+    ) -> None:
+        self._waits = waits
+        self._clock = clock
+        self._sleeping = sleeping
+        self._open = ExitStack()
+        self._free_looks = 0
+        self._waited_s = 0.0
+        self._reported = False
+        self.sleeps = False
+        self._before = waits()
+        self._at = clock()
+
+    def look(self) -> None:
+        """Compare the time that threads have waited for a core with the time that has passed, and adapt."""
+        now = self._clock()
+        if not self._before or now - self._at < _INTERVAL_S:
+            return
+        waits = self._waits()
+        waited_s = (
+            sum(max(0, waits[thread] - before) for thread, before in self._before.items() if thread in waits) / 1e9
+        )
+        share = waited_s / (now - self._at)
+        self._before, self._at = waits, now
+        if share >= _BUSY:
+            self._waited_s += waited_s
+        self._free_looks = self._free_looks + 1 if share < _FREE else 0
+        if share >= _BUSY and not self.sleeps and self._sleeping is not None:
+            self._sleeping(self._open)
+            self.sleeps = True
+        elif self.sleeps and self._free_looks >= _FREE_LOOKS:
+            self.close()
+
+    def close(self) -> None:
+        """Let threads spin again."""
+        self._open.close()
+        self.sleeps = False
+
+    def remark(self) -> str | None:
+        """Return what to tell the user, once, when threads have waited for long."""
+        if self._reported or self._waited_s < _REMARK_S:
+            return None
+        self._reported = True
+        slept = " (its threads sleep meanwhile instead of spinning, which costs least)" if self.sleeps else ""
+        return (
+            f"training is slower than it could be: its threads have waited {self._waited_s:.0f} s for a CPU core that "
+            f"other processes were using{slept}; stop those, or give them a lower priority, such as with "
+            "'renice -n 19 PID'"
+        )
+
+
+@contextmanager
+def shared_cores(device: torch.device) -> Iterator[CoreSharing]:
+    """Watch the cores while a loop trains on the CPU; elsewhere than on Linux nothing is watched.
+
+    Args:
+        device: Device that the loop trains on.
+    """
+    on_cpu = device.type == "cpu"
+    spins = on_cpu and torch.get_num_threads() > 1 and _libgomp_is_loaded()
+    sharing = CoreSharing(_waits if on_cpu else dict, sleeping=_start_idle_teams if spins else None)
+    try:
+        yield sharing
+    finally:
+        sharing.close()
+
+
+def _waits() -> Waits:
+    """Return how long each thread of this process has waited for a core, in nanoseconds; empty where nobody says."""
+    waits = {}
+    try:
+        for task in os.listdir(_TASKS):  # noqa: PTH208 (names are all that is needed, twice a second)
+            with open(f"{_TASKS}/{task}/schedstat", "rb") as file:  # noqa: PTH123
+                waits[task] = int(file.read().split()[1])
+    except (OSError, IndexError, ValueError):  # a thread has ended, or the kernel counts nothing
+        pass
+    return waits
+
+
+def _libgomp_is_loaded() -> bool:
+    """Whether libgomp is loaded."""
+    try:
+        return re.search(r"/libgomp[^/\s]*\.so", Path("/proc/self/maps").read_text()) is not None
+    except OSError:
+        return False
+
+
+def _start_idle_teams(stack: ExitStack) -> None:
+    """Have libgomp manage more threads than there are cores: each team adds its threads but one."""
+    threads = torch.get_num_threads()
+    teams = (len(os.sched_getaffinity(0)) - threads) // (threads - 1) + 1
+    for _ in range(max(1, teams)):
+        end, there = threading.Event(), threading.Event()
+        team = threading.Thread(target=_idle_team, args=(threads, there, end), name="progan idle team", daemon=True)
+        team.start()
+        there.wait()
+        stack.callback(team.join)
+        stack.callback(end.set)
+
+
+def _idle_team(threads: int, there: threading.Event, end: threading.Event) -> None:
+    """Own a team of OpenMP's threads, which lives as long as the thread that it was made for."""
+    try:
+        torch.ones(threads * _GRAIN)
+    finally:
+        there.set()
+    end.wait()
