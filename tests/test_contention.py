@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from conftest import small_recipe
 
 from progan import Trainer
-from progan.contention import CoreSharing, shared_cores
+from progan.contention import CoreSharing, _start_idle_teams, shared_cores
 
 LINUX = pytest.mark.skipif(not os.path.exists("/proc/self/schedstat"), reason="this system does not count waiting")  # noqa: PTH110
 TWO_CORES = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="threads of one core do not spin")
@@ -27,9 +28,10 @@ class Machine:
         self.did: list[str] = []
         self.sharing = CoreSharing(lambda: dict(self.threads), lambda: self.now, self.sleep)
 
-    def sleep(self, stack: ExitStack) -> None:
+    def sleep(self, stack: ExitStack) -> bool:
         self.did.append("sleep")
         stack.callback(self.did.append, "spin")
+        return True
 
     def run(self, seconds: float, share: float) -> None:
         """Let time pass in steps of 0.1 s, of which thread 2 waits a share."""
@@ -84,6 +86,17 @@ def test_it_is_reported_once_after_long_waiting():
     assert machine.sharing.remark() is None
 
 
+def test_too_many_threads_of_its_own_are_named(monkeypatch):
+    monkeypatch.setattr("progan.contention._cores", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    machine = Machine()
+    machine.run(30, share=2)
+    remark = machine.sharing.remark()
+    assert remark is not None
+    assert "since 8 threads share 2; call torch.set_num_threads(2)" in remark
+    assert "other" not in remark
+
+
 def test_where_nothing_can_be_done_nothing_is_promised():
     machine = Machine()
     machine.sharing = CoreSharing(lambda: dict(machine.threads), lambda: machine.now)
@@ -103,13 +116,17 @@ def test_where_the_system_counts_nothing_nothing_happens():
     assert machine.sharing.remark() is None
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_one_thread_is_left_alone(device):
+def test_one_thread_has_nobody_to_spin_for():
     assert torch.get_num_threads() == 1
-    with shared_cores(torch.device(device)) as cores:
-        assert cores._sleeping is None
-        if device == "cuda":
-            assert cores._before == {}
+    before = threading.active_count()
+    with ExitStack() as stack:
+        assert not _start_idle_teams(stack)
+        assert threading.active_count() == before
+
+
+def test_on_another_device_nothing_is_watched():
+    with shared_cores(torch.device("cuda")) as cores:
+        assert cores._before == {}
 
 
 # Two threads that are held to one core wait for each other as beside another busy process. `spun` is the CPU time that

@@ -41,7 +41,7 @@ class CoreSharing:
     Args:
         waits: Returns how long each thread has waited for a core; empty where the system does not report it.
         clock: Returns seconds.
-        sleeping: Makes threads sleep instead of spin while the context it returns is open; None = nothing here can.
+        sleeping: Makes threads sleep instead of spin until the stack is closed; returns whether it can.
 
     Attributes:
         sleeps: Whether threads sleep at present.
@@ -51,7 +51,7 @@ class CoreSharing:
         self,
         waits: Callable[[], Waits],
         clock: Callable[[], float] = time.perf_counter,
-        sleeping: Callable[[ExitStack], None] | None = None,
+        sleeping: Callable[[ExitStack], bool] = lambda stack: False,
     ) -> None:
         self._waits = waits
         self._clock = clock
@@ -78,9 +78,8 @@ class CoreSharing:
         if share >= _BUSY:
             self._waited_s += waited_s
         self._free_looks = self._free_looks + 1 if share < _FREE else 0
-        if share >= _BUSY and not self.sleeps and self._sleeping is not None:
-            self._sleeping(self._open)
-            self.sleeps = True
+        if share >= _BUSY and not self.sleeps:
+            self.sleeps = self._sleeping(self._open)
         elif self.sleeps and self._free_looks >= _FREE_LOOKS:
             self.close()
 
@@ -94,10 +93,13 @@ class CoreSharing:
         if self._reported or self._waited_s < _REMARK_S:
             return None
         self._reported = True
+        threads, cores = torch.get_num_threads(), _cores()
+        waited = f"training is slower than it could be: its threads have waited {self._waited_s:.0f} s for a CPU core"
+        if threads > cores:
+            return f"{waited}, since {threads} threads share {cores}; call torch.set_num_threads({cores})"
         slept = " (its threads sleep meanwhile instead of spinning, which costs least)" if self.sleeps else ""
         return (
-            f"training is slower than it could be: its threads have waited {self._waited_s:.0f} s for a CPU core that "
-            f"other processes were using{slept}; stop those, or give them a lower priority, such as with "
+            f"{waited} that other processes were using{slept}; stop those, or give them a lower priority, such as with "
             "'renice -n 19 PID'"
         )
 
@@ -109,9 +111,7 @@ def shared_cores(device: torch.device) -> Iterator[CoreSharing]:
     Args:
         device: Device that the loop trains on.
     """
-    on_cpu = device.type == "cpu"
-    spins = on_cpu and torch.get_num_threads() > 1 and _libgomp_is_loaded()
-    sharing = CoreSharing(_waits if on_cpu else dict, sleeping=_start_idle_teams if spins else None)
+    sharing = CoreSharing(_waits if device.type == "cpu" else dict, sleeping=_start_idle_teams)
     try:
         yield sharing
     finally:
@@ -130,6 +130,11 @@ def _waits() -> Waits:
     return waits
 
 
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _libgomp_is_loaded() -> bool:
     """Whether libgomp is loaded."""
     try:
@@ -138,10 +143,12 @@ def _libgomp_is_loaded() -> bool:
         return False
 
 
-def _start_idle_teams(stack: ExitStack) -> None:
+def _start_idle_teams(stack: ExitStack) -> bool:
     """Have libgomp manage more threads than there are cores: each team adds its threads but one."""
     threads = torch.get_num_threads()
-    teams = (len(os.sched_getaffinity(0)) - threads) // (threads - 1) + 1
+    if threads == 1 or not _libgomp_is_loaded():
+        return False
+    teams = (_cores() - threads) // (threads - 1) + 1
     for _ in range(max(1, teams)):
         end, there = threading.Event(), threading.Event()
         team = threading.Thread(target=_idle_team, args=(threads, there, end), name="progan idle team", daemon=True)
@@ -149,6 +156,7 @@ def _start_idle_teams(stack: ExitStack) -> None:
         there.wait()
         stack.callback(team.join)
         stack.callback(end.set)
+    return True
 
 
 def _idle_team(threads: int, there: threading.Event, end: threading.Event) -> None:
