@@ -60,7 +60,7 @@ def test_all_that_is_wrong_is_in_the_report(messy, capsys):
     assert report.facts[Path("wide.png")][2:] == (64, 60, False)
     assert report.facts[Path("sub/copy.webp")] == ("WEBP", "RGB", 64, 64, False)
     for piece in (
-        "files             75 that are called pictures",
+        "files             75 read as pictures",
         "cannot be read    2; mend or remove them:\n",
         "text.jpg: a file of 10 bytes that is none of PNG,",
         "formats           PNG 71, BMP 1, WEBP 1",
@@ -71,7 +71,7 @@ def test_all_that_is_wrong_is_in_the_report(messy, capsys):
         "exact duplicates  1 groups, 3 pictures:\n                    3: icon_03.png, sub/copy.bmp, sub/copy.webp",
         "irregular         3: ",
         f"left              {len(report.curation.kept)} for training",
-        "passed over       1 files of formats that are not read were passed over, such as camera.heic",
+        "left out          1 file of kinds that are not read was left out: 1 HEIC, such as camera.heic",
     ):
         assert piece in text, piece
     assert {path: path.stat().st_mtime_ns for path in messy.rglob("*")} == before
@@ -79,11 +79,15 @@ def test_all_that_is_wrong_is_in_the_report(messy, capsys):
 
 def test_what_is_left_is_what_curate_keeps(messy):
     report = check(messy, printed=False)
-    assert report.curation == curate(messy)
+    with pytest.warns(UserWarning, match="1 file of kinds that are not read") as caught:
+        assert report.curation == curate(messy)
+    assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+    with pytest.warns(UserWarning, match="1 file of kinds that are not read"):
+        fewer = curate(messy, 1, irregular=1e9)
+    assert check(messy, 1, irregular=1e9, printed=False).curation == fewer
     dropped = report.curation.dropped
     assert dropped[Path("sub/copy.bmp")] == "the same pixels as icon_03.png"
     assert len(report.curation.kept) + len(dropped) == len(report.facts) + len(report.unreadable)
-    assert check(messy, 1, irregular=1e9, printed=False).curation == curate(messy, 1, irregular=1e9)
     assert len(report.summary().splitlines()) == 5
     assert "75, of which 2 cannot be read" in report.summary()
 
@@ -172,12 +176,12 @@ def test_groups_on_a_sheet_stand_side_by_side_where_they_fit():
 def test_a_folder_of_nothing_and_of_one(tmp_path):
     report = check(tmp_path, printed=False)
     assert report.curation.kept == []
-    assert "files             0 that are called pictures" in str(report)
+    assert "files             0 read as pictures" in str(report)
     Image.new("L", (7, 9), 3).save(tmp_path / "one.png")
     report = check(tmp_path, printed=False)
     assert report.curation.kept == [Path("one.png")]
     assert report.save_sheets(tmp_path.with_name("sheets")) == []
-    with pytest.raises(NotADirectoryError, match="is no folder; pass a folder of pictures"):
+    with pytest.raises(NotADirectoryError, match="is not a directory; pass a folder of pictures"):
         check(tmp_path / "one.png")
     with pytest.raises(ValueError, match="max_similar must be"):
         check(tmp_path, 0)

@@ -19,7 +19,6 @@ from PIL import Image
 from progan import ImageFolder
 from progan.data import check, likeness
 from progan.data.curate import Curation, compare, curate
-from progan.data.folder import Listing
 from progan.data.likeness import (
     SIZE,
     Descriptors,
@@ -29,6 +28,7 @@ from progan.data.likeness import (
     possible_duplicates,
     similarity,
 )
+from progan.data.listing import Listing
 from progan.data.survey import Survey
 
 PARTS = ("draw_eyes", "draw_mouth", "draw_hair")
@@ -364,7 +364,7 @@ def test_what_is_no_list_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("only", "error", "text"),
     [
-        (["b\n.png"], ValueError, r"lacks 1 of the pictures to read, such as b\\n.png; mend the list, whose"),
+        (["b\n.png"], ValueError, r"lacks 1 of the pictures to read, such as b\\n.png; correct the list, whose"),
         ([], ValueError, "is empty; keep at least"),
         (["/a.png"], ValueError, "^/a.png leads out of the folder; pass names relative"),
         (["../a.png"], ValueError, "leads out of the folder"),
@@ -393,5 +393,5 @@ def test_numbers_out_of_range_are_refused(keywords, text, tmp_path):
     for choose in (curate, check):
         with pytest.raises(ValueError, match=text):
             choose(tmp_path, **keywords)
-    with pytest.raises(NotADirectoryError, match="is no folder"):
+    with pytest.raises(NotADirectoryError, match="is not a directory"):
         curate(tmp_path / "nowhere")

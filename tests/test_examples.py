@@ -134,7 +134,7 @@ def test_the_article_is_the_default():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--data", "nowhere"], "nowhere is no folder; pass a folder of pictures"),
+        (["--data", "nowhere"], "nowhere is not a directory; pass a folder of pictures"),
         (["--data", ".", "--run-dir", "../run"], "holds no picture that can be read"),
         (["--resolution", "8", "--batch-size", "12"], "cannot be split into MiniBatchStd groups of 8"),
         (["--resolution", "8", "--stage-images", "4"], "less than a batch of 8"),

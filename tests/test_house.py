@@ -22,6 +22,7 @@ TORCH = {"torch", "numpy", "typing_extensions"}
 MAY_IMPORT: dict[str, set[str]] = {
     "schedule": {"typing_extensions"},
     "files": set(),
+    "names": set(),
     "progress": {"tqdm"},
     "untrusted": set(),
     "tensor_file": {"torch", "untrusted"},
@@ -37,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "losses": {"torch"},
     "averaging": {"torch", "typing_extensions"},
     "checkpoint": {"torch", "numpy", "files", "tensor_file", "untrusted"},
-    "run_directory": {"torch", "checkpoint", "files", "untrusted"},
+    "run_directory": {"torch", "checkpoint", "files", "names", "untrusted"},
     "scoped": {"torch", "distributed", "recipe"},
     "render": {"torch", "files", "layers"},
     "architecture": {"torch", "layers"},
@@ -45,7 +46,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "networks": {*TORCH, "architecture", "blocks", "layers", "randomness"},
     "recipe": {"torch", "architecture", "augment", "layers", "losses", "networks", "randomness", "schedule"},
     "presets": {"architecture", "augment", "recipe", "schedule"},
-    "data": {*TORCH, "PIL", "files", "layers", "memory", "progress", "randomness", "render", "tensor_file"},
+    "data": {
+        *(TORCH | {"PIL", "files", "layers", "memory", "names"}),
+        *("progress", "randomness", "render", "tensor_file"),
+    },
     "shared_memory": {"torch"},
     "contention": {"torch"},
     "distributed": {"torch", "shared_memory"},

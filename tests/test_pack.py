@@ -247,7 +247,7 @@ def test_a_file_that_is_no_pack_is_not_replaced(folder, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=r"notes.txt is there already and is no pack; pass another path"):
         pack(folder, tmp_path / "notes.txt", 8)
-    with pytest.raises(NotADirectoryError, match="nowhere is no folder; make it first"):
+    with pytest.raises(NotADirectoryError, match="nowhere is not a directory; make it first"):
         pack(folder, tmp_path / "nowhere/a.pack", 8)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     if hasattr(os, "mkfifo"):

@@ -8,7 +8,7 @@ import os
 import platform
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -20,12 +20,16 @@ OWNER = ".owner"
 _held: set[Path] = set()
 
 
-def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
+def write_file(
+    path: Path, data: bytes | Iterable[bytes | memoryview], *, beginning: Callable[[], bytes] | None = None
+) -> None:
     """Write a file beside its final name, sync it, and rename it.
 
     Args:
         path: the final name; its folder must exist.
         data: the contents, whole or in pieces.
+        beginning: Returns the file's first bytes once all pieces are written; they replace as many of those. None = the
+            pieces are final.
 
     Raises:
         OSError: if it cannot be written; the message tells how many bytes were. What was there before stays.
@@ -37,6 +41,9 @@ def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
             for piece in [data] if isinstance(data, bytes) else data:
                 file.write(piece)
                 written += len(piece)
+            if beginning is not None:
+                file.seek(0)
+                file.write(beginning())
             file.flush()
             os.fsync(file.fileno())
         move(beside, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from torch import Tensor
 from progan import checkpoint
 from progan.checkpoint import MANIFEST_LIMIT, check_version
 from progan.files import OWNER, make_folder, owned, remove, write_file
+from progan.names import UNREADABLE, matched, normalised, shown, sort_key
 from progan.untrusted import read_json
 
 CONFIG, FORMAT, VERSION = "config.json", "progan run", 1
 DATA = "data.json"
 WRITTEN = (DATA, "metrics.jsonl", "progress.png", "samples", checkpoint.FOLDER)  # beside config.json
+_SAME_LETTERS = "same letters, other Unicode normalisation"
 _DATA_LIMIT = 200_000_000  # bytes: two million pictures
 PICTURE_NAME = re.compile(r"(\d{9,}|level_\d+)\.png")  # in samples/
 
@@ -158,7 +160,10 @@ def write_data(run_dir: Path, fingerprint: Mapping[str, Any], files: Mapping[str
 
 
 def changed_files(run_dir: Path, fingerprint: Mapping[str, Any], files: Mapping[str, str]) -> str:
-    """Say which pictures are not those that a run began with; empty where that is not known."""
+    """Say which pictures are not those that a run began with; empty where that is not known.
+
+    Names that differ in their Unicode normalisation only are the same name, unless a folder has both.
+    """
     try:
         written, _ = read_json(run_dir / DATA, _DATA_LIMIT)
         there: dict[str, str] = dict(written["files"]) if written["fingerprint"] == fingerprint else {}
@@ -166,10 +171,28 @@ def changed_files(run_dir: Path, fingerprint: Mapping[str, Any], files: Mapping[
         return ""
     if not there:
         return ""
+    pairs = matched(there, files)
+    changed = [(old, new) for old, new in pairs.items() if files[new] != there[old]]
+    gone, added = there.keys() - pairs.keys(), files.keys() - set(pairs.values())
+    letters = [{normalised(name) for name in names} for names in (there, files)]
+
+    def listed(names: Iterable[str]) -> list[str]:
+        # A name that the other side has in another normalisation looks the same when it is printed.
+        return [
+            shown(name) + f" ({_SAME_LETTERS})" * all(normalised(name) in each for each in letters)
+            for name in sorted(names, key=sort_key)
+        ]
+
     kinds = {
-        "changed": [name for name in there if name in files and files[name] != there[name]],
-        "gone": [name for name in there if name not in files],
-        "new": [name for name in files if name not in there],
+        "changed": [
+            shown(new) + f" ({_SAME_LETTERS})" * (old != new)
+            for old, new in changed
+            if UNREADABLE not in (there[old], files[new])
+        ],
+        "cannot be read any more": [shown(new) for old, new in changed if files[new] == UNREADABLE],
+        "can be read now": [shown(new) for old, new in changed if there[old] == UNREADABLE],
+        "gone": listed(gone),
+        "new": listed(added),
     }
     return "; ".join(
         f"{len(names)} {kind}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}"

@@ -43,12 +43,15 @@ class Entry(NamedTuple):
     """Bytes from the start of the file."""
 
 
-def header_of(tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
+def header_of(
+    tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], metadata: Mapping[str, str], length: int = 0
+) -> bytes:
     """Return the beginning of a file whose tensors' bytes follow in the order given.
 
     Args:
         tensors: dtype and shape, by name.
         metadata: texts, by name.
+        length: Bytes to fill with spaces at least, a multiple of 8.
 
     Raises:
         ValueError: on a machine that is not little-endian, or if the header would be too long to be read.
@@ -63,6 +66,7 @@ def header_of(tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], metada
         position = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
+    text = text.ljust(length - 8)
     if len(text) > HEADER_LIMIT:
         raise ValueError(
             f"{len(tensors):,} tensors need a header of {len(text):,} bytes, and {HEADER_LIMIT:,} are read; use fewer "

@@ -22,11 +22,13 @@ from typing_extensions import override
 from progan.data.curate import Curation, check_limits, compare
 from progan.data.decode import Unreadable, decoding
 from progan.data.flips import FlipVerdict, flip_verdict
-from progan.data.folder import in_order, read_images, shown
+from progan.data.folder import read_images
 from progan.data.likeness import IRREGULAR, SIMILAR
+from progan.data.listing import in_order
 from progan.data.read import Reading
 from progan.data.survey import Facts, survey
 from progan.files import make_folder, remove
+from progan.names import shown
 from progan.render import write_png
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Report:
         irregular: the pictures whose score is too high, the oddest first.
         flips: whether left-right flips look safe.
         curation: what `curate` keeps and drops, and why.
-        remarks: on what was passed over.
+        remarks: What was left out and may belong to the data: other kinds, hidden files, links to folders.
     """
 
     folder: Path
@@ -86,7 +88,7 @@ class Report:
     def __str__(self) -> str:
         facts = list(self.facts.values())
         rows = [
-            ("files", f"{len(facts) + len(self.unreadable):,} that are called pictures"),
+            ("files", f"{len(facts) + len(self.unreadable):,} read as pictures"),
             ("cannot be read", _lines(f"{shown(name)}: {reason}" for name, reason in self.unreadable.items())),
         ]
         if facts:
@@ -103,7 +105,7 @@ class Report:
             ("irregular", _first([f"{shown(name)} ({self.scores[name]:.1f})" for name in self.irregular])),
             ("flips", str(self.flips)),
             ("left", f"{len(self.curation.kept):,} for training, by progan.data.curate"),
-            *(("passed over", remark) for remark in self.remarks),
+            *(("left out", remark) for remark in self.remarks),
         ]
         return f"{shown(self.folder)}\n{_table(rows)}"
 
@@ -168,6 +170,7 @@ def check(
     *,
     similar: float = SIMILAR,
     irregular: float = IRREGULAR,
+    hidden: bool = False,
     sheets: str | PathLike[str] | None = None,
     printed: bool = True,
 ) -> Report:
@@ -178,6 +181,7 @@ def check(
         max_similar: as for `curate`; so the two that follow.
         similar: share of equal cells from which two pictures are near-duplicates, in (0, 1].
         irregular: score from which a picture is irregular.
+        hidden: Whether to read hidden and system files and folders too, as for `progan.ImageFolder`.
         sheets: folder for contact sheets, see `Report.save_sheets`; None = none are drawn.
         printed: whether to print the report, and how long it will take where it takes long.
 
@@ -192,7 +196,7 @@ def check(
     check_limits(max_similar, similar, irregular)
     if sheets is not None:
         _sheets_folder(sheets, Path(folder))
-    found = survey(folder, progress=printed)
+    found = survey(folder, hidden=hidden, progress=printed)
     curation, near_duplicates, scores = compare(found, max_similar, similar, irregular, progress=printed)
     report = Report(
         found.folder,

@@ -17,7 +17,6 @@ from typing import NamedTuple, Self
 
 import torch
 
-from progan.data.folder import Listing, check_relative, in_order, require_file, shown
 from progan.data.likeness import (
     IRREGULAR,
     SIMILAR,
@@ -26,8 +25,10 @@ from progan.data.likeness import (
     near_duplicates,
     possible_duplicates,
 )
+from progan.data.listing import Listing, check_relative, in_order, require_file
 from progan.data.survey import Survey, survey
 from progan.files import write_file
+from progan.names import matched, shown, sort_key
 from progan.progress import counted
 
 _UNLISTABLE = re.compile(r'^"|[\t\r\n\ud800-\udfff]')  # tabs, line breaks, bytes that are no character
@@ -59,15 +60,18 @@ class Curation:
         write_file(Path(path), ("\n".join(lines) + "\n").encode(errors="backslashreplace"))
 
     @classmethod
-    def load(cls, path: str | PathLike[str], folder: str | PathLike[str]) -> Self:
+    def load(cls, path: str | PathLike[str], folder: str | PathLike[str], *, hidden: bool = False) -> Self:
         """Read a list that `save` wrote and a person may have edited.
 
         Pictures of the folder that the list does not name, because they came later, are warned of: they are neither
-        kept nor dropped.
+        kept nor dropped. A list that was written on another system fits: names that differ in their Unicode
+        normalisation only are given back as this folder has them.
 
         Args:
             path: of the list.
             folder: in which the pictures lie.
+            hidden: Whether to warn of hidden pictures that the list does not name, too. Those that it names stand in
+                the result in any case.
 
         Raises:
             ImportError: if Pillow is missing.
@@ -97,14 +101,20 @@ class Curation:
                 kept[name] = None
             else:
                 dropped[name] = reason or "by hand"
-        listing = Listing.of(Path(folder))
-        if later := [name for name in map(Path, listing.pictures) if name not in dropped and name not in kept]:
+        listing = Listing.of(Path(folder), hidden=hidden)
+        theirs = matched([name.as_posix() for name in (*kept, *dropped)], listing.pictures)
+        here = {Path(name): Path(found) for name, found in theirs.items()}
+        if later := sorted(set(listing.pictures) - set(theirs.values()), key=sort_key):
             warnings.warn(
                 f"{path} does not name {len(later)} of the {len(listing.pictures)} pictures in {folder}, such as "
                 f"{shown(later[0])}, so they are left out; add lines for them, or write the list anew",
                 stacklevel=2,
             )
-        return cls(Path(folder), list(kept), dropped)
+        return cls(
+            Path(folder),
+            [here.get(name, name) for name in kept],
+            {here.get(name, name): reason for name, reason in dropped.items()},
+        )
 
 
 def _quoted(name: str) -> str:
@@ -128,8 +138,9 @@ def curate(
     *,
     similar: float = SIMILAR,
     irregular: float = IRREGULAR,
+    hidden: bool = False,
 ) -> Curation:
-    """Choose the pictures of a folder to train on.
+    """Choose the pictures of a folder to train on; warn of what may belong to the data and is left out.
 
     In the order of their names, a picture is kept unless it cannot be read; has the same pixels as one before it; is
     irregular (where its edges and its background lie is far from usual in this folder); or ``max_similar`` of those
@@ -140,6 +151,7 @@ def curate(
         max_similar: near-duplicates to keep of each picture, itself included.
         similar: share of equal cells from which two pictures are near-duplicates, in (0, 1].
         irregular: score from which a picture is irregular; ``math.inf`` keeps all.
+        hidden: Whether to read hidden and system files and folders too, as for `progan.ImageFolder`.
 
     Returns:
         The lists. Nothing on disk is changed.
@@ -150,9 +162,11 @@ def curate(
         ValueError: if it holds no picture, or a number is out of its range.
     """
     check_limits(max_similar, similar, irregular)
-    found = survey(folder)
+    found = survey(folder, hidden=hidden)
     if not found.facts and not found.unreadable:
         raise found.listing.no_pictures(found.folder)
+    for remark in found.listing.remarks():
+        warnings.warn(f"{found.folder}: {remark}", stacklevel=2)
     return compare(found, max_similar, similar, irregular).curation
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Values = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 SUFFIXES = (
-    *(".png", ".apng", ".jpg", ".jpeg", ".jfif", ".gif"),
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif"),
     *(".webp", ".bmp", ".ico", ".tif", ".tiff"),
 )
 MAX_BYTES = 5 * MAX_PIXELS  # of a file

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
 
-from progan.data.decode import SUFFIXES, Unreadable, decoded, decoding, read_each, require_pillow
+from progan.data.decode import Unreadable, decoded, decoding, read_each
 from progan.data.read import Reading, Squaring, squared
+from progan.data.selection import (
+    OnUnreadable,
+    check_on_unreadable,
+    check_unreadable,
+    picture_paths,
+    warn_of_unreadable,
+)
+from progan.names import UNREADABLE, normalised
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 HASH_BYTES = 16  # of one picture's pixels
-_PASSED_OVER = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".svg", ".tga")
 
 
 class Pictures(Dataset[Tensor]):
@@ -31,18 +35,23 @@ class Pictures(Dataset[Tensor]):
         images: (N, C, H, W), uint8.
         paths: of the files that they came from, relative to their folder.
         hashes: of the pixels, 16 bytes each.
-        fingerprint: of names and pixels.
+        unreadable: Files that could not be read and were skipped, with the reason.
+        fingerprint: of names and pixels, and of the names of skipped files.
     """
 
-    def __init__(self, images: Tensor, paths: list[str], hashes: bytes) -> None:
+    def __init__(
+        self, images: Tensor, paths: list[str], hashes: bytes, unreadable: Mapping[str, str] | None = None
+    ) -> None:
         self.images = images
         self.paths = paths
         self.hashes = hashes
-        self.fingerprint: str = fingerprint(paths, hashes)
+        self.unreadable: dict[str, str] = dict(unreadable or {})
+        self.fingerprint: str = fingerprint(paths, hashes, list(self.unreadable))
 
     def content_by_name(self) -> dict[str, str]:
-        """Return the hash of each picture's pixels, by the name of the file that it came from."""
-        return {name: self.hash_of(index).hex() for index, name in enumerate(self.paths)}
+        """Return the hash of each picture's pixels by its file's name, and "unreadable" for files that were skipped."""
+        contents = {name: self.hash_of(index).hex() for index, name in enumerate(self.paths)}
+        return contents | dict.fromkeys(self.unreadable, UNREADABLE)
 
     def hash_of(self, index: int) -> bytes:
         """Return the hash of one picture's pixels."""
@@ -57,10 +66,12 @@ class Pictures(Dataset[Tensor]):
 
 
 class ImageFolder(Pictures):
-    """Read all pictures of a folder and its sub-folders, in sorted order of their relative paths.
+    """All pictures of a folder and its sub-folders, in sorted order of their relative paths.
 
-    PNG, JPEG, GIF, WebP, BMP, ICO and TIFF, told by their contents; `progan.data.read_image` says what happens to each
-    kind. A picture is never squashed: its centre is cut out, or it is set on the background.
+    PNG, JPEG, GIF, WebP, BMP, ICO and TIFF files are read whatever they are called, and also reported when they are
+    named like one and are not. Files of other kinds that may be pictures (HEIC, camera RAW, ...) are counted in a
+    warning that names a converter. `progan.data.read_image` describes what happens to each kind. A picture is never
+    squashed: its centre is cut out, or it is set on the background.
 
     Args:
         path: the folder; links to other folders in it are not followed.
@@ -69,24 +80,32 @@ class ImageFolder(Pictures):
         squaring: ``crop``, ``pad``, ``edge`` or ``refuse``, as in `progan.data.Reading`.
         background: RGB, 0..255, behind transparent pictures and around padded ones.
         only: names to read, relative to the folder, such as ``curate(path).kept``; None = all.
+        hidden: Whether to read hidden files and folders, and what systems leave in folders (``.thumbnails``,
+            ``__MACOSX``, ``@eaDir``). They are skipped by default, with a warning if there are pictures among them.
+            Files that ``only`` names are read in any case.
+        on_unreadable: ``raise`` lists all files that cannot be read in one error; ``skip`` leaves them out, with a
+            warning.
 
     Attributes:
         images: (N, C, H, W), uint8.
         paths: of the files, relative to the folder.
-        fingerprint: of names and pixels.
+        unreadable: Files and sub-folders that were skipped because they cannot be read, with the reason.
+        fingerprint: of names and pixels, and of the names of skipped files. Names count by their letters, however
+            these are stored (Unicode normalisation), so a copy of the folder from another system has the same one.
 
     Raises:
         ImportError: if Pillow is missing.
-        NotADirectoryError: if the path is no folder.
-        OSError: if a sub-folder cannot be read.
+        NotADirectoryError: if the path is not a directory.
+        OSError: if a sub-folder cannot be read, unless it is skipped.
         TypeError: if those to read are one name and not a list.
-        ValueError: if it holds no picture, or not one of those to read, or some cannot be read: all of them are listed.
+        ValueError: if it holds no picture, or not one of those to read, or some cannot be read and are not skipped:
+            all of them are listed.
 
     Example:
         >>> ImageFolder("no such folder", 64)
         Traceback (most recent call last):
             ...
-        NotADirectoryError: no such folder is no folder; pass a folder of pictures
+        NotADirectoryError: no such folder is not a directory; pass a folder of pictures
     """
 
     def __init__(
@@ -98,21 +117,27 @@ class ImageFolder(Pictures):
         squaring: Squaring = "crop",
         background: tuple[int, int, int] = (255, 255, 255),
         only: Iterable[str | PathLike[str]] | None = None,
+        hidden: bool = False,
+        on_unreadable: OnUnreadable = "raise",
     ) -> None:
         reading = Reading(size, channels, squaring, background)
+        check_on_unreadable(on_unreadable)
         folder = Path(path)
-        paths = picture_paths(folder, only)
-        images = torch.empty(len(paths), channels, *reading.shape, dtype=torch.uint8)
-        failures, hashes = {}, []
+        names, unreadable = picture_paths(folder, only, hidden=hidden, on_unreadable=on_unreadable)
+        images = torch.empty(len(names), channels, *reading.shape, dtype=torch.uint8)
+        paths: list[str] = []
+        hashes: list[bytes] = []
         with decoding():
-            for index, image in enumerate(read_images(folder, paths, reading)):
+            for name, image in zip(names, read_images(folder, names, reading), strict=True):
                 if isinstance(image, Unreadable):
-                    failures[paths[index]] = image.reason
+                    unreadable[name] = image.reason
                 else:
-                    images[index] = image.pixels
+                    images[len(paths)] = image.pixels
+                    paths.append(name)
                     hashes.append(image.digest)
-        refuse_unreadable(folder, failures, len(paths))
-        super().__init__(images, paths, b"".join(hashes))
+        unreadable = check_unreadable(folder, unreadable, len(paths), on_unreadable)
+        warn_of_unreadable(folder, unreadable, len(paths), stacklevel=2)
+        super().__init__(images[: len(paths)], paths, b"".join(hashes), unreadable)
 
 
 class HashedImage(NamedTuple):
@@ -135,25 +160,17 @@ def read_images(folder: Path, names: Sequence[str], reading: Reading) -> Iterato
     return read_each([folder / name for name in names], read)
 
 
-def refuse_unreadable(folder: Path, failures: dict[str, str], n: int) -> None:
-    """Raise ValueError where pictures could not be read, with each of them."""
-    if failures:
-        raise ValueError(
-            f"{len(failures)} of {n} files in {folder} cannot be read; mend or remove them, or read the others with "
-            "only=progan.data.curate(folder).kept:\n  "
-            + "\n  ".join(f"{shown(name)}: {reason}" for name, reason in failures.items())
-        )
-
-
 def content_hash(pixels: Tensor) -> bytes:
     """Return a hash of one picture's values, 16 bytes: (C, H, W), uint8, contiguous."""
     return hashlib.blake2b(pixels.numpy().data, digest_size=HASH_BYTES).digest()
 
 
-def fingerprint(names: Sequence[str], hashes: bytes) -> str:
-    """Return one hash over the relative names and the contents' hashes."""
-    digest = hashlib.blake2b(as_bytes(names), digest_size=16)
+def fingerprint(names: Sequence[str], hashes: bytes, unreadable: Sequence[str] = ()) -> str:
+    """Return one hash over the relative names in NFC, the contents' hashes, and the names of skipped files if any."""
+    digest = hashlib.blake2b(as_bytes(list(map(normalised, names))), digest_size=16)
     digest.update(hashes)
+    if unreadable:
+        digest.update(b"\0unreadable\0" + as_bytes(sorted(map(normalised, unreadable))))
     return digest.hexdigest()
 
 
@@ -172,151 +189,3 @@ def from_bytes(text: bytes) -> list[str]:
         return text.decode(errors="surrogatepass").split("\0")
     except UnicodeDecodeError:
         return text.decode(errors="surrogateescape").split("\0")
-
-
-Value = TypeVar("Value")
-
-
-def in_order(named: Mapping[Path, Value]) -> dict[Path, Value]:
-    """Return what belongs to names, in their order: that of their texts, as in `Listing`."""
-    return {name: named[name] for name in sorted(named, key=Path.as_posix)}
-
-
-def check_relative(name: Path) -> None:
-    """Raise ValueError where a name leads out of its folder."""
-    if name.is_absolute() or name.drive or ".." in name.parts:
-        raise ValueError(f"{shown(name)} leads out of the folder; pass names relative to the folder, without ..")
-
-
-def require_file(path: Path, what: str) -> None:
-    """Raise ValueError where there is something else than a file: to open a named pipe would wait for ever."""
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no file, and so no {what}")
-
-
-def shown(name: str | PathLike[str]) -> str:
-    """Return a file's name as a terminal can show it, whatever bytes it holds."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in Path(name).as_posix())
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Hold what lies in a folder and its sub-folders, by names relative to it, in sorted order.
-
-    Attributes:
-        pictures: files to read, by their names' endings; whatever is called like a picture and is none among them.
-        others: files of other kinds.
-        linked: links to folders, which are not followed.
-        closed: sub-folders that cannot be read, with the reason.
-    """
-
-    pictures: list[str]
-    others: list[str]
-    linked: list[str]
-    closed: dict[str, str]
-
-    @classmethod
-    def of(cls, folder: Path) -> Listing:
-        """List a folder.
-
-        Raises:
-            ImportError: if Pillow is missing.
-            NotADirectoryError: if the path is no folder.
-        """
-        if not folder.is_dir():
-            raise NotADirectoryError(f"{folder} is no folder; pass a folder of pictures")
-        require_pillow()
-        pictures: list[Path] = []
-        others: list[Path] = []
-        linked: list[Path] = []
-        closed: dict[str, str] = {}
-
-        def note(error: OSError) -> None:
-            closed[Path(error.filename).relative_to(folder).as_posix()] = error.strerror or str(error)
-
-        for here, folders, files in os.walk(folder, onerror=note):
-            for name in folders:
-                path = Path(here, name)
-                if path.is_symlink():
-                    linked.append(path)
-                elif name.lower().endswith(SUFFIXES):
-                    pictures.append(path)
-            for name in files:
-                (pictures if name.lower().endswith(SUFFIXES) else others).append(Path(here, name))
-
-        def sorted_names(paths: list[Path]) -> list[str]:
-            return sorted(path.relative_to(folder).as_posix() for path in paths)
-
-        return cls(sorted_names(pictures), sorted_names(others), sorted_names(linked), dict(sorted(closed.items())))
-
-    @property
-    def passed_over(self) -> list[str]:
-        """Pictures of formats that are not read."""
-        return [name for name in self.others if name.lower().endswith(_PASSED_OVER)]
-
-    def no_pictures(self, folder: Path) -> ValueError:
-        """Return the error for a folder that holds no picture."""
-        what = f"{len(self.others)} other files" if self.others else "nothing"
-        return ValueError(
-            f"{folder} holds no picture that can be read (it holds {what}); pass a folder with PNG, JPEG, GIF, "
-            "WebP, BMP, ICO or TIFF files"
-        )
-
-    def remarks(self) -> list[str]:
-        """Say what was left out that may belong to the data."""
-        remarks = []
-        if self.linked:
-            remarks.append(
-                f"{len(self.linked)} links to folders were not followed, such as {shown(self.linked[0])}; copy the "
-                "folders in if they belong to the data"
-            )
-        if self.passed_over:
-            remarks.append(
-                f"{len(self.passed_over)} files of formats that are not read were passed over, such as "
-                f"{shown(self.passed_over[0])}; convert them to PNG if they belong to the data"
-            )
-        return remarks
-
-
-def picture_paths(folder: Path, only: Iterable[str | PathLike[str]] | None) -> list[str]:
-    """List the files to read, relative to the folder, in sorted order; warn of what is left out.
-
-    Args:
-        folder: of the pictures.
-        only: those wanted; None = all.
-
-    Raises:
-        ImportError: if Pillow is missing.
-        NotADirectoryError: if the path is no folder.
-        OSError: if a sub-folder cannot be read.
-        TypeError: if those wanted are one name and not a list.
-        ValueError: if there is no picture, or not one of those wanted.
-    """
-    listing = Listing.of(folder)
-    if listing.closed and only is None:
-        closed = "; ".join(f"{shown(name)} ({reason})" for name, reason in listing.closed.items())
-        raise OSError(f"{folder}: these folders cannot be read: {closed}; make them readable, or move them elsewhere")
-    if not listing.pictures:
-        raise listing.no_pictures(folder)
-    if only is not None:
-        return _only(listing.pictures, only, folder)
-    for remark in listing.remarks():
-        warnings.warn(f"{folder}: {remark}", stacklevel=3)
-    return listing.pictures
-
-
-def _only(names: list[str], wanted: Iterable[str | PathLike[str]], folder: Path) -> list[str]:
-    """Return the wanted names, in sorted order."""
-    if isinstance(wanted, str | bytes | PathLike):
-        raise TypeError(f"only= takes a list of names, got {wanted!r}; pass [{wanted!r}]")
-    chosen = set(map(Path, wanted))
-    if not chosen:
-        raise ValueError(f"the list of pictures to read from {folder} is empty; keep at least one")
-    for name in chosen:
-        check_relative(name)
-    if missing := sorted({name.as_posix() for name in chosen} - set(names)):
-        raise ValueError(
-            f"{folder} lacks {len(missing)} of the pictures to read, such as {shown(missing[0])}; mend the list, whose "
-            "names are relative to the folder"
-        )
-    return sorted(map(Path.as_posix, chosen))

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
+from progan.data.kinds import HEAD, RAW, kind_by_bytes
+
 MAX_PIXELS = 25_000_000
 MAX_SIDE = 65_535  # each row and column costs memory besides its pixels
 MAX_METADATA = 16_000_000  # bytes of a file that are no pixels
@@ -52,17 +54,46 @@ def read_header(file: BinaryIO) -> Header:
         RefusedError: if it is of none of the formats, or takes more than is given to one.
     """
     size = os.fstat(file.fileno()).st_size
-    start = file.read(16)
-    for name, (magic, measure) in FORMATS.items():
-        if re.match(magic, start, re.DOTALL):
-            file.seek(0)
-            try:
-                pixels, held = measure(file, size)
-            except _CutOffError:
-                raise OSError(CUT_OFF.format(name)) from None
-            file.seek(0)
-            return Header(name, pixels, held)
-    raise RefusedError(f"a file of {size} bytes that is none of {', '.join(FORMATS)}" if size else "an empty file")
+    start = file.read(HEAD)
+    if (name := picture_format(start)) is None:
+        raise _not_read(start, size)
+    file.seek(0)
+    try:
+        pixels, held = FORMATS[name][1](file, size)
+    except _CutOffError:
+        raise OSError(CUT_OFF.format(name)) from None
+    file.seek(0)
+    return Header(name, pixels, held)
+
+
+def picture_format(start: bytes, *, named: bool = True) -> str | None:
+    """Return the format that a file's first bytes belong to.
+
+    Args:
+        start: The first 512 bytes, or fewer.
+        named: Whether the file's name says that it is a picture. If not, a few bytes that a text may begin with as well
+            are not enough: a BMP begins with the letters BM.
+
+    Returns:
+        The format's name in `FORMATS`; None where it is none of them, or is a camera's RAW file, some of which begin
+        as a TIFF does.
+    """
+    name = next((name for name, (magic, _) in FORMATS.items() if re.match(magic, start, re.DOTALL)), None)
+    if name == "TIFF" and kind_by_bytes(start) is RAW:
+        return None
+    if not named and name in _WHOLE_START and not re.match(_WHOLE_START[name], start, re.DOTALL):
+        return None
+    return name
+
+
+def _not_read(start: bytes, size: int) -> RefusedError:
+    """Return the error for a file of another kind, named where it is recognised."""
+    if not size:
+        return RefusedError("an empty file")
+    kind = kind_by_bytes(start)
+    if kind is None:
+        return RefusedError(f"a file of {size} bytes that is none of {', '.join(FORMATS)}")
+    return RefusedError(f"this file is {kind.name}, which is none of {', '.join(FORMATS)}; {kind.remedy}")
 
 
 def _size(width: int, height: int) -> int:
@@ -252,6 +283,7 @@ def _tiff(file: BinaryIO, size: int) -> tuple[int, int]:
     (count,) = _read(file, order + ("Q" if is_big else "H"))
     _at_most(MAX_SEGMENTS, count, "tags")
     held = strips = 0
+    raw = {_SUBFILE: 0, _SUB_FILES: 0, _DNG: 0}
     sides = {256: 1, 257: 1, 322: 1, 323: 1}  # width and height, of the picture and of its tiles
     for _ in range(count):
         entry = file.read(20 if is_big else 12)
@@ -264,11 +296,24 @@ def _tiff(file: BinaryIO, size: int) -> tuple[int, int]:
             (side,) = struct.unpack_from(order + _TIFF_NUMBERS[kind], entry, 12 if is_big else 8)
             sides[tag] = max(sides[tag], side)
             _at_most(1, number, "widths or heights")
+        if tag in raw:
+            (value,) = struct.unpack_from(order + "I", entry, 12 if is_big else 8)
+            raw[tag] = value if tag == _SUBFILE else 1
         if tag in (273, 279, 324, 325):
             strips = max(strips, number)
             _at_most(MAX_PIECES, strips, "strips or tiles")
+    _refuse_raw(raw)
     _size(sides[322], sides[323])
     return _size(sides[256], sides[257]), 3 * held + 1000 * strips
+
+
+_SUBFILE, _SUB_FILES, _DNG = 254, 330, 50_706  # tags of a TIFF
+
+
+def _refuse_raw(tags: dict[int, int]) -> None:
+    """Refuse a camera's RAW file: the first picture of such a TIFF is a small preview."""
+    if tags[_DNG] or (tags[_SUBFILE] & 1 and tags[_SUB_FILES]):
+        raise RefusedError(f"a {RAW.name} file, in which only a small preview is a TIFF; {RAW.remedy}")
 
 
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -283,4 +328,9 @@ FORMATS: dict[str, tuple[bytes, Callable[[BinaryIO, int], tuple[int, int]]]] = {
     "BMP": (rb"BM", _bmp),
     "ICO": (rb"\x00\x00\x01\x00", _ico),
     "TIFF": (rb"II[*+]\x00|MM\x00[*+]|II\x00\*|MM\*\x00", _tiff),
+}
+# Where these begin a file, more of it must fit before it is a picture whatever its name.
+_WHOLE_START = {
+    "BMP": rb"BM....\x00{4}....(?:\x0c|\x10|\x28|\x34|\x38|\x40|\x6c|\x7c)\x00{3}",
+    "ICO": rb"\x00\x00\x01\x00[^\x00]\x00...\x00",
 }

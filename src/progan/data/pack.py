@@ -1,7 +1,7 @@
 """A folder of pictures as one file, which is memory-mapped: opened at once, read where it is touched.
 
-The file has the safetensors layout: ``images`` (N, C, H, W), ``hashes`` of their contents (N, 16), and ``names``,
-all of them uint8.
+The file has the safetensors layout: ``images`` (N, C, H, W), ``hashes`` of their contents (N, 16), ``names``, and
+``unreadable`` if files were skipped (their names and the reasons by turns), all of them uint8.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -23,22 +23,23 @@ from progan.data.folder import (
     HASH_BYTES,
     Pictures,
     as_bytes,
-    check_relative,
     content_hash,
     from_bytes,
-    picture_paths,
     read_images,
-    refuse_unreadable,
-    require_file,
-    shown,
 )
+from progan.data.listing import check_relative, require_file
 from progan.data.read import Reading, Squaring
+from progan.data.selection import OnUnreadable, check_on_unreadable, check_unreadable, picture_paths, warn_of_unreadable
 from progan.files import owned, partial_of, remove, write_file
+from progan.names import shown
 from progan.progress import counted
 from progan.tensor_file import Entry, header_of, read_header
 
 _FORMAT, _VERSION = "progan pack", "1"
 _PARTS = ("images", "hashes", "names")
+_FROM_FILE = ("images", "paths", "hashes", "unreadable")  # attributes of a pack
+_LONGEST = 10**15  # bytes of the part below, for a header that has room for any
+_SKIPPED = "unreadable"  # a part that is there only where files were skipped
 
 
 class Pack(Pictures):
@@ -53,7 +54,9 @@ class Pack(Pictures):
         path: of the file, absolute.
         images: (N, C, H, W), uint8, memory-mapped; what is written to it stays in memory and is lost.
         paths: of the pictures, relative to the folder that they came from.
-        fingerprint: of names and pixels; that of a `progan.ImageFolder` of the same pictures.
+        unreadable: Files that were skipped because they could not be read, with the reason.
+        fingerprint: of names and pixels, and of the names of skipped files; that of a `progan.ImageFolder` of the same
+            pictures.
 
     Raises:
         OSError: if the file cannot be opened.
@@ -85,14 +88,15 @@ class Pack(Pictures):
                     np.memmap(file, np.uint8, "c", entries[name].begin, entries[name].shape) for name in _PARTS
                 )
                 paths = from_bytes(names.tobytes())
-                _check_names(paths, len(images))
+                unreadable = _read_skipped(file, entries.get(_SKIPPED))
+                _check_names(paths, len(images), unreadable)
             except (ValueError, OverflowError) as error:
                 raise ValueError(f"{self.path} is damaged: {error}; pack the folder again") from None
-        super().__init__(torch.from_numpy(images), paths, hashes.tobytes())
+        super().__init__(torch.from_numpy(images), paths, hashes.tobytes(), unreadable)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy is made of: all but what it reads from the file."""
-        return {name: value for name, value in vars(self).items() if name not in ("images", "paths", "hashes")}
+        return {name: value for name, value in vars(self).items() if name not in _FROM_FILE}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Map the file again."""
@@ -121,24 +125,36 @@ class Pack(Pictures):
 
 def _check_entries(entries: Mapping[str, Entry]) -> None:
     """Raise ValueError where the tensors of a file are not those of a pack."""
-    if set(entries) != set(_PARTS):
+    if set(entries) - {_SKIPPED} != set(_PARTS):
         raise ValueError(f"it holds {', '.join(map(repr, sorted(entries)[:5])) or 'nothing'}, not {', '.join(_PARTS)}")
     if any(entry.dtype != torch.uint8 for entry in entries.values()):
         raise ValueError("not all of it is uint8")
-    images, hashes, names = (entries[name].shape for name in _PARTS)
-    if any(size < 1 for shape in (images, hashes, names) for size in shape):
+    if any(size < 1 for entry in entries.values() for size in entry.shape):
         raise ValueError("a part of it is empty")
+    images, hashes, names = (entries[name].shape for name in _PARTS)
     if len(images) != 4 or images[1] not in CHANNELS or hashes != (images[0], HASH_BYTES) or len(names) != 1:
         raise ValueError("its parts do not fit")
 
 
-def _check_names(names: Sequence[str], n: int) -> None:
-    """Raise ValueError where names are not those of n pictures of one folder."""
+def _read_skipped(file: BinaryIO, entry: Entry | None) -> dict[str, str]:
+    """Read which files were skipped, and why."""
+    if entry is None:
+        return {}
+    file.seek(entry.begin)
+    texts = from_bytes(file.read(math.prod(entry.shape)))
+    if len(texts) % 2 or len(set(texts[::2])) != len(texts) // 2:
+        raise ValueError("its parts do not fit")
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _check_names(names: Sequence[str], n: int, skipped: Collection[str]) -> None:
+    """Raise ValueError where names are not those of n pictures of one folder, and of the files that were skipped."""
     if len(names) != n:
         raise ValueError("its parts do not fit")
-    if len(set(names)) != n or not all(names):
+    every = [*names, *skipped]
+    if len(set(every)) != len(every) or not all(every):
         raise ValueError("its names are not all different")
-    for name in names:
+    for name in every:
         check_relative(Path(name))
 
 
@@ -151,6 +167,8 @@ def pack(
     squaring: Squaring = "crop",
     background: tuple[int, int, int] = (255, 255, 255),
     only: Iterable[str | PathLike[str]] | None = None,
+    hidden: bool = False,
+    on_unreadable: OnUnreadable = "raise",
     progress: bool = True,
 ) -> Pack:
     """Write the pictures of a folder into one file, on all cores, a few at a time in memory.
@@ -163,6 +181,8 @@ def pack(
         squaring: as for `progan.ImageFolder`; so the two that follow.
         background: RGB, 0..255, behind transparent pictures and around padded ones.
         only: names to read, such as ``curate(folder).kept``; None = all.
+        hidden: As for `progan.ImageFolder`; so the next.
+        on_unreadable: ``raise`` or ``skip``; what is skipped stands in the pack, as `Pack.unreadable`.
         progress: show how many are packed, and how long the others will take.
 
     Returns:
@@ -170,53 +190,75 @@ def pack(
 
     Raises:
         ImportError: if Pillow is missing.
-        NotADirectoryError: if the folder is none.
+        NotADirectoryError: if the folder is not a directory.
         FileExistsError: if there is a file at the path that is no pack.
         BlockingIOError: if another process writes the same pack.
-        OSError: if the file cannot be written, or there is no room for it.
-        ValueError: if the folder holds no picture, or some cannot be read: all of them are listed.
+        OSError: if the file cannot be written, or there is no room for it; if a sub-folder cannot be read.
+        ValueError: if the folder holds no picture, or some cannot be read and are not skipped: all of them are listed.
     """
     folder, path = Path(folder), Path(path)
     target = Path(os.path.realpath(path))
     reading = Reading(size, channels, squaring, background)
-    names = picture_paths(folder, only)
+    check_on_unreadable(on_unreadable)
+    names, unreadable = picture_paths(folder, only, hidden=hidden, on_unreadable=on_unreadable)
     if path.exists() and not _is_pack(path):
         raise FileExistsError(f"{path} is there already and is no pack; pass another path")
     if not target.parent.is_dir():
-        raise NotADirectoryError(f"{target.parent} is no folder; make it first")
+        raise NotADirectoryError(f"{target.parent} is not a directory; make it first")
     if target.is_symlink():
         raise OSError(f"{path} is a circle of links; remove it")
-    text = as_bytes(names)
-    shapes = {
-        "images": (len(names), channels, *reading.shape),
-        "hashes": (len(names), HASH_BYTES),
-        "names": (len(text),),
-    }
-    header = header_of(
-        {name: (torch.uint8, shape) for name, shape in shapes.items()}, {"format": _FORMAT, "version": _VERSION}
-    )
+    # How many can be read is known last, so a header as long as the final one can become is written first.
+    longest = len(_header((len(names), channels, *reading.shape), len(as_bytes(names)), _LONGEST))
+    packed: list[str] = []
+    hashes: list[bytes] = []
+    skipped = b""
+
+    def header() -> bytes:
+        images = (len(packed), channels, *reading.shape)
+        return _header(images, len(as_bytes(packed)), len(skipped), longest)
 
     def pieces() -> Iterator[bytes]:
-        yield header
-        hashes, failures = [], {}
+        nonlocal unreadable, skipped
+        yield bytes(longest)
         images = read_images(folder, names, reading)
         for name, image in zip(names, counted(images, len(names), "packing") if progress else images, strict=True):
             if isinstance(image, Unreadable):
-                failures[name] = image.reason
+                unreadable[name] = image.reason
                 continue
+            packed.append(name)
             hashes.append(image.digest)
             yield image.pixels.numpy().tobytes()
-        refuse_unreadable(folder, failures, len(names))
+        unreadable = check_unreadable(folder, unreadable, len(packed), on_unreadable)
+        skipped = as_bytes([text for item in unreadable.items() for text in item]) if unreadable else b""
         yield b"".join(hashes)
-        yield text
+        yield as_bytes(packed)
+        yield skipped
 
     with owned(target.parent, f".{target.name}.owner", path), decoding():
         remove(partial_of(target))  # of one that was killed
-        needed, free = sum(map(math.prod, shapes.values())), shutil.disk_usage(target.parent).free
+        needed = longest + len(names) * (math.prod(reading.shape) * channels + HASH_BYTES) + len(as_bytes(names))
+        free = shutil.disk_usage(target.parent).free
         if needed > free:
             raise OSError(f"{path} needs {needed:,} bytes, and {free:,} are free there; pass a path on another disk")
-        write_file(target, pieces())
+        write_file(target, pieces(), beginning=header)
+    warn_of_unreadable(folder, unreadable, len(packed), stacklevel=2)
     return Pack(path)
+
+
+def _header(images: tuple[int, ...], n_names: int, n_skipped: int, length: int = 0) -> bytes:
+    """Return the beginning of a pack.
+
+    Args:
+        images: The shape of the images, (N, C, H, W).
+        n_names: Bytes of the names.
+        n_skipped: Bytes of what is written of skipped files; 0 = none were.
+        length: Bytes to fill with spaces at least.
+    """
+    shapes: dict[str, tuple[int, ...]] = {"images": images, "hashes": (images[0], HASH_BYTES), "names": (n_names,)}
+    if n_skipped:
+        shapes[_SKIPPED] = (n_skipped,)
+    tensors = {name: (torch.uint8, shape) for name, shape in shapes.items()}
+    return header_of(tensors, {"format": _FORMAT, "version": _VERSION}, length)
 
 
 def _is_pack(path: Path) -> bool:

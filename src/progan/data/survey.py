@@ -14,8 +14,8 @@ from torch import Tensor
 
 from progan.data.decode import Unreadable, bands, decoded, decoding, read_each
 from progan.data.flips import thumbnails
-from progan.data.folder import Listing, in_order
 from progan.data.likeness import SIZE, Descriptors, describe, joined
+from progan.data.listing import Listing, in_order
 from progan.data.read import Reading, squared
 from progan.progress import counted
 
@@ -67,22 +67,23 @@ class _Look(NamedTuple):
     pixels: Tensor
 
 
-def survey(folder: str | PathLike[str], *, progress: bool = False) -> Survey:
+def survey(folder: str | PathLike[str], *, hidden: bool = False, progress: bool = False) -> Survey:
     """Read every picture of a folder once; what is kept of each are some kilobytes.
 
     Args:
         folder: with sub-folders.
+        hidden: Whether to read hidden and system files and folders too.
         progress: show how long it will take.
 
     Raises:
         ImportError: if Pillow is missing.
-        NotADirectoryError: if the path is no folder.
+        NotADirectoryError: if the path is not a directory.
     """
     folder = Path(folder)
-    listing = Listing.of(folder)
+    listing = Listing.of(folder, hidden=hidden)
     names = [Path(name) for name in listing.pictures]
     facts: dict[Path, Facts] = {}
-    unreadable = {Path(name): f"a folder that cannot be read ({reason})" for name, reason in listing.closed.items()}
+    unreadable = {Path(name): reason for name, reason in listing.closed_as_unreadable().items()}
     copies: dict[Path, Path] = {}
     firsts: dict[bytes, Path] = {}
     waiting: list[Tensor] = []

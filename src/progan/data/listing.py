@@ -1,0 +1,273 @@
+"""What a folder offers: which files are read as pictures, what is left out, and what is said of it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from progan.data.decode import SUFFIXES, require_pillow
+from progan.data.header import picture_format
+from progan.data.kinds import Kind, first_bytes, kind_by_bytes, kind_by_suffix
+from progan.data.leftovers import APPLE_DOUBLE, hidden_folder, is_leftover, may_be_apple_double
+from progan.names import shown, sort_key
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The contents of a folder and its sub-folders, by names relative to it, in sorted order.
+
+    Attributes:
+        pictures: Files to read: those whose first bytes are a picture's, and whatever is named like a picture.
+        others: Files of other kinds: texts, programs, data.
+        linked: Links to folders, which are not followed.
+        closed: Sub-folders that cannot be read, with the reason.
+        foreign: Files of kinds that are not read but may be data, such as HEIC, with the kind.
+        unopened: Files that are not named like pictures and could not be opened, with the reason.
+        hidden: Files named like pictures that are skipped because they or a folder above them are hidden or a system's.
+        leftovers: Number of other files that are skipped for that reason.
+    """
+
+    pictures: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    linked: list[str] = field(default_factory=list)
+    closed: dict[str, str] = field(default_factory=dict)
+    foreign: dict[str, Kind] = field(default_factory=dict)
+    unopened: dict[str, str] = field(default_factory=dict)
+    hidden: list[str] = field(default_factory=list)
+    leftovers: int = 0
+
+    @classmethod
+    def of(cls, folder: Path, *, hidden: bool = False) -> Listing:
+        """List a folder.
+
+        Args:
+            folder: The folder. Its own name, and those of the folders above it, do not matter.
+            hidden: Whether to list hidden and system files and folders like all others.
+
+        Raises:
+            ImportError: If Pillow is missing.
+            NotADirectoryError: If the path is not a directory.
+        """
+        if not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is not a directory; pass a folder of pictures")
+        require_pillow()
+        walk = _Walk(folder, hidden=hidden)
+        walk.run()
+        for names in (walk.pictures, walk.others, walk.linked, walk.hidden):
+            names.sort(key=sort_key)
+        return cls(
+            walk.pictures,
+            walk.others,
+            walk.linked,
+            _sorted(walk.closed),
+            _sorted(walk.foreign),
+            _sorted(walk.unopened),
+            walk.hidden,
+            walk.leftovers,
+        )
+
+    def closed_as_unreadable(self) -> dict[str, str]:
+        """Return the sub-folders that cannot be read, with the reason in words that fit among those of files."""
+        return {name: f"a folder that cannot be read ({reason})" for name, reason in self.closed.items()}
+
+    def no_pictures(self, folder: Path) -> ValueError:
+        """Return the error for a folder that holds no picture: it says what is there instead."""
+        remarks = self.remarks()
+        if self.others:
+            remarks.append(f"there {_are(len(self.others), 'file')} of other kinds, such as {shown(self.others[0])}")
+        if self.leftovers:
+            remarks.append(f"there {_are(self.leftovers, 'hidden or system file')}")
+        what = "; ".join(remarks) or "it is empty"
+        return ValueError(
+            f"{folder} holds no picture that can be read: {what}. Pass a folder with PNG, JPEG, GIF, WebP, BMP, ICO or "
+            "TIFF files"
+        )
+
+    def remarks(self) -> list[str]:
+        """Say what was left out that may belong to the data."""
+        remarks = []
+        if self.foreign:
+            remarks.append(
+                f"{_count(len(self.foreign), 'file')} of kinds that are not read {_were(len(self.foreign))} left out: "
+                + "; ".join(self._foreign_kinds())
+            )
+        if self.hidden:
+            remarks.append(
+                f"{_count(len(self.hidden), 'picture')} in hidden or system files and folders "
+                f"{_were(len(self.hidden))} skipped ({self._hidden_places()}), such as {shown(self.hidden[0])}; pass "
+                "hidden=True to read them"
+            )
+        if self.linked:
+            remarks.append(
+                f"{_count(len(self.linked), 'link')} to folders {_were(len(self.linked))} not followed, such as "
+                f"{shown(self.linked[0])}; copy the folders in if they belong to the data"
+            )
+        if self.unopened:
+            name, reason = next(iter(self.unopened.items()))
+            remarks.append(
+                f"{_count(len(self.unopened), 'file')} without a picture's suffix could not be opened to see what "
+                f"{'it is' if len(self.unopened) == 1 else 'they are'}, such as {shown(name)} ({reason})"
+            )
+        return remarks
+
+    def _foreign_kinds(self) -> list[str]:
+        """Describe each kind that is not read: how many files, an example, what converts them."""
+        examples: dict[Kind, str] = {}
+        for name, kind in self.foreign.items():
+            examples.setdefault(kind, name)
+        counts = Counter(self.foreign.values()).most_common()
+        return [f"{count:,} {kind.name}, such as {shown(examples[kind])} ({kind.remedy})" for kind, count in counts]
+
+    def _hidden_places(self) -> str:
+        """Count the skipped pictures by the hidden folder that they lie in."""
+        places = Counter(hidden_folder(name) for name in self.hidden).most_common()
+        listed = [f"{shown(place)}: {count:,}" for place, count in places[:5]]
+        return ", ".join(listed + [f"and {len(places) - 5} more"] * (len(places) > 5))
+
+
+class _Walk:
+    """Sort the entries of a folder and its sub-folders by what they are."""
+
+    def __init__(self, folder: Path, *, hidden: bool) -> None:
+        self.folder = folder
+        self.takes_hidden = hidden
+        self.pictures: list[str] = []
+        self.others: list[str] = []
+        self.linked: list[str] = []
+        self.hidden: list[str] = []
+        self.closed: dict[str, str] = {}
+        self.foreign: dict[str, Kind] = {}
+        self.unopened: dict[str, str] = {}
+        self.leftovers = 0
+
+    def run(self) -> None:
+        """Walk through the folders; a list stands in for recursion, so that no depth is too much."""
+        waiting = [("", False)]
+        while waiting:
+            above, skipped = waiting.pop()
+            try:
+                with os.scandir(self.folder / above) as entries:
+                    for entry in entries:
+                        name = above + entry.name
+                        is_folder = _is_folder(entry)
+                        skip = skipped or (not self.takes_hidden and is_leftover(entry, is_folder=is_folder))
+                        if is_folder:
+                            waiting.append((f"{name}/", skip))
+                            if not skip and _is_named_like_a_picture(name):
+                                self.pictures.append(name)
+                        elif skip:
+                            self._skip(name)
+                        elif _is_link_to_a_folder(entry):
+                            self.linked.append(name)
+                        else:
+                            self._file(name)
+            except OSError as error:
+                if not skipped:
+                    self.closed[above.removesuffix("/") or "."] = error.strerror or str(error)
+
+    def _file(self, name: str) -> None:
+        """Take in a file that is not skipped; those that are named like pictures are not opened yet."""
+        metadata = may_be_apple_double(name)
+        if _is_named_like_a_picture(name) and not metadata:
+            self.pictures.append(name)
+            return
+        try:
+            head = first_bytes(self.folder / name)
+        except OSError as error:
+            head = b""
+            if not kind_by_suffix(name):
+                self.unopened[name] = error.strerror or str(error)
+                return
+        if metadata and head.startswith(APPLE_DOUBLE):
+            self.others.append(name)
+        elif metadata and _is_named_like_a_picture(name):
+            self.pictures.append(name)
+        elif kind := self._kind(name, head):
+            self.foreign[name] = kind
+        elif picture_format(head, named=False):
+            self.pictures.append(name)
+        else:
+            self.others.append(name)
+
+    def _kind(self, name: str, head: bytes) -> Kind | None:
+        """Return the kind that is not read; the suffix decides where the first bytes are no picture's, or a TIFF's."""
+        if kind := kind_by_bytes(head):
+            return kind
+        return kind_by_suffix(name) if picture_format(head, named=False) in (None, "TIFF") else None
+
+    def _skip(self, name: str) -> None:
+        """Count a file that is skipped; only pictures matter."""
+        is_picture = _is_named_like_a_picture(name)
+        if is_picture and may_be_apple_double(name):
+            try:
+                is_picture = not first_bytes(self.folder / name).startswith(APPLE_DOUBLE)
+            except OSError:
+                is_picture = False
+        if is_picture:
+            self.hidden.append(name)
+        else:
+            self.leftovers += 1
+
+
+def _is_named_like_a_picture(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry is a folder that is walked through: no link, and no junction of Windows."""
+    try:
+        return entry.is_dir(follow_symlinks=False) and not _is_junction(entry)
+    except OSError:
+        return False
+
+
+def _is_link_to_a_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return (entry.is_symlink() or _is_junction(entry)) and entry.is_dir()
+    except OSError:  # a link in a loop
+        return False
+
+
+def _is_junction(entry: os.DirEntry[str]) -> bool:
+    is_junction = getattr(entry, "is_junction", None)  # from Python 3.12 on
+    return is_junction is not None and is_junction()
+
+
+Value = TypeVar("Value")
+
+
+def in_order(named: Mapping[Path, Value]) -> dict[Path, Value]:
+    """Return what belongs to names, in their order: that of their texts, as in `Listing`."""
+    return {name: named[name] for name in sorted(named, key=lambda name: sort_key(name.as_posix()))}
+
+
+def _sorted(named: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: named[name] for name in sorted(named, key=sort_key)}
+
+
+def check_relative(name: Path) -> None:
+    """Raise ValueError where a name leads out of its folder."""
+    if name.is_absolute() or name.drive or ".." in name.parts:
+        raise ValueError(f"{shown(name)} leads out of the folder; pass names relative to the folder, without ..")
+
+
+def require_file(path: Path, what: str) -> None:
+    """Raise ValueError where there is something else than a file: to open a named pipe would wait for ever."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file, and so no {what}")
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def _were(n: int) -> str:
+    return "was" if n == 1 else "were"
+
+
+def _are(n: int, what: str) -> str:
+    return f"{'is' if n == 1 else 'are'} {_count(n, what)}"
