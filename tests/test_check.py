@@ -71,7 +71,7 @@ def test_all_that_is_wrong_is_in_the_report(messy, capsys):
         "exact duplicates  1 groups, 3 pictures:\n                    3: icon_03.png, sub/copy.bmp, sub/copy.webp",
         "irregular         3: ",
         f"left              {len(report.curation.kept)} for training",
-        "left out          1 file of kinds that are not read was left out: 1 HEIC, such as camera.heic",
+        "left out          files of kinds that are not read were left out: 1 HEIC, such as camera.heic",
     ):
         assert piece in text, piece
     assert {path: path.stat().st_mtime_ns for path in messy.rglob("*")} == before
@@ -79,10 +79,10 @@ def test_all_that_is_wrong_is_in_the_report(messy, capsys):
 
 def test_what_is_left_is_what_curate_keeps(messy):
     report = check(messy, printed=False)
-    with pytest.warns(UserWarning, match="1 file of kinds that are not read") as caught:
+    with pytest.warns(UserWarning, match="files of kinds that are not read") as caught:
         assert report.curation == curate(messy)
     assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
-    with pytest.warns(UserWarning, match="1 file of kinds that are not read"):
+    with pytest.warns(UserWarning, match="files of kinds that are not read"):
         fewer = curate(messy, 1, irregular=1e9)
     assert check(messy, 1, irregular=1e9, printed=False).curation == fewer
     dropped = report.curation.dropped

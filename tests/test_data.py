@@ -171,7 +171,7 @@ def test_links_to_folders_are_warned_of_and_links_to_files_followed(tmp_path):
     (tmp_path / "data/file.png").symlink_to(tmp_path / "elsewhere/a.png")
     (tmp_path / "data/loop").symlink_to(tmp_path / "data")
     (tmp_path / "data/more").symlink_to(tmp_path / "elsewhere")
-    with pytest.warns(UserWarning, match=r"data: 2 links to folders were not followed, such as loop; copy") as caught:
+    with pytest.warns(UserWarning, match=r"data: links to folders were not followed: 2, such as loop; copy") as caught:
         assert ImageFolder(tmp_path / "data", 8).paths == ["file.png"]
     assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
 
@@ -187,7 +187,7 @@ def test_folders_without_pictures_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no picture that can be read: it is empty\. Pass a folder with PNG"):
         ImageFolder(tmp_path, 8)
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match=r"there is 1 file of other kinds, such as notes.txt\. Pass"):
+    with pytest.raises(ValueError, match=r"files of other kinds: 1, such as notes.txt\. Pass"):
         ImageFolder(tmp_path, 8)
     with pytest.raises(NotADirectoryError, match="is not a directory"):
         ImageFolder(tmp_path / "notes.txt", 8)
@@ -197,7 +197,7 @@ def test_other_pictures_are_warned_of(tmp_path):
     save(tmp_path / "a.png", (1, 2, 3))
     (tmp_path / "b.heic").write_bytes(b"")
     with pytest.warns(
-        UserWarning, match=r"1 file of kinds that are not read was left out: 1 HEIC, such as b.heic \(convert with"
+        UserWarning, match=r"files of kinds that are not read were left out: 1 HEIC, such as b.heic \(convert with"
     ) as caught:
         ImageFolder(tmp_path, 8)
     assert Path(caught[0].filename) == Path(__file__)

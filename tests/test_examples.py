@@ -106,6 +106,21 @@ def test_a_folder_is_checked_chosen_from_and_trained_on(capsys):
         assert train.main([*options, "--only", "report/list.txt"]) == 0
 
 
+def test_what_cannot_be_read_is_left_out_where_that_is_asked_for(capsys):
+    folder = folder_of_icons(Path("raw"))
+    (folder / "broken.png").write_bytes(b"")
+    options = ["--data", "raw", "--quick", *SMALL, "--batch-size", "4"]
+    with pytest.raises(SystemExit):
+        train.main(options)
+    assert "repair or remove them, or pass --skip-unreadable to leave them out:" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match=r"raw: 1 of 10 files cannot be read and are skipped:\n  broken.png: an empty"):
+        assert train.main([*options, "--skip-unreadable"]) == 0
+    assert "samples against 9 icons" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        train.main(["--skip-unreadable"])
+    assert "--skip-unreadable is about the files of a folder; pass it with --data" in capsys.readouterr().err
+
+
 def test_a_run_is_not_kept_among_its_data(capsys, monkeypatch):
     monkeypatch.chdir(folder_of_icons(Path("icons")))
     with pytest.raises(SystemExit):

@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from draw_icons import draw_icons
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.only is not None and options.data is None:
         parser.error("--only chooses from a folder; pass it with --data")
+    if options.skip_unreadable and options.data is None:
+        parser.error("--skip-unreadable is about the files of a folder; pass it with --data")
     try:
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere if RANK else sys.stdout):
             return train(options)
@@ -56,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nStopped before the training began.", file=sys.stderr)  # `train` tells of later ones
         return 130
     except (ValueError, OSError, ImportError, progan.CheckpointError, progan.RankError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
+        text = str(error).replace('on_unreadable="skip"', "--skip-unreadable")
+        parser.exit(2, f"{parser.prog}: {text}\n")
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -64,6 +68,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of pictures (default: embedded icons)")
     parser.add_argument("--only", type=Path, metavar="FILE", help="train on what a list of curate.py keeps")
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out files of --data that cannot be read")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run is kept (default: runs/...)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default: %(default)s)")
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
@@ -164,15 +169,17 @@ def train(options: argparse.Namespace) -> int:
 
 def read_folder(options: argparse.Namespace, resolution: int, *, new: bool) -> ImageFolder:
     """Read the pictures; before a new run on a whole folder, tell what is wrong with them."""
+    on_unreadable: Literal["raise", "skip"] = "skip" if options.skip_unreadable else "raise"
     if options.only is not None:
-        return ImageFolder(options.data, resolution, only=Curation.load(options.only, options.data).kept)
+        kept = Curation.load(options.only, options.data).kept
+        return ImageFolder(options.data, resolution, only=kept, on_unreadable=on_unreadable)
     if new:
         report = check(options.data, printed=False)
         print(f"{options.data}:\n{report.summary()}")
         if report.curation.dropped:
             program = Path(__file__).with_name("curate.py")
             print(f"To see which, and to choose: python {program} --data {options.data} --out report")
-    return ImageFolder(options.data, resolution)
+    return ImageFolder(options.data, resolution, on_unreadable=on_unreadable)
 
 
 def make_recipe(options: argparse.Namespace, resolution: int) -> Recipe:

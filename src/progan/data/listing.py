@@ -78,9 +78,9 @@ class Listing:
         """Return the error for a folder that holds no picture: it says what is there instead."""
         remarks = self.remarks()
         if self.others:
-            remarks.append(f"there {_are(len(self.others), 'file')} of other kinds, such as {shown(self.others[0])}")
+            remarks.append(f"files of other kinds: {len(self.others):,}, such as {shown(self.others[0])}")
         if self.leftovers:
-            remarks.append(f"there {_are(self.leftovers, 'hidden or system file')}")
+            remarks.append(f"hidden or system files: {self.leftovers:,}")
         what = "; ".join(remarks) or "it is empty"
         return ValueError(
             f"{folder} holds no picture that can be read: {what}. Pass a folder with PNG, JPEG, GIF, WebP, BMP, ICO or "
@@ -91,36 +91,34 @@ class Listing:
         """Say what was left out that may belong to the data."""
         remarks = []
         if self.foreign:
-            remarks.append(
-                f"{_count(len(self.foreign), 'file')} of kinds that are not read {_were(len(self.foreign))} left out: "
-                + "; ".join(self._foreign_kinds())
-            )
+            remarks.append(f"files of kinds that are not read were left out: {self._foreign_kinds()}")
         if self.hidden:
             remarks.append(
-                f"{_count(len(self.hidden), 'picture')} in hidden or system files and folders "
-                f"{_were(len(self.hidden))} skipped ({self._hidden_places()}), such as {shown(self.hidden[0])}; pass "
-                "hidden=True to read them"
+                f"pictures in hidden or system files and folders were skipped: {len(self.hidden):,} "
+                f"({self._hidden_places()}), such as {shown(self.hidden[0])}; pass hidden=True to read them"
             )
         if self.linked:
             remarks.append(
-                f"{_count(len(self.linked), 'link')} to folders {_were(len(self.linked))} not followed, such as "
-                f"{shown(self.linked[0])}; copy the folders in if they belong to the data"
+                f"links to folders were not followed: {len(self.linked):,}, such as {shown(self.linked[0])}; copy the "
+                "folders in if they belong to the data"
             )
         if self.unopened:
             name, reason = next(iter(self.unopened.items()))
             remarks.append(
-                f"{_count(len(self.unopened), 'file')} without a picture's suffix could not be opened to see what "
-                f"{'it is' if len(self.unopened) == 1 else 'they are'}, such as {shown(name)} ({reason})"
+                "files without a picture's suffix could not be opened to see what they are: "
+                f"{len(self.unopened):,}, such as {shown(name)} ({reason})"
             )
         return remarks
 
-    def _foreign_kinds(self) -> list[str]:
+    def _foreign_kinds(self) -> str:
         """Describe each kind that is not read: how many files, an example, what converts them."""
         examples: dict[Kind, str] = {}
         for name, kind in self.foreign.items():
             examples.setdefault(kind, name)
         counts = Counter(self.foreign.values()).most_common()
-        return [f"{count:,} {kind.name}, such as {shown(examples[kind])} ({kind.remedy})" for kind, count in counts]
+        return "; ".join(
+            f"{count:,} {kind.name}, such as {shown(examples[kind])} ({kind.remedy})" for kind, count in counts
+        )
 
     def _hidden_places(self) -> str:
         """Count the skipped pictures by the hidden folder that they lie in."""
@@ -259,15 +257,3 @@ def require_file(path: Path, what: str) -> None:
     """Raise ValueError where there is something else than a file: to open a named pipe would wait for ever."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is no file, and so no {what}")
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
-def _were(n: int) -> str:
-    return "was" if n == 1 else "were"
-
-
-def _are(n: int, what: str) -> str:
-    return f"{'is' if n == 1 else 'are'} {_count(n, what)}"

@@ -182,7 +182,7 @@ def pack(
         background: RGB, 0..255, behind transparent pictures and around padded ones.
         only: names to read, such as ``curate(folder).kept``; None = all.
         hidden: As for `progan.ImageFolder`; so the next.
-        on_unreadable: ``raise`` or ``skip``; what is skipped stands in the pack, as `Pack.unreadable`.
+        on_unreadable: ``raise`` or ``skip``; what is skipped stands in the pack's attribute ``unreadable``.
         progress: show how many are packed, and how long the others will take.
 
     Returns:

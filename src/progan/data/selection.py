@@ -112,9 +112,13 @@ def check_unreadable(
     """
     failures = {name: failures[name] for name in sorted(failures, key=sort_key)}
     if failures and (on_unreadable == "raise" or not n_read):
-        remedy = ', or pass on_unreadable="skip" to leave them out' if n_read else ""
-        found = f"{len(failures)} of {n_read + len(failures)} files in {folder} cannot be read"
-        raise ValueError("\n  ".join([f"{found}; repair or remove them{remedy}:", *_reasons(failures)]))
+        n, reasons = n_read + len(failures), "\n  ".join(["", *_reasons(failures)])
+        if n_read:
+            raise ValueError(
+                f"{len(failures)} of {n} files in {folder} cannot be read; repair or remove them, or pass "
+                f'on_unreadable="skip" to leave them out:{reasons}'
+            )
+        raise ValueError(f"{n} of {n} files in {folder} cannot be read; repair them, or pass another folder:{reasons}")
     return failures
 
 
