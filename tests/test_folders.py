@@ -209,7 +209,9 @@ KINDS: dict[str, tuple[str, bytes]] = {
     "a.zip": ("archive", b"PK\3\4"),
     "a.tar.gz": ("archive", b"\x1f\x8b"),
     "backup": ("archive", bytes(257) + b"ustar\0"),
-    "a.dib": ("DIB without a file header", struct.pack("<Iii", 40, 1, 1)),
+    "a.xpm": ("XPM or XBM", b"/* XPM */\nstatic char"),
+    "xbm": ("XPM or XBM", b"#define im_width 32\n"),
+    "a.kra": ("project of a drawing program", b"PK\3\4"),
     "a.cur": ("CUR", b"\0\0\2\0\1\0"),
 }
 UNMENTIONED: dict[str, bytes] = {
@@ -265,7 +267,15 @@ def test_what_cannot_be_read_is_counted_by_kind_with_what_converts_it(tmp_path):
             (name, "JPEG", {})
             for name in ("a.jpe", "a.jfif", "a.mpo", "a.pjpeg", "a", "a.jpg_large", "a.heic", "a.dng")
         ),
-        *(("a.dib", "BMP", {}), ("a.txt", "PNG", {}), ("a.svg", "WEBP", {}), ("b", "GIF", {}), ("c.", "TIFF", {})),
+        *(
+            ("a.dib", "BMP", {}),
+            ("b.dib", "DIB", {}),
+            ("dib", "DIB", {}),
+            ("a.txt", "PNG", {}),
+            ("a.svg", "WEBP", {}),
+            ("b", "GIF", {}),
+            ("c.", "TIFF", {}),
+        ),
         *(("d", "ICO", {"sizes": [(16, 16)]}), ("e.data", "BMP", {})),
     ],
 )

@@ -26,6 +26,7 @@ KINDS = {
     "lossless": ("WEBP", {"lossless": True}),
     "animated": ("WEBP", {"save_all": True}),
     "bmp": ("BMP", {}),
+    "dib": ("DIB", {}),
     "ico": ("ICO", {}),
     "icon_of_bmp": ("ICO", {"bitmap_format": "bmp"}),
     "tiff": ("TIFF", {}),
@@ -177,7 +178,7 @@ def mutated(n: int):
 
 PLAIN = re.compile(
     "an empty file|a file of [0-9]+ bytes that is none of PNG, JPEG, GIF, WEBP, BMP, ICO, TIFF"
-    "|this (PNG|JPEG|GIF|WEBP|BMP|ICO|TIFF) "
+    "|this (PNG|JPEG|GIF|WEBP|BMP|DIB|ICO|TIFF) "
     "(is cut off; fetch or save it anew"
     "|is damaged; fetch or save it anew"
     "|is damaged, or of a rare kind; save it anew"

@@ -30,7 +30,7 @@ Values = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif"),
-    *(".webp", ".bmp", ".ico", ".tif", ".tiff"),
+    *(".webp", ".bmp", ".dib", ".ico", ".tif", ".tiff"),
 )
 MAX_BYTES = 5 * MAX_PIXELS  # of a file
 

@@ -92,8 +92,8 @@ def _not_read(start: bytes, size: int) -> RefusedError:
         return RefusedError("an empty file")
     kind = kind_by_bytes(start)
     if kind is None:
-        return RefusedError(f"a file of {size} bytes that is none of {', '.join(FORMATS)}")
-    return RefusedError(f"this file is {kind.name}, which is none of {', '.join(FORMATS)}; {kind.remedy}")
+        return RefusedError(f"a file of {size} bytes that is none of {_NAMES}")
+    return RefusedError(f"this file is {kind.name}, which is none of {_NAMES}; {kind.remedy}")
 
 
 def _size(width: int, height: int) -> int:
@@ -249,6 +249,10 @@ def _bmp(file: BinaryIO, size: int) -> tuple[int, int]:
     return _bitmap(file, size), 0
 
 
+def _dib(file: BinaryIO, size: int) -> tuple[int, int]:
+    return _bitmap(file, size), 0
+
+
 def _bitmap(file: BinaryIO, size: int, times: int = 1) -> int:
     """Return the pixels that a BMP's second header tells; an icon's says two times the height."""
     (length,) = _read(file, "<I")
@@ -328,7 +332,9 @@ FORMATS: dict[str, tuple[bytes, Callable[[BinaryIO, int], tuple[int, int]]]] = {
     "BMP": (rb"BM", _bmp),
     "ICO": (rb"\x00\x00\x01\x00", _ico),
     "TIFF": (rb"II[*+]\x00|MM\x00[*+]|II\x00\*|MM\*\x00", _tiff),
+    "DIB": (rb"[\x28\x34\x38\x40\x6c\x7c]\x00{3}.{8}\x01\x00[\x01\x04\x08\x10\x18\x20]\x00", _dib),
 }
+_NAMES = ", ".join(name for name in FORMATS if name != "DIB")  # which is a BMP without its file header
 # Where these begin a file, more of it must fit before it is a picture whatever its name.
 _WHOLE_START = {
     "BMP": rb"BM....\x00{4}....(?:\x0c|\x10|\x28|\x34|\x38|\x40|\x6c|\x7c)\x00{3}",

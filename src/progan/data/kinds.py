@@ -37,13 +37,14 @@ JPEG_XR = _by_imagemagick("JPEG XR", "jxr")
 RAW = Kind("camera RAW", "develop with darktable: darktable-cli photo.nef photo.png")
 PSD = Kind("PSD", "export as PNG from Photoshop, GIMP or Krita")
 XCF = Kind("XCF", "export as PNG from GIMP")
+PROJECT = Kind("project of a drawing program", "export as PNG from that program")
 PNM = _by_imagemagick("PNM", "ppm")
 TGA = _by_imagemagick("TGA", "tga")
 DDS = _by_imagemagick("DDS", "dds")
 QOI = _by_imagemagick("QOI", "qoi")
 PCX = _by_imagemagick("PCX", "pcx")
 SGI = _by_imagemagick("SGI", "sgi")
-DIB = _by_imagemagick("DIB without a file header", "dib")
+XPM = _by_imagemagick("XPM or XBM", "xpm")
 CURSOR = _by_imagemagick("CUR", "cur")
 ICNS = Kind("ICNS", "on a Mac: sips -s format png *.icns --out .")
 EXR = _by_imagemagick("OpenEXR", "exr")
@@ -82,6 +83,7 @@ _FIRST_BYTES: list[tuple[bytes, Kind]] = [
     (rb"icns\x00", ICNS),
     (rb"v/1\x01", EXR),
     (rb"#\?(?:RADIANCE|RGBE)\s", HDR),
+    (rb"/\* XPM \*/|#define \w+_width \d", XPM),
     (rb"SIMPLE  =", FITS),
     (rb".{128}DICM", DICOM),
     (rb"(?:\xef\xbb\xbf)?\s*<(?:(?:\?xml|!--|!DOCTYPE svg).*<(?:svg:)?)?svg[\s>]", SVG),
@@ -106,12 +108,13 @@ _SUFFIXES: dict[Kind, str] = {
     PSD: ".psd .psb",
     XCF: ".xcf",
     PNM: ".pbm .pgm .ppm .pnm .pam .pfm",
-    TGA: ".tga",
+    TGA: ".tga .icb .vda .vst",
     DDS: ".dds",
     QOI: ".qoi",
     PCX: ".pcx",
     SGI: ".sgi",
-    DIB: ".dib",
+    XPM: ".xpm .xbm",
+    PROJECT: ".kra .ora .clip .procreate .afphoto .afdesign .sai .sai2 .mdp .ase .aseprite",
     CURSOR: ".cur",
     ICNS: ".icns",
     EXR: ".exr",
