@@ -490,6 +490,11 @@ def test_a_closed_folder_is_skipped_like_a_file(tmp_path, monkeypatch):
     ):
         folder = ImageFolder(tmp_path, 8, on_unreadable="skip")
     assert folder.unreadable == {"locked": "a folder that cannot be read (Permission denied)"}
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(
+        ValueError, match=r"can be read: folders that cannot be read: 1, such as locked \(Permission den"
+    ):
+        ImageFolder(tmp_path, 8, on_unreadable="skip")
 
 
 def test_a_run_notices_when_what_was_skipped_changes(recipe, damaged, tmp_path):

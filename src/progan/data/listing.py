@@ -77,6 +77,9 @@ class Listing:
     def no_pictures(self, folder: Path) -> ValueError:
         """Return the error for a folder that holds no picture: it says what is there instead."""
         remarks = self.remarks()
+        if self.closed:
+            name, reason = next(iter(self.closed.items()))
+            remarks.append(f"folders that cannot be read: {len(self.closed):,}, such as {shown(name)} ({reason})")
         if self.others:
             remarks.append(f"files of other kinds: {len(self.others):,}, such as {shown(self.others[0])}")
         if self.leftovers:
