@@ -7,6 +7,7 @@ It is what a user starts with torchrun. On request something happens to it in th
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -18,11 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # which Adam imports: done once, before the processes of a test are forked
 import torch.distributed as dist
 from conftest import small_recipe
 
 from progan import Callback, Recipe, Run, Stage, StepMetrics, Trainer, presets
 from progan.step import TrainingStep
+
+kept: list[object] = []  # what a program has in its globals when it ends
 
 
 def make_recipe(preset: str, batch_size: int) -> Recipe:
@@ -47,15 +51,15 @@ def main(settings: dict[str, Any]) -> None:
     rank = dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
     batch_size = settings["batch_size"]
     recipe = make_recipe(settings["preset"], batch_size)
-    dtype = getattr(torch, settings.get("dtype", "float32"))
+    dtype = getattr(torch, settings.get("dtypes", [settings.get("dtype", "float32")] * 8)[rank])
     generator, discriminator = (network.to(dtype) for network in recipe.build(seed=rank))  # rank 0's are taken
     trainer = Trainer(
         generator,
         discriminator,
         recipe.schedule,
-        recipe.training,
+        replace(recipe.training, **settings.get("training", [{}] * 8)[rank]),
         seed=settings.get("seeds", [0] * 8)[rank],
-        run_dir=settings["run_dir"],
+        run_dir=settings["run_dir"] if rank in settings.get("with_run_dir", range(8)) else None,
         device="cpu",
         progress=False,
         log_every=batch_size,
@@ -64,6 +68,7 @@ def main(settings: dict[str, Any]) -> None:
         workers=settings.get("workers", 0),
         callbacks=[Slow(settings.get("pause", 0))],
     )
+    kept.append(trainer)
     print(f"rank {trainer.rank} of {trainer.ranks} begins at {trainer.images_seen}", flush=True)
     images = torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images[0, 0, 0, 0] += settings.get("data_differs", 0) * rank
@@ -71,7 +76,15 @@ def main(settings: dict[str, Any]) -> None:
         {"step": fail_in_a_step, "save": die_in_a_save}[settings["within"]](settings)
     if settings.get("refuses") == rank:  # as a rank on another machine does, and rank 0 where the system has none
         Path.readlink = refuse  # type: ignore[method-assign]
-    trainer.fit(list(images) if "workers" in settings else images, until=settings.get("until"))
+    if "calls" in settings:  # on each rank
+        call, *arguments = settings["calls"][rank]
+        getattr(trainer, call)(*arguments) if call != "fit" else trainer.fit(images)
+        return
+    until = settings.get("untils", [settings.get("until")] * 8)[rank]
+    trainer.fit(list(images) if "workers" in settings else images, until=until)
+    if "then" in settings:  # a second trainer beside the first one
+        main({name: value for name, value in settings.items() if name != "then"} | settings["then"])
+        trainer.fit(images)
     print(f"ended at {trainer.images_seen}, memory shared: {trainer._ranks._shared is not None}", flush=True)
 
 
@@ -81,18 +94,35 @@ def refuse(path: Path) -> Path:
 
 
 def as_rank(rank: int, ranks: int, store: str, log: str, settings: dict) -> None:
-    """What each process does: join the others, and train; what it says goes to a file."""
+    """What each process does: join the others, train, and end as an interpreter ends; its output goes to a file."""
     file = os.open(log, os.O_CREAT | os.O_WRONLY)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    status, own = 0, 0
     try:
-        if ranks > 1:
+        if "port" in settings:
+            place = {"RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": settings["port"]}
+            os.environ.update({name: str(value) for name, value in place.items()})
+        elif ranks > 1:
             dist.init_process_group("gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks)
+            own = 2  # threads of each of torch's groups
         main(settings)
-    except BaseException:
+        if settings.get("destroys"):
+            dist.destroy_process_group()
+            own = 0
+    except BaseException as error:
         traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
+        sys.last_value = error  # as the interpreter does, before it calls the exit functions
+        status = 1
+    atexit._run_exitfuncs()
+    print(f"threads of gloo left at the end: {max(0, gloo_threads() - own)}", flush=True)
+    os._exit(status)
+
+
+def gloo_threads() -> int:
+    """Return how many threads of this process free gloo's tensors; 0 where the system does not show them."""
+    names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    return sum(name.startswith("pt_gloo_runloop") for name in names)
 
 
 def fail_in_a_step(settings: dict[str, Any]) -> None:

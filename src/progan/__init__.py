@@ -6,8 +6,8 @@ from progan.augment import Contrast, HorizontalFlip, adjust_contrast
 from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, Run
 from progan.checkpoint import CheckpointError
+from progan.connections import RankError
 from progan.data import ImageFolder, match_level
-from progan.distributed import RankError
 from progan.finite import DivergenceError
 from progan.layers import (
     EqualizedConv2d,

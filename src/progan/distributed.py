@@ -1,80 +1,81 @@
-"""Several processes that train one run together: what torch.distributed is needed for, in one place.
+"""Several processes that train one run together.
 
 Each process, a *rank*, takes its part of every batch, and its gradients are averaged with the others': on the CPUs of
-one machine in memory that they share, else in one flat all-reduce. One process alone is rank 0 of 1, for which nothing
-here does anything.
+one machine in memory that they share, otherwise in one flat all-reduce. A single process is rank 0 of 1, for which
+nothing here does anything.
 """
 
 from __future__ import annotations
 
-import atexit
 import json
-import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from progan.comparison import disagreements, named
+from progan.connections import Connections, RankError, check_devices, connect, exchange, world_size
 from progan.shared_memory import SharedMemory, offered
 
 Result = TypeVar("Result")
 
-# A process that dies closes its connections, which the others notice at once. This is for a machine that vanishes
-# without a word, and bounds how long rank 0 may take over a checkpoint.
-TIMEOUT = timedelta(minutes=10)
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
+# What a rank is about to do with the others. The ranks compare it before they do it, see `Ranks._meet`.
+_OPERATIONS = ("average gradients", "end a step", "receive from rank 0", "compare settings", "compare weights")
 
-class RankError(RuntimeError):
-    """Say that the ranks cannot go on together: one has died or left, failed at its part, or holds other weights."""
+
+class _Range(NamedTuple):
+    """The highest and the lowest of the ranks' numbers, each with one of the ranks that have it."""
+
+    highest: int
+    rank_of_highest: int
+    lowest: int
+    rank_of_lowest: int
 
 
 class Ranks:
     """The processes that train together, as one of them sees them.
 
+    Every method that talks to the others is called on all ranks, in the same order.
+
     Attributes:
-        rank: of this process, 0 for the one that writes.
-        size: the number of processes.
+        rank: Number of this process; 0 is the one that writes.
+        size: Number of processes.
     """
 
     def __init__(self) -> None:
         self.rank = 0
         self.size = 1
-        self._group: Any = None  # on the device: gradients
-        self._side: Any = None  # on the CPU: all else, so that nothing waits for a CUDA device
+        self._connections = Connections()
         self._shared: SharedMemory | None = None
         self._may_share = False
 
     @classmethod
     def join(cls, device: torch.device) -> Ranks:
-        """Join those that torchrun has started with this process; it alone where there are none.
+        """Join the ranks that torchrun has started; without torchrun, this process trains alone.
 
-        A process group that the program has made is used; else one is made, from torchrun's environment.
+        A process group that the program has made is used. If there is none, one is made from torchrun's environment.
 
         Args:
-            device: that this rank trains on.
+            device: Device that this rank trains on.
 
         Raises:
-            ValueError: if several ranks are to train on a device that they cannot.
-            RankError: if the others do not come.
+            ValueError: if several ranks cannot train on this device, or the ranks' devices are of different types.
+            RankError: if another rank does not join.
         """
         ranks = cls()
         if world_size() == 1:
             return ranks
         if device.type not in ("cpu", "cuda"):
             raise ValueError(f"several processes train on cpu or cuda, got device {device}; start one process")
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        with _ended_by_the_others():
-            if not dist.is_initialized():
-                _start(backend)
-            ranks._side = dist.new_group(backend="gloo", timeout=TIMEOUT)
-            ranks._group = ranks._side if backend == "gloo" else dist.new_group(backend=backend, timeout=TIMEOUT)
+        ranks._connections = connect(device.type)
         ranks.rank, ranks.size = dist.get_rank(), dist.get_world_size()
+        check_devices(ranks.gathered(device.type))
+        ranks._connections.open_device(device.type)
         ranks._may_share = device.type == "cpu"
         return ranks
 
@@ -102,8 +103,10 @@ class Ranks:
     def _reduced(self, flat: Sequence[Tensor]) -> Tensor:
         """Return the means by one all-reduce, (values,)."""
         sums = torch.cat(list(flat))
-        with _ended_by_the_others():
-            dist.all_reduce(sums, group=self._group)
+        if self._connections.on_cpu:  # a CUDA device does not wait
+            self._check_number(len(sums))
+        with exchange():
+            dist.all_reduce(sums, group=self._connections.device)
         return sums / self.size
 
     def _averaged_in(self, shared: SharedMemory, flat: Sequence[Tensor], values: int) -> Tensor:
@@ -111,7 +114,7 @@ class Ranks:
         torch.cat(list(flat), out=shared.parts[self.rank][:values])
         self._check_number(values)
         shared.average(values, self.rank)
-        self.highest(0)  # all shares are there
+        self._meet("average gradients")  # all shares are there
         return shared.means[:values]
 
     def _shared_for(self, values: int, dtype: torch.dtype) -> SharedMemory | None:
@@ -125,56 +128,110 @@ class Ranks:
             with offered(size) if self.rank == 0 else nullcontext() as mine:
                 address = self.told(mine)
                 shared = None if address is None else SharedMemory.at(address, self.size, values, dtype)
-                self._may_share = not self.highest(int(shared is None))
+                self._may_share = not self._meet("average gradients", int(shared is None)).highest
             self._shared = shared if self._may_share else None
         return self._shared
 
     def _check_number(self, values: int) -> None:
-        """Wait for the others, and raise RankError where another rank has more values to average."""
-        if (highest := self.highest(values)) != values:
+        """Wait for the others, and raise RankError, on every rank, where one has more values to average."""
+        met = self._meet("average gradients", values)
+        if met.highest != met.lowest:
             raise RankError(
-                f"rank {self.rank} has {values:,} values to average, another rank has {highest:,}; every rank must "
-                "train the same parameters"
+                f"rank {met.rank_of_lowest} has {met.lowest:,} values to average, rank {met.rank_of_highest} has "
+                f"{met.highest:,}; every rank must train the same parameters"
             )
+
+    def _meet(self, operation: str, number: int = 0) -> _Range:
+        """Wait until every rank is here.
+
+        Args:
+            operation: What this rank is about to do, one of `_OPERATIONS`.
+            number: Any number.
+
+        Returns:
+            The highest and the lowest of the ranks' numbers.
+
+        Raises:
+            RankError: if another rank is about to do something else, or does not come.
+        """
+        # Each number carries its rank. One maximum finds both ends, since the lowest number is the highest negated.
+        index = _OPERATIONS.index(operation) * self.size + self.rank
+        number = number * self.size + self.rank
+        ends = torch.tensor([index, -index, number, -number])
+        with exchange():
+            dist.all_reduce(ends, dist.ReduceOp.MAX, group=self._connections.side)
+        (last, last_rank), (first, first_rank), highest, lowest = (
+            divmod(sign * end, self.size) for sign, end in zip((1, -1, 1, -1), ends.tolist(), strict=True)
+        )
+        if last != first:
+            raise RankError(
+                f"the ranks are at different places of the program: rank {first_rank} is about to "
+                f"{_OPERATIONS[first]}, rank {last_rank} to {_OPERATIONS[last]}; make the trainer and call fit, step, "
+                "save and check on every rank, not only where trainer.rank == 0"
+            )
+        return _Range(*highest, *lowest)
 
     def highest(self, number: int) -> int:
         """Return the highest of the ranks' numbers, on all of them."""
-        if self.size == 1:
-            return number
-        highest = torch.tensor(number)
-        with _ended_by_the_others():
-            dist.all_reduce(highest, dist.ReduceOp.MAX, group=self._side)
-        return int(highest)
+        return number if self.size == 1 else self._meet("end a step", number).highest
 
     def told(self, value: Any) -> Any:
         """Return rank 0's value, JSON-able, on every rank."""
         if self.size == 1:
             return value
-        text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        text = _as_bytes(value)
+        self._meet("receive from rank 0")
         length = torch.tensor(len(text))
-        with _ended_by_the_others():
-            dist.broadcast(length, 0, group=self._side)
+        with exchange():
+            dist.broadcast(length, 0, group=self._connections.side)
             if self.rank != 0:
                 text = torch.empty(int(length), dtype=torch.uint8)
-            dist.broadcast(text, 0, group=self._side)
+            dist.broadcast(text, 0, group=self._connections.side)
         return json.loads(text.numpy().tobytes())
 
-    def take(self, tensors: Sequence[Tensor]) -> None:
-        """Fill every rank's tensors with rank 0's."""
+    def gathered(self, value: Any, operation: str = "compare settings") -> list[Any]:
+        """Return every rank's value, JSON-able, in the order of the ranks.
+
+        Args:
+            value: Value of this rank.
+            operation: What it is for, one of `_OPERATIONS`.
+        """
+        if self.size == 1:
+            return [value]
+        text = _as_bytes(value)
+        longest = self._meet(operation, len(text)).highest
+        padded = torch.full((longest,), ord(" "), dtype=torch.uint8)
+        padded[: len(text)] = text
+        texts = [torch.empty_like(padded) for _ in range(self.size)]
+        with exchange():
+            dist.all_gather(texts, padded, group=self._connections.side)
+        return [json.loads(text.numpy().tobytes()) for text in texts]
+
+    def take(self, tensors: Mapping[str, Tensor]) -> None:
+        """Fill every rank's tensors with rank 0's.
+
+        Args:
+            tensors: Tensors by name.
+
+        Raises:
+            ValueError: if the ranks' tensors differ in name, shape or dtype.
+        """
         if self.size == 1:
             return
-        for tensor in tensors:
+        kinds = {name: f"{tuple(tensor.shape)} of {tensor.dtype}" for name, tensor in tensors.items()}
+        self.check_same("tensors", kinds)
+        for tensor in tensors.values():
             copy = tensor.detach().cpu().contiguous()
-            with _ended_by_the_others():
-                dist.broadcast(copy, 0, group=self._side)
+            with exchange():
+                dist.broadcast(copy, 0, group=self._connections.side)
             with torch.no_grad():
                 tensor.copy_(copy)
 
     def first(self, work: Callable[[], Result]) -> Result:
-        """Let rank 0 work, and tell all ranks what came of it, JSON-able; its error is raised on all of them.
+        """Let rank 0 work, and return its result, JSON-able, on every rank; its error is raised on all of them.
 
         Raises:
-            RankError: on the other ranks, where rank 0 failed.
+            RankError: on the other ranks, if rank 0 failed.
         """
         if self.size == 1:
             return work()
@@ -191,102 +248,49 @@ class Ranks:
             raise RankError(f"rank 0 failed, and rank {self.rank} ends with it: {told[1]}")
         return told[0]
 
-    def check_same(self, what: str, value: Any) -> None:
-        """Raise ValueError, on every rank, where they were not given the same.
+    def check_same(self, what: str, values: Mapping[str, Any]) -> None:
+        """Raise ValueError, on every rank, where they were given different values.
 
         Args:
-            what: in words, for the message.
-            value: JSON-able.
+            what: Name of the values, for the message.
+            values: Nested dict of JSON-able values.
         """
-        theirs = self.told(value)
-        if self.highest(int(theirs != json.loads(json.dumps(value)))):
+        if apart := disagreements(self.gathered(values)):
             raise ValueError(
-                f"the ranks were not given the same {what}: rank 0 has {theirs}, rank {self.rank} has {value}; start "
-                "every rank with the same program, settings and data"
+                f"the ranks were given different {what}: {apart}; start every rank with the same program, settings and "
+                "data"
             )
 
     def check_equal(self, tensors: Mapping[str, Tensor]) -> None:
-        """Raise RankError, on every rank, where they do not hold the same bits.
+        """Raise RankError, on every rank, where their tensors are not equal to the bit.
 
         Args:
-            tensors: by name; on the device.
+            tensors: Tensors by name, on the device.
         """
         if self.size == 1:
             return
-        sums = torch.stack([_sum_of_bits(tensor) for tensor in tensors.values()]).cpu()
-        highest, lowest = sums.clone(), sums.clone()
-        with _ended_by_the_others():
-            dist.all_reduce(highest, dist.ReduceOp.MAX, group=self._side)
-            dist.all_reduce(lowest, dist.ReduceOp.MIN, group=self._side)
-        differing = [name for name, differs in zip(tensors, highest != lowest, strict=True) if differs]
-        if differing:
+        sums = torch.stack([_sum_of_bits(tensor) for tensor in tensors.values()]).tolist()
+        first, *others = self.gathered(dict(zip(tensors, sums, strict=True)), "compare weights")
+        differing = [
+            {name for name in {**first, **other} if first.get(name) != other.get(name)}  # a rank may lack a tensor
+            for other in others
+        ]
+        if ranks := [rank for rank, names in enumerate(differing, 1) if names]:
+            names = [name for name in {**first, **others[ranks[0] - 1]} if name in differing[ranks[0] - 1]]
             raise RankError(
-                f"the ranks no longer hold the same weights: {len(differing)} tensors differ, such as {differing[0]}; "
-                "nothing was saved. Ranks must not change the networks each in its own way; start anew, which goes on "
-                "from the last checkpoint"
+                f"the ranks no longer hold the same weights: {named(ranks)} {'differ' if ranks[1:] else 'differs'} "
+                f"from rank 0, in {len(set().union(*differing))} tensors, such as {names[0]}; nothing was saved. "
+                "Change networks on all ranks alike; start all ranks again to resume from the last checkpoint"
             )
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """End the others where this rank ends by an error: they would wait for it."""
+        """Close the connections if this rank ends by an error, so that the others end too instead of waiting for it."""
         try:
             yield
         except BaseException:
-            if self.size > 1:
-                _leave(self._side)
+            self._connections.close()
             raise
-
-
-def world_size() -> int:
-    """Return the number of processes that torchrun started, or that the program's process group has."""
-    if not dist.is_available():
-        return 1
-    if dist.is_initialized():
-        return dist.get_world_size()
-    return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() else 1
-
-
-def local_rank() -> int:
-    """Return the number of this process on its machine."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def _start(backend: str) -> None:
-    """Make the process group of the ranks that torchrun has started."""
-    from torch.distributed.distributed_c10d import PrefixStore  # not there in a torch built without it
-    from torch.distributed.rendezvous import rendezvous
-
-    store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
-    store = PrefixStore(_word_of_this_start(store, rank, size), store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
-    atexit.register(_leave)
-
-
-def _word_of_this_start(store: Any, rank: int, size: int) -> str:
-    """Agree on a word that no earlier start of the ranks has used.
-
-    torchrun keeps one store over all its restarts, where the addresses of ranks that have died can still be read
-    (pytorch's issue 135712); the number of restarts that it tells is not the same on all machines. So rank 0 makes up a
-    word, and tells it to each rank that asks under a word of its own.
-    """
-    word = os.urandom(8).hex()
-    if rank != 0:
-        store.set(f"progan: {rank} asks as", word)
-        answer: str = store.get(f"progan: answer to {word}").decode()
-        store.set(f"progan: {rank} has heard {answer}", "")
-        return answer
-    missing = set(range(1, size))
-    deadline = time.monotonic() + TIMEOUT.total_seconds()
-    while missing:
-        for other in sorted(missing):
-            if store.check([f"progan: {other} has heard {word}"]):
-                missing.remove(other)
-            elif store.check([f"progan: {other} asks as"]):  # perhaps one that has died: then asked anew
-                store.set(f"progan: answer to {store.get(f'progan: {other} asks as').decode()}", word)
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"ranks {sorted(missing)} did not come within {TIMEOUT}")
-        time.sleep(0.01)
-    return word
 
 
 def _sum_of_bits(tensor: Tensor) -> Tensor:
@@ -294,19 +298,6 @@ def _sum_of_bits(tensor: Tensor) -> Tensor:
     return tensor.detach().contiguous().view(_BITS[tensor.element_size()]).sum(dtype=torch.int64)
 
 
-@contextmanager
-def _ended_by_the_others() -> Iterator[None]:
-    """Say in progan's words that another rank is gone."""
-    try:
-        yield
-    except (RuntimeError, ValueError) as error:
-        raise RankError(
-            "another rank has died, left or does not answer; start all of them anew, which goes on from the last "
-            f"checkpoint ({str(error).splitlines()[0]})"
-        ) from error
-
-
-def _leave(group: Any = None) -> None:
-    """Close the connections of a group; None = of all."""
-    if dist.is_initialized():
-        dist.destroy_process_group(group)
+def _as_bytes(value: Any) -> Tensor:
+    """Return a value as JSON, (bytes,)."""
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)

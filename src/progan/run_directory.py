@@ -13,6 +13,7 @@ from torch import Tensor
 
 from progan import checkpoint
 from progan.checkpoint import MANIFEST_LIMIT, check_version
+from progan.comparison import flat
 from progan.files import OWNER, make_folder, owned, remove, write_file
 from progan.names import UNREADABLE, matched, normalised, shown, sort_key
 from progan.untrusted import read_json
@@ -240,17 +241,6 @@ def _remove_if_empty(folder: Path) -> None:
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """Name what differs between two nested dicts."""
-
-    def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                yield from flat(inner, f"{name}.{key}" if name else str(key))
-        elif isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
-            for index, inner in enumerate(value):
-                yield from flat(inner, f"{name}[{index}]")
-        else:
-            yield name, value
-
     left, right = dict(flat(there)), dict(flat(here))
     names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
     shown = [f"{name[:200]} {repr(left.get(name))[:200]} -> {repr(right.get(name))[:200]}" for name in names[:8]]

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from progan.distributed import local_rank, world_size
+from progan.connections import local_rank, world_size
 from progan.recipe import Training
 
 

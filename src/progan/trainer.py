@@ -186,6 +186,7 @@ class Trainer:
         )
         self.plan_made: Plan | None = None
         self._ranks = Ranks.join(self.device)
+        self._saves: bool = self._ranks.told(self.run_dir is not None)  # rank 0 does; the others need no run_dir
         check_ranks(generator.architecture, schedule, self._ranks.size)
         self._step = TrainingStep(self.generator, self.discriminator, self.average, training, self._ranks)
         own_blocks = generator.block_name is not None or discriminator.block_name is not None
@@ -405,7 +406,9 @@ class Trainer:
             if until is not None:
                 stop = min(operator.index(until), stop)
             self._step.check_parameters()
-            self._ranks.check_same("data, count of images and until", [feed.fingerprint, self._images_seen, stop])
+            self._ranks.check_same(
+                "data or until", {"data": feed.fingerprint, "images_seen": self._images_seen, "until": stop}
+            )
             if self._images_seen >= stop:
                 self._save_rest()  # which the disk may not have taken before
                 self._ranks.first(self._tidy)
@@ -499,7 +502,7 @@ class Trainer:
                 self._save_after(error, "a callback")
                 raise
             ending = self._ranks.highest(asked.signal or 0)
-            if save and not ending and self._images_seen < stop and self.run_dir is not None:
+            if save and not ending and self._images_seen < stop and self._saves:
                 self._save_on_the_way()
                 ending = self._ranks.highest(asked.signal or 0)
             if ending:
@@ -510,7 +513,7 @@ class Trainer:
 
     def _save_rest(self) -> None:
         """Save what has been trained since the last checkpoint, if anything."""
-        if self.run_dir is not None and self._saved_at != self._images_seen:
+        if self._saves and self._saved_at != self._images_seen:
             self.save()
 
     def _check_ranks(self) -> None:
@@ -596,7 +599,7 @@ class Trainer:
         """Raise where a loss or a gradient was not finite, or a weight is not; on every rank alike."""
         networks = {"generator": self.generator, "discriminator": self.discriminator} if weights else {}
         if found := self._step.watch.found() or not_finite(networks, self._images_seen):
-            raise DivergenceError(*found, self.schedule, saved=self.run_dir is not None)
+            raise DivergenceError(*found, self.schedule, saved=self._saves)
 
     def plan(self, *, printed: bool = True) -> Plan:
         """Time a few steps of every stage to come, on copies, and remember the times for the progress bar.
@@ -643,7 +646,7 @@ class Trainer:
             ValueError: if the trainer has no run_dir.
             DivergenceError: if a weight is no longer finite.
         """
-        if self.run_dir is None:
+        if not self._saves:
             raise ValueError("the trainer has no run_dir to save to; pass run_dir=, or use state_dict()")
         self._check_ranks()
         path = Path(self._ranks.first(self._save))
@@ -734,15 +737,15 @@ class Trainer:
         """Take over the state of rank 0, which alone reads and writes run_dir."""
         if self._ranks.size == 1:
             return
-        own = {**self._identity(), "data": None, "intervals": self._intervals}
-        self._ranks.check_same("networks and settings", own)
+        own = {**self._identity(), "data": None, "dtype": str(self._dtype), "intervals": self._intervals}
+        self._ranks.check_same("networks or settings", own)
         moments = list(self._step.adam_tensors())
         self._images_seen, self._fingerprint, moments = self._ranks.told(
             [self._images_seen, self._fingerprint, moments]
         )
         if self._ranks.rank != 0:
             self._step.load_adam_tensors(dict.fromkeys(moments, torch.zeros(())))
-        self._ranks.take(list(tensors_of(self._step).values()))
+        self._ranks.take(tensors_of(self._step))
 
     def _resume(self, run_dir: Path) -> None:
         """Begin at the newest sound checkpoint of the run that is there, if any."""
