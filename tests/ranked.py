@@ -48,6 +48,7 @@ class Slow(Callback):
 
 def main(settings: dict[str, Any]) -> None:
     torch.set_num_threads(1)
+    sys.setswitchinterval(settings.get("switch_interval", sys.getswitchinterval()))
     rank = dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
     batch_size = settings["batch_size"]
     recipe = make_recipe(settings["preset"], batch_size)
@@ -84,6 +85,8 @@ def main(settings: dict[str, Any]) -> None:
     trainer.fit(list(images) if "workers" in settings else images, until=until)
     if "then" in settings:  # a second trainer beside the first one
         main({name: value for name, value in settings.items() if name != "then"} | settings["then"])
+        if settings.get("destroys_between"):
+            dist.destroy_process_group()
         trainer.fit(images)
     print(f"ended at {trainer.images_seen}, memory shared: {trainer._ranks._shared is not None}", flush=True)
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import multiprocessing
 import os
 import random
 import re
+import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ranked
@@ -19,8 +26,9 @@ import torch
 import torch.distributed as dist
 from conftest import ROOT, small_recipe
 
-from progan import Recipe, Stage, presets
+from progan import Recipe, Stage, connections, presets
 from progan.checkpoint import checkpoints, read_tensors
+from progan.comparison import disagreements
 from progan.distributed import Ranks
 from progan.layers import MiniBatchStd
 from progan.recipe import check_ranks
@@ -175,6 +183,34 @@ def test_a_rank_that_dies_or_fails_ends_the_other(fault, on_rank, tmp_path):
     assert checkpoints(tmp_path / "run")[-1].name == "000000128"
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"destroys": True},  # the program's own process group
+        {"own": False},
+        {"then": {"run_dir": None}},
+        {"calls": [("state_dict",), ("state_dict",)]},
+        {"own": False, "within": "step", "fault": "raise", "on_rank": 0, "at": 64},
+        {"own": False, "within": "step", "fault": "kill", "on_rank": 1, "at": 64},
+    ],
+)
+def test_no_thread_of_gloo_is_left_when_a_program_ends(settings, tmp_path):
+    if settings.get("own") is False:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            settings = settings | {"port": free.getsockname()[1]}
+    settings = {"run_dir": None, "preset": "mel_icon", "batch_size": 32, "until": 96, **settings}
+    started = Started(2, tmp_path, settings)  # which looks for such threads
+    assert started.alive == [False, False]
+    if "fault" not in settings:
+        assert started.statuses == [0, 0], started.said
+
+
+def test_a_trainer_whose_connections_are_closed_says_so(tmp_path):
+    started = fails(tmp_path, then={"run_dir": None}, destroys_between=True)
+    assert all("RankError: the connections to the other ranks are closed, by an earl" in said for said in started.said)
+
+
 def test_weights_that_part_are_noticed_before_a_save(tmp_path):
     started = fails(tmp_path, within="step", fault="change", on_rank=1, at=160)
     for said in started.said:
@@ -292,6 +328,17 @@ def test_torchrun_restarts_after_a_kill_and_ends_with_the_same_bits(number, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("restart", [False, True])
+def test_no_thread_of_gloo_aborts_the_interpreter_when_it_ends(restart, tmp_path):
+    kill = {"within": "step", "fault": "kill", "on_rank": 1, "at": 64} if restart else {}
+    for number in range(20):  # of which some aborted while threads were left, since no thread got Python's lock before
+        process = torchrun(tmp_path / f"{number}", restarts=1, switch_interval=5, until=96, **kill)
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+        assert "terminate called" not in said
+
+
+@pytest.mark.slow
 def test_a_signal_to_torchrun_ends_all_with_a_checkpoint(tmp_path):
     process = torchrun(tmp_path / "run", restarts=0, pause=0.2)
     assert process.stdout is not None
@@ -307,6 +354,96 @@ def test_a_signal_to_torchrun_ends_all_with_a_checkpoint(tmp_path):
     whole = train(2, tmp_path, "whole")
     assert files(whole)["metrics.jsonl"] == files(resumed)["metrics.jsonl"]
     assert all(torch.equal(tensor, tensors(resumed)[name]) for name, tensor in tensors(whole).items())
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([{"a": 1}, {"a": 1}], ""),
+        ([{"a": {"b": [1, 2]}, "c": 0}, {"a": {"b": [1, 3]}, "c": 0}], "a.b: rank 0 has [1, 2], rank 1 has [1, 3]"),
+        ([{"a": 1}, {"a": 2}, {"a": 1}, {}], "a: ranks 0, 2 have 1, rank 1 has 2, rank 3 has nothing"),
+        ([{"a": 1}] * 10 + [{"a": 2}], "a: ranks 0, 1, 2, 3, 4, 5, 6, 7 and 2 more have 1, rank 10 has 2"),
+        ([{"a": "x" * 500}, {"a": ""}], f"a: rank 0 has '{'x' * 99}...{'x' * 99}', rank 1 has ''"),
+        (
+            [dict.fromkeys("abcdefghij", 0), dict.fromkeys("abcdefghij", 1)],
+            "; ".join(f"{name}: rank 0 has 0, rank 1 has 1" for name in "abcdefgh") + "; and 2 more",
+        ),
+    ],
+)
+def test_what_differs_between_ranks_is_named(values, words):
+    assert disagreements(values) == words
+
+
+def in_threads(size: int, work: Callable[[Any, int], Any]) -> list[Any]:
+    """Let every rank work with one store; return what each returns or raises."""
+    store = dist.HashStore()
+
+    def caught(rank: int) -> Any:
+        try:
+            return work(store, rank)
+        except (RuntimeError, ValueError) as error:
+            return error
+
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(caught, range(size)))
+
+
+def test_ranks_on_devices_of_different_types_are_refused_before_they_wait_for_each_other():
+    types = ["cpu", "cuda", "cpu"]
+    errors = in_threads(3, lambda store, rank: connections._check_devices(store, rank, 3, types[rank]))
+    message = (
+        "the ranks train on devices of different types: device: ranks 0, 2 have 'cpu', rank 1 has 'cuda'; pass the "
+        "same device= on every rank"
+    )
+    assert [str(error) for error in errors] == [message] * 3
+
+
+def test_ranks_agree_on_a_word_that_no_dead_rank_knows():
+    def agree(store, rank):
+        if rank == 1:
+            store.set("progan: 1 asks as", "one that has died")
+        return connections._word_of_this_start(store, rank, 3)
+
+    words = in_threads(3, agree)
+    assert len(set(words)) == 1
+    assert len(words[0]) == 16
+
+
+def test_missing_ranks_are_named(monkeypatch):
+    monkeypatch.setattr(connections, "TIMEOUT", timedelta(seconds=0.1))
+    with pytest.raises(RuntimeError, match=r"ranks 1, 2 did not come within 0:00:00\.1"):
+        connections._word_of_this_start(dist.HashStore(), 0, 3)
+    with pytest.raises(RuntimeError, match="rank 0 did not come"):
+        connections._word_of_this_start(dist.HashStore(), 1, 3)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_ctrl_c_ends_the_wait_for_other_ranks(rank):
+    timer = threading.Timer(0.2, _thread.interrupt_main)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        connections._word_of_this_start(dist.HashStore(), rank, 2)
+    timer.join()
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE must be a number, as torchrun sets it, got 'two'"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK must be below WORLD_SIZE, got 2 of 2"),
+        ({"RANK": "", "WORLD_SIZE": "2"}, "RANK must be a number, as torchrun sets it, got ''"),
+        (
+            {"RANK": "0", "WORLD_SIZE": "2"},
+            "this process cannot join the others: .*MASTER_PORT.*; start them with torchrun",
+        ),
+    ],
+)
+def test_an_environment_that_is_not_torchruns_is_refused(environment, message, monkeypatch):
+    for name, value in ({"MASTER_ADDR": "127.0.0.1"} | environment).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+    with pytest.raises(ValueError, match=message):
+        Ranks.join(torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
