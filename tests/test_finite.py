@@ -84,7 +84,7 @@ def test_a_gradient_is_noticed_before_the_save(log_every, device_waits, images, 
         callbacks=[Poison()],
     )
     if not device_waits:  # as on CUDA: looked at with the log line and before a save only
-        monkeypatch.setattr(trainer, "device", torch.device("meta"))
+        monkeypatch.setitem(vars(trainer), "device", torch.device("meta"))
         monkeypatch.setattr(trainer, "_to_level", lambda *given, own=trainer._to_level: on_cpu(trainer, own, *given))
         monkeypatch.setattr(trainer, "step", lambda real, own=trainer.step: on_cpu(trainer, own, real))
     with pytest.raises(DivergenceError) as caught:
@@ -96,11 +96,11 @@ def test_a_gradient_is_noticed_before_the_save(log_every, device_waits, images, 
 
 def on_cpu(trainer, work, *arguments):
     """Do what needs the device on the one that there is."""
-    pretended, trainer.device = trainer.device, torch.device("cpu")
+    pretended, vars(trainer)["device"] = trainer.device, torch.device("cpu")
     try:
         return work(*arguments)
     finally:
-        trainer.device = pretended
+        vars(trainer)["device"] = pretended
 
 
 def test_looking_changes_no_bit(images, monkeypatch):

@@ -556,7 +556,7 @@ def test_what_is_asked_of_cuda(cuda_calls):
 
 def test_the_environment_tells_of_graphs_and_kernels(monkeypatch):
     trainer = make(Remembering())
-    trainer.device = CUDA
+    vars(trainer)["device"] = CUDA
     monkeypatch.setattr(trainer_module, "kernels_on", lambda device: SimpleNamespace(triton_version="3.6.0"))
     there = trainer._environment()
     assert (there["graph"], there["kernels"]) == (True, "triton 3.6.0")

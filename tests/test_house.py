@@ -66,6 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *(TORCH | {"averaging", "graph", "layers", "memory", "networks", "progress"}),
         *("randomness", "recipe", "run_directory", "schedule", "step"),
     },
+    "tracking": {"torch"},
     "rebuild": {"torch", "architecture", "checkpoint", "networks", "recipe", "run_directory"},
     "resume": {"checkpoint", "rebuild", "recipe", "run_directory", "schedule"},
     "state": {"torch", "checkpoint", "step"},

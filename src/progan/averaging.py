@@ -14,6 +14,7 @@ class Average(nn.Module):
 
     After a step that began at n real images with batch B: average = lerp(average, generator, 1 - d), where d is decay,
     or decay ** (B / batch) where a batch is given; with warm-up d = min(d, n / (n + B)), a plain running mean at first.
+    The first step of a warm-up has weight 1: what the average held before is forgotten.
 
     Args:
         generator: what is averaged; copied.
@@ -48,6 +49,26 @@ class Average(nn.Module):
         if self.warm_up:
             decay = min(decay, images_seen / (images_seen + batch_size))
         return 1 - decay
+
+    @torch.no_grad()
+    def take(self, generator: nn.Module) -> None:
+        """Begin anew from a generator's weights, as when it was made.
+
+        Args:
+            generator: Of the structure that was copied.
+
+        Example:
+            >>> generator = nn.Linear(1, 1)
+            >>> average = Average(generator, 0.995)
+            >>> _ = nn.init.constant_(generator.bias, 3.0)
+            >>> average.take(generator)
+            >>> average.module.bias.item()
+            3.0
+        """
+        for mine, new in zip(self.module.parameters(), generator.parameters(), strict=True):
+            mine.copy_(new)
+        for kept, current in zip(self.module.buffers(), generator.buffers(), strict=True):
+            kept.copy_(current)
 
     def update(self, generator: nn.Module, images_seen: int, batch_size: int) -> None:
         """Take one step of the generator into the average.

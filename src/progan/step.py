@@ -226,16 +226,6 @@ class TrainingStep:
             found["watch"] = [self.watch.first]
         return found
 
-    def check_parameters(self) -> None:
-        """Raise ValueError where a network has other parameters than when the optimizers were made."""
-        for optimizer, network in self._optimizers().values():
-            known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-            if new := [name for name, parameter in network.named_parameters() if id(parameter) not in known]:
-                raise ValueError(
-                    f"{type(network).__name__} has got new parameters since the trainer was made, such as {new[0]}, "
-                    "which would not train; change networks before, and load weights without assign=True"
-                )
-
     def reset_adam(self) -> None:
         """Forget the moments of both optimizers."""
         self.adam_version += 1

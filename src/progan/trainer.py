@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict
 
 import numpy as np
 import torch
@@ -47,6 +47,18 @@ from progan.schedule import Growth, Schedule, Stage
 from progan.scoped import Interrupted, Interruption, choose_device, interruption, numerics
 from progan.state import take_over, tensors_of
 from progan.step import StepMetrics, TrainingStep
+from progan.tracking import ParameterTracker
+
+# What much is derived from while a trainer is made, and how to change it instead.
+_FIXED = {
+    "generator": "load weights with trainer.generator.load_state_dict",
+    "discriminator": "load weights with trainer.discriminator.load_state_dict",
+    "average": "load weights with trainer.average.module.load_state_dict",
+    **dict.fromkeys(("recipe", "schedule", "training"), "pass others"),
+    "seed": "pass seed=",
+    "device": "pass device=",
+    "run_dir": "pass run_dir=",
+}
 
 
 class TrainerKeywords(TypedDict, total=False):
@@ -106,15 +118,23 @@ class Trainer:
             anew.
 
     Attributes:
-        generator: as it is now.
-        discriminator: as it is now.
+        generator: Generator being trained. Load weights into it before `fit`, not in the middle of a run; the trainer
+            notices, and takes its average anew or warns.
+        discriminator: Discriminator being trained.
         average: the running average of the generator.
+        schedule: Stages of the run.
+        training: How a step trains.
+        recipe: Architecture, stages and training together.
+        seed: Random seed of the run.
+        run_dir: Run directory, an absolute path; None = nothing is written.
+        device: Device that the networks are on.
 
     Raises:
         TypeError: if a callback is none.
         ValueError: if the parts do not fit, or run_dir holds a run of other settings (each is named), or the processes
             cannot share the schedule's batches, or a graph is asked for on a device other than CUDA's.
         CheckpointError: if the run's checkpoints are all damaged.
+        AttributeError: If one of the attributes is replaced later.
         RankError: if the other processes do not come, or the first cannot begin.
 
     Example:
@@ -215,9 +235,25 @@ class Trainer:
         self._fingerprint: dict[str, Any] | None = None
         self._files: dict[str, str] | None = None
         self._flips_judged = False
+        self._warned_of_changes = False
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        self._tracker = ParameterTracker(networks, self.average)
         self._ranks.first(lambda: self._begin(overwrite))
         self._follow()
         self._saved_at: int | None = self._images_seen
+        self._tracker.record()
+
+    if not TYPE_CHECKING:  # else any attribute could be set, for all that a type checker knows
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Set an attribute, unless it is one that others were made from."""
+            if name in _FIXED and name in self.__dict__:
+                raise AttributeError(
+                    f"trainer.{name} cannot be replaced, since much was made from it; {_FIXED[name]} to a new Trainer"
+                    if _FIXED[name].endswith("=")
+                    else f"trainer.{name} cannot be replaced, since much was made from it; {_FIXED[name]}"
+                )
+            super().__setattr__(name, value)
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, **keywords: Unpack[TrainerKeywords]) -> Self:
@@ -355,6 +391,15 @@ class Trainer:
             RuntimeError: under ``torch.no_grad()`` or ``torch.inference_mode()``.
         """
         check_gradients_on("a step trains by gradients")
+        if self._tracker.trusts:  # within fit
+            return self._step_on(real)
+        if self._images_seen == 0 or not self._tracker.is_untouched():
+            self._see_to_changes(together=self._images_seen == 0)
+        with self._tracker.meanwhile():
+            return self._step_on(real)
+
+    def _step_on(self, real: Tensor) -> StepMetrics:
+        """Train on one batch, with the weights as they are."""
         growth = self.growth
         architecture = self.generator.architecture
         share = growth.batch_size // self._ranks.size
@@ -405,7 +450,7 @@ class Trainer:
             stop = self.schedule.total_images
             if until is not None:
                 stop = min(operator.index(until), stop)
-            self._step.check_parameters()
+            self._see_to_changes(together=True)
             self._ranks.check_same(
                 "data or until", {"data": feed.fingerprint, "images_seen": self._images_seen, "until": stop}
             )
@@ -421,12 +466,58 @@ class Trainer:
                     held.enter_context(self._draws.running())
                 if self._progress and self.plan_made is None and worth_planning(self.schedule, self._images_seen, stop):
                     self.plan(printed=False)
-                with all_told(self._callbacks, self):
+                with all_told(self._callbacks, self), self._tracker.meanwhile():
                     for callback in self._callbacks:
                         callback.on_start(self)
+                    if self._images_seen == 0:  # a callback may have loaded weights
+                        self._see_to_changes(together=True)
                     self._train(feed, stop, asked, cores)
         if asked.signal is not None:
             raise Interrupted(asked.signal)
+
+    def _see_to_changes(self, *, together: bool) -> None:
+        """Bring what was made from the weights in line with weights that were set from outside, or warn.
+
+        Before the first step, the average is taken anew from the generator, unless weights were loaded into it too, and
+        all ranks take the weights of rank 0. Later, a warning says what is no longer consistent.
+
+        Args:
+            together: whether all ranks do so now.
+        """
+        changed = self._tracker.changed()
+        if self._tracker.check():  # a fused Adam walks a parameter and its moments alike
+            self._step.load_adam_tensors(self._step.adam_tensors())
+        if self._device_step is not None and not self._tracker.is_untouched():
+            self._device_step.forget()
+        on_any = bool(changed) if not together else self._ranks.highest(int(bool(changed))) > 0
+        if on_any and self._images_seen == 0:
+            if "average" in changed:
+                self.average.warm_up = False  # its first step would forget it
+            elif "generator" in changed:
+                self.average.take(self.generator)
+                self.average.warm_up = self.training.average_warm_up
+            self.average.warm_up = self._ranks.told(self.average.warm_up)
+            self._ranks.take(list(tensors_of(self._step).values()))
+        elif on_any:
+            if together:
+                self._ranks.check_equal(tensors_of(self._step))
+            self._warn_of_changes(self._tracker.changed_beside_hooks(changed), "average" in changed)
+        self._tracker.record()
+
+    def _warn_of_changes(self, roles: set[str], average_too: bool) -> None:
+        """Warn, once, of weights that were set in the middle of a run."""
+        if not roles or self._warned_of_changes:
+            return
+        self._warned_of_changes = True
+        stale = "Adam's moments are"
+        if "generator" in roles and not average_too:
+            stale = "the running average, which draws the pictures, and Adam's moments are"
+        warnings.warn(
+            f"the weights of the {' and the '.join(sorted(roles, reverse=True))} were changed from outside after "
+            f"{self._images_seen:,} images; training goes on from them, but {stale} still those of the weights before. "
+            "If your program loads weights each time that it starts, load them only where trainer.images_seen is 0",
+            stacklevel=4,
+        )
 
     def _open(self, held: ExitStack) -> None:
         """Take hold of run_dir, and make what is written to."""
@@ -659,12 +750,16 @@ class Trainer:
         with self._directory.owning():
             self._directory.make_sure(self._config(), self._files)
             self._log.write(self)  # so that no line up to a checkpoint is ever missing
-            manifest = {**self._identity(), "numbers": {}, "environment": self._environment()}
+            manifest = {**self._identity(), "numbers": self._numbers(), "environment": self._environment()}
             return str(self._directory.write(self._images_seen, manifest, tensors_of(self._step)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes while training: images_seen, and the tensors by name (not copies)."""
-        return {"images_seen": self._images_seen, "numbers": {}, "tensors": tensors_of(self._step)}
+        return {"images_seen": self._images_seen, "numbers": self._numbers(), "tensors": tensors_of(self._step)}
+
+    def _numbers(self) -> dict[str, Any]:
+        """Return what changes while training and is no tensor, beside the count."""
+        return {"average_warm_up": self.average.warm_up}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state that `state_dict` returned. All of it is checked before anything is changed.
@@ -678,9 +773,17 @@ class Trainer:
             raise CheckpointError(f"this is no state of a trainer: {error!r}") from error
         if not isinstance(images_seen, int) or images_seen < 0:
             raise CheckpointError(f"images_seen must be an int of at least 0, got {images_seen!r}")
+        numbers = state.get("numbers", {})
+        warm_up = (
+            numbers.get("average_warm_up", self.training.average_warm_up) if isinstance(numbers, Mapping) else None
+        )
+        if not isinstance(warm_up, bool):
+            raise CheckpointError(f"numbers must be a mapping, and average_warm_up in it a bool, got {numbers!r}")
         take_over(self._step, tensors)
+        self.average.warm_up = warm_up
         self._images_seen = images_seen
         self._saved_at = None
+        self._tracker.record()
 
     def _identity(self) -> dict[str, Any]:
         """Return what makes a run this run."""
@@ -740,8 +843,8 @@ class Trainer:
         own = {**self._identity(), "data": None, "dtype": str(self._dtype), "intervals": self._intervals}
         self._ranks.check_same("networks or settings", own)
         moments = list(self._step.adam_tensors())
-        self._images_seen, self._fingerprint, moments = self._ranks.told(
-            [self._images_seen, self._fingerprint, moments]
+        self._images_seen, self._fingerprint, moments, self.average.warm_up = self._ranks.told(
+            [self._images_seen, self._fingerprint, moments, self.average.warm_up]
         )
         if self._ranks.rank != 0:
             self._step.load_adam_tensors(dict.fromkeys(moments, torch.zeros(())))
@@ -757,7 +860,8 @@ class Trainer:
         if recorded.checkpoint is None:
             return
         tensors = checkpoint.read_tensors(recorded.checkpoint)
-        self.load_state_dict({"images_seen": recorded.images_seen, "tensors": tensors})
+        numbers = recorded.manifest.get("numbers", {})
+        self.load_state_dict({"images_seen": recorded.images_seen, "numbers": numbers, "tensors": tensors})
         before, after = recorded.recipe.schedule.at(recorded.images_seen), self.growth
         if self.training.resets(before, after):  # a schedule made longer grows where the old one ended
             self._step.reset_adam()
