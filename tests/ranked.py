@@ -68,8 +68,11 @@ def main(settings: dict[str, Any]) -> None:
         preview_every=4 * batch_size,
         workers=settings.get("workers", 0),
         callbacks=[Slow(settings.get("pause", 0))],
+        start=settings.get("start") if rank == 0 else None,
     )
     kept.append(trainer)
+    if settings.get("loads") == rank:
+        trainer.generator.load_state_dict(recipe.build(seed=9)[0].to(dtype).state_dict())
     print(f"rank {trainer.rank} of {trainer.ranks} begins at {trainer.images_seen}", flush=True)
     images = torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images[0, 0, 0, 0] += settings.get("data_differs", 0) * rank

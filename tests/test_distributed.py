@@ -163,6 +163,28 @@ def test_a_run_goes_on_with_other_numbers_of_ranks(tmp_path):
     assert "rank 1 of 2 begins at 64" in (tmp_path / "log2.1").read_text()
 
 
+def alone(tmp_path: Path, name: str, **settings) -> Path:
+    """Train in this process."""
+    run_dir = tmp_path / name
+    ranked.main({"run_dir": str(run_dir), "preset": "mel_icon", "batch_size": 32, "dtype": "float64", **settings})
+    return run_dir
+
+
+@pytest.mark.filterwarnings("ignore:start .* is not taken as it is. it had grown to level 1")
+def test_all_ranks_start_from_what_rank_0_reads(tmp_path):
+    old = alone(tmp_path, "old", until=160)
+    one = alone(tmp_path, "one", until=64, start=str(old))
+    two = train(2, tmp_path, "two", until=64, start=str(old), dtype="float64")
+    assert_close(one, two, 1e-10)
+    assert json.loads((two / "config.json").read_text())["start"]["images_seen"] == 160
+
+
+@pytest.mark.parametrize("on_rank", [0, 1])
+def test_weights_loaded_before_the_first_step_are_those_of_rank_0_on_all(on_rank, tmp_path):
+    one = alone(tmp_path, "one", until=32, **({"loads": 0} if on_rank == 0 else {}))
+    assert_close(one, train(2, tmp_path, "two", until=32, dtype="float64", loads=on_rank), 1e-10)
+
+
 @pytest.mark.parametrize("on_rank", [0, 1])
 def test_a_signal_to_any_rank_ends_all_at_the_same_step(on_rank, tmp_path):
     started = fails(tmp_path, within="step", fault="signal", on_rank=on_rank, at=160)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,6 +64,32 @@ def test_train_resumes_finishes_and_starts_anew(few_icons, capsys):
     assert again.splitlines()[-1] == first.splitlines()[-1]
     assert train.main(["--quick", *SMALL, "--overwrite", "--seed", "1"]) == 0
     assert json.loads(Path("runs/mel_icon_quick/config.json").read_text())["seed"] == 1
+
+
+def test_train_starts_from_a_smaller_run_and_needs_it_once(few_icons, capsys, monkeypatch):
+    assert train.main(["--quick", *SMALL, "--run-dir", "old"]) == 0
+    larger = draw_icons.draw_icons(40, size=16)
+    monkeypatch.setattr(train, "draw_icons", lambda size: larger)
+    start = ["--quick", "--resolution", "16", *SMALL[2:], "--start", "old", "--run-dir", "new"]
+    capsys.readouterr()
+    with pytest.warns(UserWarning, match=r"start old is not taken as it is: it has no level 2 \(16x16\)"):
+        assert train.main(start) == 0
+    assert "Starting with the weights of old after 48 real images." in capsys.readouterr().out
+    config = json.loads(Path("new/config.json").read_text())
+    assert [stage["level"] for stage in config["recipe"]["stages"]] == [2, 2, 2]
+    shutil.rmtree("old")
+    assert train.main(start) == 0
+    assert "is finished; --overwrite starts it anew" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        train.main([*start, "--overwrite"])
+    assert "old is no checkpoint, and no run with one" in capsys.readouterr().err
+
+
+def test_what_a_start_leaves_of_the_stages():
+    recipe = presets.mel_icon(32)
+    assert [stage.level for stage in train.stages_above(recipe, 1)] == [2, 3, 3, 3]
+    for level in (3, 5, None):
+        assert train.stages_above(recipe, level) == recipe.stages[-2:]
 
 
 def test_train_on_a_folder_goes_to_a_run_of_its_name(capsys):

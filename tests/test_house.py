@@ -66,9 +66,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         *(TORCH | {"averaging", "graph", "layers", "memory", "networks", "progress"}),
         *("randomness", "recipe", "run_directory", "schedule", "step"),
     },
+    "start": {"checkpoint"},
+    "rebuild": {"torch", "architecture", "checkpoint", "networks", "recipe", "run_directory", "start"},
+    "resume": {"checkpoint", "rebuild", "recipe", "run_directory", "schedule", "start"},
     "tracking": {"torch"},
-    "rebuild": {"torch", "architecture", "checkpoint", "networks", "recipe", "run_directory"},
-    "resume": {"checkpoint", "rebuild", "recipe", "run_directory", "schedule"},
+    "transfer": {
+        *("torch", "architecture", "averaging", "checkpoint", "networks", "rebuild", "recipe", "schedule", "start"),
+        "tensor_file",
+    },
     "state": {"torch", "checkpoint", "step"},
     "sampling": {*TORCH, "checkpoint", "memory", "networks", "randomness", "rebuild", "recipe"},
     "callbacks": {

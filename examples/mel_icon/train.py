@@ -3,6 +3,7 @@
     python examples/mel_icon/train.py --quick          a small one, minutes on a laptop
     python examples/mel_icon/train.py                  the article's whole recipe on the embedded icons
     python examples/mel_icon/train.py --data DIR       the same on the pictures of a folder, which is checked first
+    python examples/mel_icon/train.py --data DIR --start runs/mel_icon     go on from another run's weights
 
 The same command again goes on with its run, or says that it is finished. On several GPUs, each with its part of the
 batch:
@@ -13,6 +14,7 @@ batch:
 import argparse
 import contextlib
 import dataclasses
+import json
 import math
 import os
 import sys
@@ -70,6 +72,13 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", type=Path, metavar="FILE", help="train on what a list of curate.py keeps")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out files of --data that cannot be read")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run is kept (default: runs/...)")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="PATH",
+        help="begin with the weights of a run, of one of its checkpoints or of a .safetensors file; the levels that a "
+        "run had grown to are not grown again",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default: %(default)s)")
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="default: %(default)s")
@@ -116,6 +125,8 @@ def train(options: argparse.Namespace) -> int:
     resolution = options.resolution if options.resolution is not None else 32 if options.quick else 256
     recipe = make_recipe(options, resolution)
     run_dir = options.run_dir or default_run_dir(options)
+    if options.start is not None:
+        recipe = dataclasses.replace(recipe, stages=stages_above(recipe, level_of_start(options, run_dir)))
     if options.data is None:
         images = draw_icons(size=resolution)
         data: torch.Tensor | ImageFolder = images
@@ -138,6 +149,7 @@ def train(options: argparse.Namespace) -> int:
         save_every=max(1, recipe.schedule.total_images // 48),
         preview_every=max(1, recipe.schedule.total_images // 48),
         overwrite=options.overwrite,
+        start=options.start,
     )
     trainer.check(data)
     finished = trainer.images_seen >= recipe.schedule.total_images
@@ -225,6 +237,32 @@ def quick_stages(recipe: Recipe) -> tuple[Stage, ...]:
     )
 
 
+def level_of_start(options: argparse.Namespace, run_dir: Path) -> int | None:
+    """Return the level that --start had grown to, None where that is not known; of a run that is there, as recorded."""
+    config = run_dir / "config.json"
+    if config.is_file() and not options.overwrite:
+        try:
+            recorded = json.loads(config.read_text())["start"]
+        except (ValueError, KeyError, TypeError):
+            return None  # the trainer says what is wrong with it
+        return None if recorded is None else recorded["level"]
+    return None if options.start.suffix == ".safetensors" else progan.load_generator(options.start).level
+
+
+def stages_above(recipe: Recipe, level: int | None) -> tuple[Stage, ...]:
+    """Return the stages of a recipe that a start has not behind it: of higher levels, and the holds at full size.
+
+    Args:
+        recipe: The whole one.
+        level: Level that the start had grown to; None = the top.
+    """
+    top = recipe.architecture.top_level
+    reached = top if level is None else level
+    return tuple(
+        stage for stage in recipe.stages if stage.level > reached or (stage.level == top and not stage.fade_images)
+    )
+
+
 def default_run_dir(options: argparse.Namespace) -> Path:
     """Return where a run is kept when --run-dir is not given."""
     name = "mel_icon" if options.data is None else options.data.resolve().name
@@ -236,6 +274,9 @@ def show_plan(trainer: Trainer, recipe: Recipe, n_images: int, options: argparse
     print(recipe.schedule.table(recipe.architecture.base_size, n_images))
     if options.quick:
         print("--quick differs from the article in: " + ", ".join(differences(recipe, presets.mel_icon())) + ".")
+    if trainer.start is not None and not trainer.images_seen:
+        after = "" if trainer.start.images_seen is None else f" after {trainer.start.images_seen:,} real images"
+        print(f"Starting with the weights of {trainer.start.path}{after}.")
     if trainer.images_seen:
         print(f"Going on from {trainer.run_dir} after {trainer.images_seen:,} real images.")
     plan = trainer.plan(printed=False)

@@ -33,6 +33,7 @@ from progan.render import enlarge, image_grid, to_uint8, write_png
 from progan.sampling import GrownGenerator, load_generator
 from progan.schedule import Growth, Schedule, Stage
 from progan.scoped import Interrupted
+from progan.start import Start
 from progan.step import StepMetrics
 from progan.trainer import Trainer
 
@@ -68,6 +69,7 @@ __all__ = [
     "Run",
     "Schedule",
     "Stage",
+    "Start",
     "StepMetrics",
     "Trainer",
     "Training",

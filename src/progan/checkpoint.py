@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -25,7 +25,8 @@ from progan.files import make_folder, move, remove, write_file
 from progan.tensor_file import Entry, header_of, read_header
 from progan.untrusted import open_file, read_json
 
-MANIFEST, TENSORS, FOLDER = "manifest.json", "tensors.safetensors", "checkpoints"
+SUFFIX = ".safetensors"
+MANIFEST, TENSORS, FOLDER = "manifest.json", f"tensors{SUFFIX}", "checkpoints"
 _FORMAT, _VERSION = "progan checkpoint", 1
 _OWN_HASH, _NO_HASH = "manifest_sha256", "0" * 64
 MANIFEST_LIMIT = 500_000  # bytes; those of the presets have 3,000, one of a thousand stages 200,000
@@ -137,13 +138,18 @@ def remove_partial(run_dir: Path) -> None:
             remove(path)
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Tell whether a path names one checkpoint, not a run."""
+    return (path / MANIFEST).is_file()
+
+
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint that a path names: itself, or the newest sound one of a run; warn of those passed over.
 
     Raises:
         CheckpointError: if there is none, or the one named is damaged.
     """
-    if (path / MANIFEST).is_file():
+    if is_checkpoint(path):
         verify(path)
         return path
     if not checkpoints(path):
@@ -178,9 +184,7 @@ def verify(folder: Path) -> dict[str, Any]:
         CheckpointError: if it is damaged or incomplete.
     """
     manifest = read_manifest(folder)
-    with _tensors_of(folder) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != manifest.get("tensors_sha256"):
+    if sha256_of(folder / TENSORS) != manifest.get("tensors_sha256"):
         raise CheckpointError(f"{folder}: {TENSORS} is damaged: its checksum is not the manifest's")
     read_entries(folder)
     return manifest
@@ -259,9 +263,8 @@ def _own_hash(text: bytes) -> bytes:
 
 
 @contextmanager
-def _tensors_of(folder: Path) -> Iterator[BufferedReader]:
-    """Open a checkpoint's file of tensors; what goes wrong with it is a CheckpointError that names it."""
-    path = folder / TENSORS
+def _opened(path: Path) -> Iterator[BufferedReader]:
+    """Open a file of tensors; what goes wrong with it is a CheckpointError that names it."""
     try:
         with open_file(path) as file:
             yield file
@@ -271,14 +274,28 @@ def _tensors_of(folder: Path) -> Iterator[BufferedReader]:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
-def read_entries(folder: Path) -> dict[str, Entry]:
-    """Return what a checkpoint's tensors are, from the header alone.
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file of tensors, as 64 hexadecimal digits.
 
     Raises:
-        CheckpointError: if the file is damaged.
+        CheckpointError: If it cannot be read.
     """
-    with _tensors_of(folder) as file:
-        return read_header(file, folder / TENSORS)[0]
+    with _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_entries(path: Path) -> dict[str, Entry]:
+    """Return what the tensors of a checkpoint are, from the header alone.
+
+    Args:
+        path: Folder of a checkpoint, or a file of tensors.
+
+    Raises:
+        CheckpointError: If the file is damaged.
+    """
+    path = tensors_at(path)
+    with _opened(path) as file:
+        return read_header(file, path)[0]
 
 
 def read_tensors(folder: Path, prefix: str = "") -> dict[str, Tensor]:
@@ -289,13 +306,29 @@ def read_tensors(folder: Path, prefix: str = "") -> dict[str, Tensor]:
     Raises:
         CheckpointError: if the file is damaged.
     """
-    with _tensors_of(folder) as file:
-        entries, _ = read_header(file, folder / TENSORS)
-        return {
-            name.removeprefix(prefix): _read_tensor(file, entry)
-            for name, entry in entries.items()
-            if name.startswith(prefix)
-        }
+    found = read_named(folder, {name for name in read_entries(folder) if name.startswith(prefix)})
+    return {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+
+
+def read_named(path: Path, names: Collection[str]) -> dict[str, Tensor]:
+    """Read some of the tensors, on the CPU.
+
+    Args:
+        path: Folder of a checkpoint, or a file of tensors.
+        names: Names in the file.
+
+    Raises:
+        CheckpointError: If the file is damaged.
+    """
+    path = tensors_at(path)
+    with _opened(path) as file:
+        entries, _ = read_header(file, path)
+        return {name: _read_tensor(file, entry) for name, entry in entries.items() if name in names}
+
+
+def tensors_at(path: Path) -> Path:
+    """Return the file of tensors that a path stands for: the one in a checkpoint's folder, or the path itself."""
+    return path if path.suffix == SUFFIX and not path.is_dir() else path / TENSORS
 
 
 def _read_tensor(file: BufferedReader, entry: Entry) -> Tensor:

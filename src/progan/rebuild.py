@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -15,6 +15,7 @@ from progan.checkpoint import CheckpointError, blocks_of, describing, read_entri
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
 from progan.recipe import Recipe
 from progan.run_directory import CONFIG, read_config
+from progan.start import Start
 
 _INTERVALS = ("log_every", "save_every", "preview_every", "keep", "keep_every")
 # Bytes of a network that a config.json without a checkpoint may ask for; those of 1024x1024 have 92 million.
@@ -34,6 +35,8 @@ class Settings:
         intervals: keywords of the trainer.
         dtype: of the networks.
         blocks: recorded of both networks; None = the built-in ones.
+        start: Where the first weights came from; None = from the seed.
+        fork: Checkpoint of another directory from which the run continues, if any.
     """
 
     recipe: Recipe
@@ -41,6 +44,29 @@ class Settings:
     intervals: dict[str, Any]
     dtype: torch.dtype
     blocks: dict[str, str | None]
+    start: Start | None = None
+    fork: Start | None = None
+
+    @classmethod
+    def of_checkpoint(cls, folder: Path) -> Settings:
+        """Read those of one checkpoint; the intervals are those of the run that it lies in, where there is one.
+
+        Raises:
+            CheckpointError: If it is damaged.
+        """
+        manifest = checkpoint.verify(folder)
+        try:
+            intervals = cls.of(folder.resolve().parent.parent).intervals
+        except (CheckpointError, OSError):
+            intervals = {}
+        dtypes = (entry.dtype for name, entry in read_entries(folder).items() if name.startswith("generator/"))
+        with describing(folder / checkpoint.MANIFEST):
+            recipe, seed = Recipe.from_json(manifest["recipe"]), manifest["seed"]
+            if type(seed) is not int:
+                raise ValueError(f"seed must be an int, got {seed!r}")
+            dtype = next((dtype for dtype in dtypes if dtype in _DTYPES.values()), torch.float32)  # it is checked later
+            starts = Start.from_json(manifest.get("start")), Start.from_json(manifest.get("fork"))
+            return cls(recipe, seed, intervals, dtype, blocks_of(manifest), *starts)
 
     @classmethod
     def of(cls, run_dir: Path) -> Settings:
@@ -62,47 +88,65 @@ class Settings:
             check_counts(intervals)
             if dtype not in _DTYPES:
                 raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
-            return cls(recipe, seed, intervals, _DTYPES[dtype], blocks_of(config))
+            starts = Start.from_json(config.get("start")), Start.from_json(config.get("fork"))
+            return cls(recipe, seed, intervals, _DTYPES[dtype], blocks_of(config), *starts)
 
 
-def rebuild(
-    run_dir: Path, generator_block: Block | None, discriminator_block: Block | None
-) -> tuple[Settings, ProgressiveGenerator, ProgressiveDiscriminator]:
-    """Build the networks of a run, to be filled from its newest sound checkpoint where there is one.
+class Rebuilt(NamedTuple):
+    """The networks of a run, built anew and still to be filled.
+
+    Attributes:
+        settings: Of the run.
+        checkpoint: Folder of the checkpoint that they are to be filled from; None = there is none yet.
+        generator: On the CPU.
+        discriminator: On the CPU.
+    """
+
+    settings: Settings
+    checkpoint: Path | None
+    generator: ProgressiveGenerator
+    discriminator: ProgressiveDiscriminator
+
+
+def rebuild(path: Path, generator_block: Block | None, discriminator_block: Block | None) -> Rebuilt:
+    """Build the networks of a run, to be filled from its newest sound checkpoint, or of the checkpoint that is named.
 
     Raises:
         CheckpointError: if there is no run, its checkpoints are damaged, or do not fit.
     """
-    settings = Settings.of(run_dir)
-    found = checkpoint.newest_sound(run_dir)[0] if checkpoint.checkpoints(run_dir) else None
+    found: Path | None = path
+    if checkpoint.is_checkpoint(path):
+        settings, described = Settings.of_checkpoint(path), path / checkpoint.MANIFEST
+    else:
+        settings, described = Settings.of(path), path / CONFIG
+        found = checkpoint.newest_sound(path)[0] if checkpoint.checkpoints(path) else None
 
     def built(kind: type[Network], block: Block | None, *prefixes: str) -> Network:
         """Build a network; one of built-in blocks only where the tensors of the checkpoint are seen to fit."""
         recorded, keyword = settings.blocks[kind._role], f"{kind._role}_block"
         if block is None:
-            check_block(None, recorded, run_dir, keyword)
-            planned = without_memory(kind, settings.recipe.architecture, run_dir / CONFIG).to(settings.dtype)
+            check_block(None, recorded, path, keyword)
+            planned = without_memory(kind, settings.recipe.architecture, described).to(settings.dtype)
             if found is not None:
                 for there in (check_tensors(planned, found, prefix) for prefix in prefixes):
                     if there != settings.dtype:
-                        raise CheckpointError(
-                            f"{run_dir / CONFIG} tells of {settings.dtype}, and {found} is of {there}"
-                        )
+                        raise CheckpointError(f"{described} tells of {settings.dtype}, and {found} is of {there}")
                 return planned.to_empty(device="cpu")
             size = sum(parameter.nbytes for parameter in planned.parameters())
             if size > _LARGEST_UNSEEN:
                 raise CheckpointError(
-                    f"{run_dir / CONFIG} asks for a {kind._role} of {size:,} bytes, and there is no checkpoint of it; "
+                    f"{described} asks for a {kind._role} of {size:,} bytes, and there is no checkpoint of it; "
                     "make the trainer with Trainer.from_recipe"
                 )
         with torch.random.fork_rng(devices=[]):
             network = kind(settings.recipe.architecture, block=block)
-        check_block(network.block_name, recorded, run_dir, keyword)
+        check_block(network.block_name, recorded, path, keyword)
         network.initialize(settings.seed)
         return network.to(settings.dtype)
 
     generator = built(ProgressiveGenerator, generator_block, "generator/", "average/")
-    return settings, generator, built(ProgressiveDiscriminator, discriminator_block, "discriminator/")
+    discriminator = built(ProgressiveDiscriminator, discriminator_block, "discriminator/")
+    return Rebuilt(settings, found, generator, discriminator)
 
 
 def check_counts(counts: Mapping[str, Any]) -> None:

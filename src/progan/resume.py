@@ -13,6 +13,7 @@ from progan.rebuild import same_block
 from progan.recipe import Recipe
 from progan.run_directory import CONFIG, WRITTEN, AnotherRunError, differences, read_config
 from progan.schedule import Schedule
+from progan.start import Start
 
 
 class Recorded(NamedTuple):
@@ -25,6 +26,8 @@ class Recorded(NamedTuple):
         images_seen: at the checkpoint.
         recipe: of the run.
         data: the fingerprint of what it is trained on, as far as it is known.
+        start: Where its first weights came from; None = from the seed.
+        fork: Checkpoint of another directory from which it continues, if any.
     """
 
     run_dir: Path
@@ -33,6 +36,8 @@ class Recorded(NamedTuple):
     images_seen: int
     recipe: Recipe
     data: dict[str, Any] | None
+    start: Start | None
+    fork: Start | None
 
     @classmethod
     def of(cls, run_dir: Path) -> Recorded | None:
@@ -51,20 +56,33 @@ class Recorded(NamedTuple):
                 )
             return None
         path = checkpoint.find_checkpoint(run_dir) if checkpoint.checkpoints(run_dir) else None
-        manifest = config if path is None else checkpoint.read_manifest(path)
+        return cls._read(run_dir, path, config if path is None else checkpoint.read_manifest(path))
+
+    @classmethod
+    def at(cls, folder: Path) -> Recorded:
+        """Read what one checkpoint records.
+
+        Raises:
+            CheckpointError: If it is damaged, or what is recorded is no run.
+        """
+        return cls._read(folder, folder, checkpoint.verify(folder))
+
+    @classmethod
+    def _read(cls, run_dir: Path, path: Path | None, manifest: dict[str, Any]) -> Recorded:
         with describing(run_dir / CONFIG if path is None else path / checkpoint.MANIFEST):
             images_seen = 0 if path is None else images_seen_of(manifest)
             recipe, data = Recipe.from_json(manifest["recipe"]), manifest["data"]
             blocks_of(manifest)
             if not isinstance(data, dict | None):
                 raise ValueError(f"data must be a JSON object or null, got {data!r}")
-        return cls(run_dir, path, manifest, images_seen, recipe, data)
+            start, fork = Start.from_json(manifest.get("start")), Start.from_json(manifest.get("fork"))
+        return cls(run_dir, path, manifest, images_seen, recipe, data, start, fork)
 
     def check_same(self, identity: Mapping[str, Any], schedule: Schedule) -> None:
         """Raise where this is a run of other settings; a longer schedule will do.
 
         Args:
-            identity: what makes the trainer's run that run: recipe, seed, blocks, data.
+            identity: what makes the trainer's run that run: recipe, seed, blocks, data, start, fork.
             schedule: of the trainer.
 
         Raises:
@@ -77,6 +95,11 @@ class Recorded(NamedTuple):
             own["blocks"] = theirs["blocks"]
         if schedule.agrees(self.recipe.schedule, self.images_seen):
             own["recipe"]["stages"] = self.manifest["recipe"]["stages"]
+        if theirs["start"] is None or own["start"] is None:
+            for each in (own, theirs):
+                each["start"] = each["start"] and each["start"]["path"]
+        if own["fork"] is None or own["fork"]["sha256"] == (theirs["fork"] or {}).get("sha256"):
+            own["fork"] = theirs["fork"]
         if own != theirs:
             raise AnotherRunError(
                 f"{self.run_dir} holds another run; differing (there -> here): {differences(theirs, own)}. "

@@ -45,16 +45,18 @@ from progan.run_directory import CONFIG, AnotherRunError, RunDirectory, changed_
 from progan.sampling import GrownGenerator
 from progan.schedule import Growth, Schedule, Stage
 from progan.scoped import Interrupted, Interruption, choose_device, interruption, numerics
+from progan.start import Start, continuation, continuing, same_start
 from progan.state import take_over, tensors_of
 from progan.step import StepMetrics, TrainingStep
 from progan.tracking import ParameterTracker
+from progan.transfer import find_source, take
 
 # What much is derived from while a trainer is made, and how to change it instead.
 _FIXED = {
-    "generator": "load weights with trainer.generator.load_state_dict",
-    "discriminator": "load weights with trainer.discriminator.load_state_dict",
+    "generator": "load weights with trainer.generator.load_state_dict, or pass start=",
+    "discriminator": "load weights with trainer.discriminator.load_state_dict, or pass start=",
     "average": "load weights with trainer.average.module.load_state_dict",
-    **dict.fromkeys(("recipe", "schedule", "training"), "pass others"),
+    **dict.fromkeys(("recipe", "schedule", "training"), "to train on with other settings, pass start="),
     "seed": "pass seed=",
     "device": "pass device=",
     "run_dir": "pass run_dir=",
@@ -78,6 +80,7 @@ class TrainerKeywords(TypedDict, total=False):
     graph: bool | None
     progress: bool
     overwrite: bool
+    start: str | PathLike[str] | None
 
 
 class Trainer:
@@ -116,6 +119,10 @@ class Trainer:
         progress: show a bar, or lines where there is no terminal.
         overwrite: let `fit` remove the run that is in run_dir, once settings and data have been checked, and start
             anew.
+        start: Run directory, folder of a checkpoint or ``.safetensors`` file whose weights a new run begins with:
+            generator, discriminator and average, layer by layer where names and shapes fit; a warning names what does
+            not. The count of images and Adam begin anew. Once run_dir holds a checkpoint of the new run, it is no
+            longer read.
 
     Attributes:
         generator: Generator being trained. Load weights into it before `fit`, not in the middle of a run; the trainer
@@ -132,8 +139,9 @@ class Trainer:
     Raises:
         TypeError: if a callback is none.
         ValueError: if the parts do not fit, or run_dir holds a run of other settings (each is named), or the processes
-            cannot share the schedule's batches, or a graph is asked for on a device other than CUDA's.
-        CheckpointError: if the run's checkpoints are all damaged.
+            cannot share the schedule's batches, or a graph is asked for on a device other than CUDA's, or start lies
+            in run_dir.
+        CheckpointError: if the run's checkpoints are all damaged; or if start cannot be read, or nothing in it fits.
         AttributeError: If one of the attributes is replaced later.
         RankError: if the other processes do not come, or the first cannot begin.
 
@@ -166,6 +174,7 @@ class Trainer:
         graph: bool | None = None,
         progress: bool = True,
         overwrite: bool = False,
+        start: str | PathLike[str] | None = None,
     ) -> None:
         if generator.architecture != discriminator.architecture:
             raise ValueError(
@@ -235,12 +244,14 @@ class Trainer:
         self._fingerprint: dict[str, Any] | None = None
         self._files: dict[str, str] | None = None
         self._flips_judged = False
+        self._saved_at: int | None = 0
+        self._start: Start | None = None
+        self._fork: Start | None = None
         self._warned_of_changes = False
         networks = {"generator": self.generator, "discriminator": self.discriminator}
         self._tracker = ParameterTracker(networks, self.average)
-        self._ranks.first(lambda: self._begin(overwrite))
+        self._ranks.first(lambda: self._begin(overwrite, start))
         self._follow()
-        self._saved_at: int | None = self._images_seen
         self._tracker.record()
 
     if not TYPE_CHECKING:  # else any attribute could be set, for all that a type checker knows
@@ -262,6 +273,21 @@ class Trainer:
         Args:
             recipe: a preset, or one's own.
             **keywords: as for `Trainer`.
+
+        Example:
+            Fine-tune: begin with the weights of another run, at full size from the first step on.
+
+            >>> from dataclasses import replace
+            >>> from tempfile import TemporaryDirectory
+            >>> from progan import Stage, presets
+            >>> recipe, folder = presets.mel_icon(8, channels=(16, 8)), TemporaryDirectory()
+            >>> old = replace(recipe, stages=(Stage(1, 0, 16),))
+            >>> Trainer.from_recipe(old, run_dir=folder.name, progress=False).fit(torch.rand(20, 3, 8, 8))
+            >>> new = replace(recipe, stages=(Stage(1, 0, 60_000, learning_rate=1e-4),))
+            >>> trainer = Trainer.from_recipe(new, start=folder.name, progress=False)
+            >>> trainer.images_seen, trainer.start.images_seen
+            (0, 16)
+            >>> folder.cleanup()
         """
         generator, discriminator = recipe.build(seed=keywords.get("seed", 0))
         return cls(generator, discriminator, recipe.schedule, recipe.training, **keywords)
@@ -291,7 +317,7 @@ class Trainer:
         if not 0 < hours < math.inf:
             raise ValueError(f"hours must be a number above 0, got {hours!r}")
         alone = keywords.copy()
-        alone["run_dir"], alone["callbacks"], alone["progress"] = None, (), False
+        alone["run_dir"], alone["callbacks"], alone["progress"], alone["start"] = None, (), False, None
         trial = cls.from_recipe(recipe, **alone)
         run_dir = keywords.get("run_dir")
         there = None if run_dir is None or keywords.get("overwrite") else recorded_stages(Path(run_dir), recipe)
@@ -307,8 +333,9 @@ class Trainer:
     @classmethod
     def from_run(
         cls,
-        run_dir: str | PathLike[str],
+        path: str | PathLike[str],
         *,
+        run_dir: str | PathLike[str] | None = None,
         device: str | torch.device | None = None,
         callbacks: Sequence[Callback] = (),
         on_failed_save: Literal["raise", "go_on"] = "raise",
@@ -318,10 +345,16 @@ class Trainer:
         generator_block: Block | None = None,
         discriminator_block: Block | None = None,
     ) -> Self:
-        """Rebuild the trainer of a run directory, at its newest sound checkpoint.
+        """Rebuild the trainer of a run directory, at its newest sound checkpoint, or at the checkpoint that is named.
+
+        Of a run directory, the trainer goes on in that directory. Of a checkpoint's folder, such as
+        ``runs/first/checkpoints/000060000``, it has no run_dir: there may be newer checkpoints, and nothing writes over
+        them. Give it a run_dir to train on from there.
 
         Args:
-            run_dir: of the run; settings and intervals are taken from its config.json.
+            path: Run directory, or the folder of one of its checkpoints. Settings are taken from it.
+            run_dir: Directory for a run that continues from path, with the same settings, seed and data. Where it holds
+                that run already, the trainer goes on with it. None = path, where it is a run directory.
             device: as for `Trainer`.
             callbacks: as for `Trainer`.
             on_failed_save: as for `Trainer`.
@@ -332,33 +365,52 @@ class Trainer:
             discriminator_block: the same, of the discriminator.
 
         Raises:
-            CheckpointError: if run_dir holds no run, its checkpoints are damaged, or the blocks are not those recorded.
+            CheckpointError: if path holds no run, its checkpoints are damaged, or the blocks are not those recorded.
+            ValueError: If run_dir is the directory that the checkpoint lies in, or holds another run.
         """
-        path = Path(run_dir)
-        settings, generator, discriminator = rebuild(path, generator_block, discriminator_block)
-        try:
-            return cls(
-                generator,
-                discriminator,
-                settings.recipe.schedule,
-                settings.recipe.training,
-                seed=settings.seed,
-                run_dir=path,
-                device=device,
-                callbacks=callbacks,
-                on_failed_save=on_failed_save,
-                workers=workers,
-                graph=graph,
-                progress=progress,
-                **settings.intervals,
+        path = Path(path)
+        settings, found, generator, discriminator = rebuild(path, generator_block, discriminator_block)
+        at_checkpoint = checkpoint.is_checkpoint(path)
+        home = path if run_dir is None and not at_checkpoint else run_dir
+        fork = home is None or Path(home).resolve() != path.resolve()
+        if home is not None and fork and found is None:
+            raise CheckpointError(f"{path} has no checkpoint yet that a run in {home} could continue from")
+        if home is not None and at_checkpoint and Path(home).resolve() == path.resolve().parent.parent:
+            raise ValueError(
+                f"{home} is where the checkpoint lies, and holds others of the same run; pass another run_dir, or go "
+                f"on from the newest one with Trainer.from_run({str(home)!r})"
             )
+        try:
+            with continuing(settings.start, found if fork else None):
+                return cls(
+                    generator,
+                    discriminator,
+                    settings.recipe.schedule,
+                    settings.recipe.training,
+                    seed=settings.seed,
+                    run_dir=home,
+                    device=device,
+                    callbacks=callbacks,
+                    on_failed_save=on_failed_save,
+                    workers=workers,
+                    graph=graph,
+                    progress=progress,
+                    **settings.intervals,
+                )
         except AnotherRunError as error:
+            if fork:
+                raise
             raise CheckpointError(f"{path / CONFIG} is not of the run that the checkpoints are of: {error}") from None
 
     @property
     def images_seen(self) -> int:
         """Real images shown to the critic so far."""
         return self._images_seen
+
+    @property
+    def start(self) -> Start | None:
+        """Where the run's first weights came from; None = from the seed, or the networks that were passed."""
+        return self._start
 
     @property
     def rank(self) -> int:
@@ -471,6 +523,8 @@ class Trainer:
                         callback.on_start(self)
                     if self._images_seen == 0:  # a callback may have loaded weights
                         self._see_to_changes(together=True)
+                    if self.run_dir is not None and self._saved_at is None and (self._start or self._fork):
+                        self._save_on_the_way()  # from now on the run does not need what it began with
                     self._train(feed, stop, asked, cores)
         if asked.signal is not None:
             raise Interrupted(asked.signal)
@@ -515,7 +569,8 @@ class Trainer:
         warnings.warn(
             f"the weights of the {' and the '.join(sorted(roles, reverse=True))} were changed from outside after "
             f"{self._images_seen:,} images; training goes on from them, but {stale} still those of the weights before. "
-            "If your program loads weights each time that it starts, load them only where trainer.images_seen is 0",
+            "If your program loads weights each time that it starts, load them only where trainer.images_seen is 0; to "
+            "begin a new run from other weights, pass start= to a new Trainer",
             stacklevel=4,
         )
 
@@ -792,6 +847,8 @@ class Trainer:
             "seed": self.seed,
             "blocks": {"generator": self.generator.block_name, "discriminator": self.discriminator.block_name},
             "data": self._fingerprint,
+            "start": None if self._start is None else self._start.to_json(),
+            "fork": None if self._fork is None else self._fork.to_json(),
         }
 
     def _config(self) -> dict[str, Any]:
@@ -827,49 +884,88 @@ class Trainer:
         kernels = kernels_on(self.device) if self.device.type == "cuda" else None
         return None if kernels is None else f"triton {kernels.triton_version}"
 
-    def _begin(self, overwrite: bool) -> None:
-        """Begin where the run in run_dir stopped."""
-        if self.run_dir is None:
-            return
-        keep = self._intervals["keep"]
-        self._directory = RunDirectory(self.run_dir, overwrite=overwrite, keep=keep, keep_every=self._keep_every)
-        if not overwrite:
-            self._resume(self.run_dir)
+    def _begin(self, overwrite: bool, start: str | PathLike[str] | None) -> None:
+        """Begin where the run in run_dir stopped, else with the weights of a start."""
+        continued = continuation()
+        if continued is not None:
+            self._start, self._fork = continued.start, continued.fork
+        if self.run_dir is not None:
+            if start is not None and Path(start).resolve().is_relative_to(self.run_dir.resolve()):
+                raise ValueError(
+                    f"start {start} lies in run_dir {self.run_dir}, which is for the new run; pass another run_dir"
+                )
+            keep = self._intervals["keep"]
+            self._directory = RunDirectory(self.run_dir, overwrite=overwrite, keep=keep, keep_every=self._keep_every)
+            recorded = None if overwrite else Recorded.of(self.run_dir)
+            if recorded is not None:
+                self._check_same(recorded, start)
+                if recorded.checkpoint is not None:
+                    self._restore(recorded)
+                    return
+        if continued is not None and continued.checkpoint is not None:
+            self._restore(Recorded.at(continued.checkpoint))
+            self._saved_at = None
+        elif self._fork is not None:
+            raise CheckpointError(
+                f"{self.run_dir} has no checkpoint yet of a run that continues from {self._fork.path}; make the "
+                "trainer with Trainer.from_run of that path, and run_dir="
+            )
+        elif start is not None:
+            self._start_from(start)
+        elif self._start is not None:
+            raise CheckpointError(
+                f"{self.run_dir} has no checkpoint yet of a run that starts from {self._start.path}; make the trainer "
+                "with Trainer.from_recipe, and start="
+            )
+
+    def _start_from(self, path: str | PathLike[str]) -> None:
+        """Take the weights of another run, or of a file."""
+        source = find_source(path, self._start)
+        self._start, notes = take(source, self.generator, self.discriminator, self.average, self.schedule)
+        self._saved_at = None
+        if notes:
+            warnings.warn(f"start {path} is not taken as it is: {'. '.join(notes)}", stacklevel=3)
 
     def _follow(self) -> None:
         """Take over the state of rank 0, which alone reads and writes run_dir."""
         if self._ranks.size == 1:
             return
-        own = {**self._identity(), "data": None, "dtype": str(self._dtype), "intervals": self._intervals}
+        own = {**self._identity(), **dict.fromkeys(("data", "start", "fork")), "intervals": self._intervals}
+        own["dtype"] = str(self._dtype)
         self._ranks.check_same("networks or settings", own)
         moments = list(self._step.adam_tensors())
-        self._images_seen, self._fingerprint, moments, self.average.warm_up = self._ranks.told(
-            [self._images_seen, self._fingerprint, moments, self.average.warm_up]
-        )
+        identity = self._identity()
+        told = [self._images_seen, self._saved_at, self._fingerprint, identity["start"], identity["fork"], moments]
+        self._images_seen, self._saved_at, self._fingerprint, start, fork, moments = self._ranks.told(told)
+        self._start, self._fork = Start.from_json(start), Start.from_json(fork)
+        self.average.warm_up = self._ranks.told(self.average.warm_up)
         if self._ranks.rank != 0:
             self._step.load_adam_tensors(dict.fromkeys(moments, torch.zeros(())))
         self._ranks.take(tensors_of(self._step))
 
-    def _resume(self, run_dir: Path) -> None:
-        """Begin at the newest sound checkpoint of the run that is there, if any."""
-        recorded = Recorded.of(run_dir)
-        if recorded is None:
-            return
+    def _check_same(self, recorded: Recorded, start: str | PathLike[str] | None) -> None:
+        """Raise where the run in run_dir is not this one."""
+        if continuation() is None:
+            self._start = same_start(recorded.start, start)
         recorded.check_same(self._identity(), self.schedule)
-        self._fingerprint = recorded.data
-        if recorded.checkpoint is None:
-            return
+        self._start, self._fork, self._fingerprint = recorded.start, recorded.fork, recorded.data
+
+    def _restore(self, recorded: Recorded) -> None:
+        """Begin at a checkpoint."""
+        assert recorded.checkpoint is not None
+        self._start, self._fingerprint = recorded.start, recorded.data
         tensors = checkpoint.read_tensors(recorded.checkpoint)
         numbers = recorded.manifest.get("numbers", {})
         self.load_state_dict({"images_seen": recorded.images_seen, "numbers": numbers, "tensors": tensors})
+        self._saved_at = recorded.images_seen
         before, after = recorded.recipe.schedule.at(recorded.images_seen), self.growth
         if self.training.resets(before, after):  # a schedule made longer grows where the old one ended
             self._step.reset_adam()
         then, now = recorded.manifest.get("environment", {}), self._environment()
         if then != now:
             warnings.warn(
-                f"{run_dir} goes on elsewhere than it was made ({differences(then, now)}); the run is sound, but its "
-                "bits will not be those of an uninterrupted one",
+                f"{recorded.run_dir} goes on elsewhere than it was made ({differences(then, now)}); the run is sound, "
+                "but its bits will not be those of an uninterrupted one",
                 stacklevel=3,
             )
 
