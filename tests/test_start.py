@@ -398,14 +398,16 @@ def test_a_run_continues_from_an_older_checkpoint_in_a_directory_of_its_own(old,
     trainer = Trainer.from_run(folder, run_dir=fork, **quiet)
     assert (trainer.images_seen, trainer.run_dir) == (48, fork)
     assert not fork.exists()
-    trainer.fit(images, until=56)
-    assert [path.name for path in checkpoints(fork)] == ["000000048", "000000056"]
+    trainer.fit(images, until=64)
+    assert [path.name for path in checkpoints(fork)] == ["000000048", "000000056", "000000064"], (
+        "its intervals are the run's"
+    )
     for again in (
         Trainer.from_run(folder, run_dir=fork, **quiet),
         Trainer.from_run(fork, **quiet),
         make(small_recipe(), fork),
     ):
-        assert again.images_seen == 56
+        assert again.images_seen == 64
     with pytest.raises(ValueError, match=r"holds another run; differing .*fork.images_seen 48 -> 88"):
         Trainer.from_run(old / "checkpoints/000000088", run_dir=fork, **quiet)
     make(small_recipe(), fork).fit(images)

@@ -84,7 +84,7 @@ def find_source(given: str | PathLike[str], recorded: Start | None = None) -> So
         )
     if recorded is not None and source.sha256 != recorded.sha256:
         raise CheckpointError(
-            f"{path} no longer holds what the run started from (SHA-256 {recorded.sha256[:12]}...), and the run has no "
+            f"{path} no longer holds what the run started from (SHA-256 {recorded.sha256[:12]}), and the run has no "
             "checkpoint of its own yet; pass overwrite=True to start it anew from what is there now"
         )
     return source
