@@ -75,6 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "tensor_file",
     },
     "state": {"torch", "checkpoint", "step"},
+    "upkeep": {"averaging", "distributed", "state", "step", "tracking"},
     "sampling": {*TORCH, "checkpoint", "memory", "networks", "randomness", "rebuild", "recipe"},
     "callbacks": {
         *(TORCH | {"averaging", "files", "networks", "planning", "progress"}),

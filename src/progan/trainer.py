@@ -48,19 +48,8 @@ from progan.scoped import Interrupted, Interruption, choose_device, interruption
 from progan.start import Start, continuation, continuing, same_start
 from progan.state import take_over, tensors_of
 from progan.step import StepMetrics, TrainingStep
-from progan.tracking import ParameterTracker
 from progan.transfer import find_source, take
-
-# What much is derived from while a trainer is made, and how to change it instead.
-_FIXED = {
-    "generator": "load weights with trainer.generator.load_state_dict, or pass start=",
-    "discriminator": "load weights with trainer.discriminator.load_state_dict, or pass start=",
-    "average": "load weights with trainer.average.module.load_state_dict",
-    **dict.fromkeys(("recipe", "schedule", "training"), "to train on with other settings, pass start="),
-    "seed": "pass seed=",
-    "device": "pass device=",
-    "run_dir": "pass run_dir=",
-}
+from progan.upkeep import Upkeep, set_attribute
 
 
 class TrainerKeywords(TypedDict, total=False):
@@ -247,24 +236,14 @@ class Trainer:
         self._saved_at: int | None = 0
         self._start: Start | None = None
         self._fork: Start | None = None
-        self._warned_of_changes = False
-        networks = {"generator": self.generator, "discriminator": self.discriminator}
-        self._tracker = ParameterTracker(networks, self.average)
+        self._upkeep = Upkeep(self._step, self.average, self._ranks)
+        self._tracker = self._upkeep.tracker
         self._ranks.first(lambda: self._begin(overwrite, start))
         self._follow()
         self._tracker.record()
 
     if not TYPE_CHECKING:  # else any attribute could be set, for all that a type checker knows
-
-        def __setattr__(self, name: str, value: object) -> None:
-            """Set an attribute, unless it is one that others were made from."""
-            if name in _FIXED and name in self.__dict__:
-                raise AttributeError(
-                    f"trainer.{name} cannot be replaced, since much was made from it; {_FIXED[name]} to a new Trainer"
-                    if _FIXED[name].endswith("=")
-                    else f"trainer.{name} cannot be replaced, since much was made from it; {_FIXED[name]}"
-                )
-            super().__setattr__(name, value)
+        __setattr__ = set_attribute
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, **keywords: Unpack[TrainerKeywords]) -> Self:
@@ -530,49 +509,9 @@ class Trainer:
             raise Interrupted(asked.signal)
 
     def _see_to_changes(self, *, together: bool) -> None:
-        """Bring what was made from the weights in line with weights that were set from outside, or warn.
-
-        Before the first step, the average is taken anew from the generator, unless weights were loaded into it too, and
-        all ranks take the weights of rank 0. Later, a warning says what is no longer consistent.
-
-        Args:
-            together: whether all ranks do so now.
-        """
-        changed = self._tracker.changed()
-        if self._tracker.check():  # a fused Adam walks a parameter and its moments alike
-            self._step.load_adam_tensors(self._step.adam_tensors())
-        if self._device_step is not None and not self._tracker.is_untouched():
+        """Bring what was made from the weights in line with weights that were set from outside, or warn."""
+        if self._upkeep.see_to_changes(self._images_seen, together=together) and self._device_step is not None:
             self._device_step.forget()
-        on_any = bool(changed) if not together else self._ranks.highest(int(bool(changed))) > 0
-        if on_any and self._images_seen == 0:
-            if "average" in changed:
-                self.average.warm_up = False  # its first step would forget it
-            elif "generator" in changed:
-                self.average.take(self.generator)
-                self.average.warm_up = self.training.average_warm_up
-            self.average.warm_up = self._ranks.told(self.average.warm_up)
-            self._ranks.take(list(tensors_of(self._step).values()))
-        elif on_any:
-            if together:
-                self._ranks.check_equal(tensors_of(self._step))
-            self._warn_of_changes(self._tracker.changed_beside_hooks(changed), "average" in changed)
-        self._tracker.record()
-
-    def _warn_of_changes(self, roles: set[str], average_too: bool) -> None:
-        """Warn, once, of weights that were set in the middle of a run."""
-        if not roles or self._warned_of_changes:
-            return
-        self._warned_of_changes = True
-        stale = "Adam's moments are"
-        if "generator" in roles and not average_too:
-            stale = "the running average, which draws the pictures, and Adam's moments are"
-        warnings.warn(
-            f"the weights of the {' and the '.join(sorted(roles, reverse=True))} were changed from outside after "
-            f"{self._images_seen:,} images; training goes on from them, but {stale} still those of the weights before. "
-            "If your program loads weights each time that it starts, load them only where trainer.images_seen is 0; to "
-            "begin a new run from other weights, pass start= to a new Trainer",
-            stacklevel=4,
-        )
 
     def _open(self, held: ExitStack) -> None:
         """Take hold of run_dir, and make what is written to."""
