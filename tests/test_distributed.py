@@ -287,8 +287,8 @@ def test_ranks_that_were_given_different_things_are_refused(settings, message, t
 @pytest.mark.parametrize(
     ("calls", "message"),
     [
-        ([("save",), ("fit",)], "rank 1 is about to compare settings, rank 0 to compare weights"),
-        ([("fit",), ("save",)], "rank 0 is about to compare settings, rank 1 to compare weights"),
+        ([("save",), ("fit",)], "rank 1 is about to begin fit, rank 0 to compare weights"),
+        ([("fit",), ("save",)], "rank 0 is about to begin fit, rank 1 to compare weights"),
     ],
 )
 def test_ranks_that_call_different_things_are_told_so(calls, message, tmp_path):

@@ -25,7 +25,9 @@ Result = TypeVar("Result")
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 # What a rank is about to do with the others. The ranks compare it before they do it, see `Ranks._meet`.
-_OPERATIONS = ("average gradients", "end a step", "receive from rank 0", "compare settings", "compare weights")
+_OPERATIONS = (
+    *("begin fit", "average gradients", "end a step", "receive from rank 0", "compare settings", "compare weights"),
+)
 
 
 class _Range(NamedTuple):
@@ -171,9 +173,14 @@ class Ranks:
             )
         return _Range(*highest, *lowest)
 
-    def highest(self, number: int) -> int:
-        """Return the highest of the ranks' numbers, on all of them."""
-        return number if self.size == 1 else self._meet("end a step", number).highest
+    def highest(self, number: int, operation: str = "end a step") -> int:
+        """Return the highest of the ranks' numbers, on all of them.
+
+        Args:
+            number: This rank's number.
+            operation: What the ranks are about to do, one of `_OPERATIONS`.
+        """
+        return number if self.size == 1 else self._meet(operation, number).highest
 
     def told(self, value: Any) -> Any:
         """Return rank 0's value, JSON-able, on every rank."""

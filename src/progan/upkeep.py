@@ -70,7 +70,7 @@ class Upkeep:
         changed, untouched = self.tracker.changed(), self.tracker.is_untouched()
         if self.tracker.check():  # a fused Adam walks a parameter and its moments alike
             self._step.load_adam_tensors(self._step.adam_tensors())
-        on_any = self._ranks.highest(int(bool(changed))) > 0 if together else bool(changed)
+        on_any = self._ranks.highest(int(bool(changed)), "begin fit") > 0 if together else bool(changed)
         if on_any and images_seen == 0:
             if "average" in changed:
                 self._average.warm_up = False  # its first step would forget it
@@ -78,7 +78,7 @@ class Upkeep:
                 self._average.take(self._step.generator)
                 self._average.warm_up = self._step.training.average_warm_up
             self._average.warm_up = self._ranks.told(self._average.warm_up)
-            self._ranks.take(list(tensors_of(self._step).values()))
+            self._ranks.take(tensors_of(self._step))
         elif on_any:
             if together:
                 self._ranks.check_equal(tensors_of(self._step))
