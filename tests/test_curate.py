@@ -23,12 +23,12 @@ from progan.data.likeness import (
     SIZE,
     Descriptors,
     describe,
-    irregularity,
     near_duplicates,
     possible_duplicates,
     similarity,
 )
 from progan.data.listing import Listing
+from progan.data.oddness import irregularity
 from progan.data.survey import Survey
 
 PARTS = ("draw_eyes", "draw_mouth", "draw_hair")
@@ -110,16 +110,6 @@ def test_planted_near_duplicates_and_odd_pictures(planted):
     assert sorted([*curation.kept, *curation.dropped]) == sorted(truth), "every picture is in one list"
     every = curate(folder, 9, irregular=math.inf)
     assert all(reason.startswith("the same pixels as") for reason in every.dropped.values())
-
-
-def test_scores_are_finite_where_all_but_a_few_are_alike():
-    images = torch.full((100, 3, 128, 128), 255, dtype=torch.uint8)
-    generator = torch.Generator().manual_seed(0)
-    images[:95, :, 40:80, 40:80] = torch.randint(0, 256, (95, 3, 1, 1), dtype=torch.uint8, generator=generator)
-    images[95:] = torch.randint(0, 256, (5, 3, 128, 128), dtype=torch.uint8, generator=generator)
-    scores = irregularity(describe(images))
-    assert scores.isfinite().all()
-    assert scores[95:].min() > scores[:95].max()
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the portraits are not here (../shared)")
@@ -207,7 +197,7 @@ def test_no_near_duplicate_is_passed_over(similar):
 def test_what_is_not_compared_changes_nothing(similar, max_similar):
     """Against the rule as it is told, with every pair."""
     pictures = assorted()
-    alike, scores = every_pair(similar), irregularity(pictures).tolist()
+    alike, scores = every_pair(similar), irregularity(pictures.appearance).tolist()
     names = [Path(f"{index:03}") for index in range(N)]
     kept: dict[int, Path] = {}
     dropped: dict[int, str] = {}
@@ -257,11 +247,6 @@ def test_progress_is_shown_while_pictures_are_compared(tmp_path, capsys, monkeyp
     check(tmp_path)
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if line.startswith("comparing pictures: 3/6  left: ")]
-
-
-def test_few_pictures_are_never_called_irregular():
-    assert irregularity(describe(torch.zeros(39, 3, 16, 16, dtype=torch.uint8))).tolist() == [0] * 39
-    assert irregularity(describe(torch.zeros(50, 3, 16, 16, dtype=torch.uint8))).isfinite().all()
 
 
 def test_the_list_is_edited_and_read_again(planted, tmp_path):

@@ -23,8 +23,9 @@ from progan.data.curate import Curation, check_limits, compare
 from progan.data.decode import Unreadable, decoding
 from progan.data.flips import FlipVerdict, flip_verdict
 from progan.data.folder import read_images
-from progan.data.likeness import IRREGULAR, SIMILAR
+from progan.data.likeness import SIMILAR
 from progan.data.listing import in_order
+from progan.data.oddness import IRREGULAR
 from progan.data.read import Reading
 from progan.data.survey import Facts, survey
 from progan.files import make_folder, remove

@@ -17,15 +17,9 @@ from typing import NamedTuple, Self
 
 import torch
 
-from progan.data.likeness import (
-    IRREGULAR,
-    SIMILAR,
-    Groups,
-    irregularity,
-    near_duplicates,
-    possible_duplicates,
-)
+from progan.data.likeness import SIMILAR, Groups, near_duplicates, possible_duplicates
 from progan.data.listing import Listing, check_relative, in_order, require_file
+from progan.data.oddness import IRREGULAR, irregularity
 from progan.data.survey import Survey, survey
 from progan.files import write_file
 from progan.names import matched, shown, sort_key
@@ -143,8 +137,8 @@ def curate(
     """Choose the pictures of a folder to train on; warn of what may belong to the data and is left out.
 
     In the order of their names, a picture is kept unless it cannot be read; has the same pixels as one before it; is
-    irregular (where its edges and its background lie is far from usual in this folder); or ``max_similar`` of those
-    kept before it are near-duplicates of it.
+    irregular (its edges, its tones or where its edges are differ from what is usual in this folder); or ``max_similar``
+    of those kept before it are near-duplicates of it.
 
     Args:
         folder: with sub-folders.
@@ -201,7 +195,7 @@ def compare(found: Survey, max_similar: int, similar: float, irregular: float, *
         progress: show how long it will take.
     """
     names, pictures = found.distinct, found.descriptors
-    scores = irregularity(pictures).tolist()
+    scores = irregularity(pictures.appearance).tolist()
     dropped = {name: f"cannot be read: {reason}" for name, reason in found.unreadable.items()}
     dropped |= {name: f"the same pixels as {shown(first)}" for name, first in found.copies.items()}
     kept = torch.zeros(len(names), dtype=torch.bool)

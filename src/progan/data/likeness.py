@@ -1,6 +1,6 @@
-"""What tells pictures apart: which are nearly the same, and which are unlike all others.
+"""Which pictures are nearly the same: those that share most of their cells.
 
-Own descriptors, of a few hundred numbers per picture: share of equal cells, and where edges and background lie.
+The descriptors are our own, about a thousand numbers per picture; those of `progan.data.oddness` are kept with them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from progan.data.oddness import appearance
+
 SIZE = 128  # pixels at which pictures are compared
 SIMILAR = 0.75
-IRREGULAR = 4.5
-_FEWEST = 40  # pictures without which nobody can say what is usual
 _EQUAL = 0.03  # of the range of values, in every channel
 _BLOCK = 512
 
@@ -29,10 +29,8 @@ class Descriptors(NamedTuple):
     """(N, C, 256), in [0, 1]: the mean colours of 16x16 cells."""
     drawn: Tensor
     """(N, 256), bool: which cells are not plain background."""
-    edges: Tensor
-    """(N, 2, 8, 8): mean edge strength in 8x8 cells, across and down."""
-    background: Tensor
-    """(N, 8, 8), in [0, 1]: the share of a cell that is not background."""
+    appearance: Tensor
+    """(N, 102): by which irregular pictures are found."""
 
 
 def describe(images: Tensor) -> Descriptors:
@@ -43,20 +41,11 @@ def describe(images: Tensor) -> Descriptors:
     """
     x = images.float() / 255
     backdrop = _backdrop(x)
-    across = F.pad((x[..., :, 1:] - x[..., :, :-1]).abs().amax(dim=1, keepdim=True), (0, 1))
-    down = F.pad((x[..., 1:, :] - x[..., :-1, :]).abs().amax(dim=1, keepdim=True), (0, 0, 0, 1))
-    not_background = ((x - backdrop).abs().amax(dim=1) > 0.08).float()
-    cell = x.shape[2] // 8, x.shape[3] // 8
     half = x.shape[2] // 16, x.shape[3] // 16
     mean = F.avg_pool2d(x, half)
     variance = (F.avg_pool2d(x.square(), half) - mean.square()).mean(dim=1)
     drawn = ((mean - backdrop).abs().amax(dim=1) > 0.04) | (variance > 1e-3)
-    return Descriptors(
-        mean.flatten(2),
-        drawn.flatten(1),
-        F.avg_pool2d(torch.cat([across, down], dim=1), cell),
-        F.avg_pool2d(not_background[:, None], cell)[:, 0],
-    )
+    return Descriptors(mean.flatten(2), drawn.flatten(1), appearance(x))
 
 
 def joined(parts: list[Descriptors]) -> Descriptors:
@@ -161,26 +150,6 @@ class Groups:
         return sorted(groups, key=lambda group: -len(group))
 
 
-def irregularity(pictures: Descriptors) -> Tensor:
-    """Score how unlike the others each picture of a set is, by where its edges and its background lie.
-
-    The mean of two robust scores, each in units of the distance from the set's median to its upper quartile: the
-    distance of its edges from the median picture's; and how improbable edges and background are under a Gaussian of
-    few dimensions, fitted to the 85 % that it explains best. Odd pictures may resemble each other: they are few.
-
-    Returns:
-        (N,): about 0 for the usual ones; all 0 for fewer than 40 pictures.
-    """
-    edges, background = pictures.edges, pictures.background
-    n = len(edges)
-    if n < _FEWEST:
-        return torch.zeros(n)
-    roots = edges.flatten(1).sqrt()
-    distances = (roots - roots.median(dim=0).values).abs().mean(dim=1)
-    whole = torch.cat([_scaled(edges.sum(dim=1).flatten(1)), _scaled(background.flatten(1))], dim=1)
-    return (_robust(distances) + _robust(_improbability(whole, min(16, n // 20)))) / 2
-
-
 def _rows(pictures: Descriptors, which: slice | Tensor) -> Descriptors:
     return Descriptors(*(tensor[which] for tensor in pictures))
 
@@ -195,30 +164,3 @@ def _backdrop(x: Tensor) -> Tensor:
     """Return the colour of each picture's background: the median along its top, left and right edge."""
     border = torch.cat([x[:, :, 0], x[:, :, :, 0], x[:, :, :, -1]], dim=2)
     return border.median(dim=2).values[:, :, None, None]
-
-
-def _scaled(values: Tensor) -> Tensor:
-    return values / values.std().clamp_min(1e-6)
-
-
-def _improbability(values: Tensor, dimensions: int, rounds: int = 5) -> Tensor:
-    """Return each row's Mahalanobis distance under a probabilistic PCA of the 85 % of rows that it explains best."""
-    used = torch.ones(len(values), dtype=torch.bool)
-    distances = values.new_zeros(len(values))
-    for _ in range(rounds):
-        centred = values - values[used].mean(dim=0)
-        _, singular, axes = torch.linalg.svd(centred[used], full_matrices=False)
-        variances = (singular.square() / used.sum()).clamp_min(1e-9)
-        noise = (variances[dimensions:].sum() / (values.shape[1] - dimensions)).clamp_min(1e-9)
-        along = (centred @ axes[:dimensions].T).square()
-        rest = (centred.square().sum(dim=1) - along.sum(dim=1)).clamp_min(0)
-        distances = ((along / variances[:dimensions]).sum(dim=1) + rest / noise).sqrt()
-        used = distances <= torch.quantile(distances, 0.85)
-    return distances
-
-
-def _robust(scores: Tensor) -> Tensor:
-    """Return scores in units of the distance from their median to their upper quartile."""
-    middle, upper = torch.quantile(scores, torch.tensor([0.5, 0.75]))
-    robust: Tensor = (scores - middle) / (upper - middle).clamp_min(1e-6)
-    return robust
