@@ -91,7 +91,7 @@ def check_figures(curation, groups, singles, odd):
     counts = [len(kept & group) for group in groups]
     assert all(1 <= count <= 4 for count in counts), counts
     assert sum(count == 4 for count in counts) >= len(groups) - 2, counts
-    assert len(kept & singles) >= 0.97 * len(singles)
+    assert len(kept & singles) >= 0.98 * len(singles)
     irregular = {name for name, reason in curation.dropped.items() if reason.startswith("irregular")}
     assert len(irregular & odd) >= 0.9 * len(odd)
     portraits = singles.union(*groups)
