@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+import subprocess
 import sys
 from pathlib import Path
 
 import draw_icons
 import numpy as np
 import pytest
-from conftest import SHARED
+from conftest import MEMORY, SHARED
 from PIL import Image, ImageFont
 from test_curate import near_duplicate, odd_picture
 
@@ -230,3 +231,25 @@ def test_the_report_of_a_large_set_names_some_and_counts_all(tmp_path):
     assert "and 30 more groups" in text
     assert max(map(len, text.splitlines())) <= 122
     assert "50 of them, such as" in text
+
+
+MEASURED = """
+import sys
+from progan.data import check
+before = begin()
+report = check(sys.argv[1], printed=False)
+print(peak_above(before), len(report.scores))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
+def test_many_pictures_take_little_memory(tmp_path):
+    """Of each some kilobytes are kept. What is computed of them is computed of a few at a time."""
+    rng = np.random.default_rng(0)
+    for index in range(800):
+        picture = Image.fromarray(rng.integers(0, 256, (3, 3, 3), np.uint8))
+        picture.save(tmp_path / f"{index}.bmp")
+    command = [sys.executable, "-c", MEMORY + MEASURED, str(tmp_path)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert int(printed[1]) == 800
+    assert float(printed[0]) < 250, f"{printed[0]} MB above import"

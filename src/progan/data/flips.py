@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 SIZE = 32  # pixels at which pictures are looked at; larger ones are averaged down, so thumbnails of it do as well
 _MOST = 1500  # pictures; of more, some are taken at even distances
+_AT_ONCE = 64  # of these, where what is computed of each takes much memory
 _FEWEST = 40
 _REPEATS = 8  # near-duplicates of each picture, on average, that make a set of symbols
 _INVISIBLE = 5.0  # grey levels
@@ -67,7 +68,7 @@ def flip_verdict(images: Tensor) -> FlipVerdict:
     if len(images) > _MOST:
         images = images[torch.arange(_MOST) * len(images) // _MOST]
     with torch.no_grad():
-        return _judge(_centred(torch.cat([_small(part) for part in torch.split(images.detach().cpu(), 64)])))
+        return _judge(_some_at_a_time(lambda part: _centred(_small(part)), images.detach().cpu()))
 
 
 def thumbnails(images: Tensor) -> Tensor:
@@ -83,8 +84,13 @@ def thumbnails(images: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(images.cpu().float() * scale, SIZE).round().to(torch.uint8)
 
 
+def _some_at_a_time(of: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Return what a function makes of each image, with the memory that a few of them take."""
+    return torch.cat([of(part) for part in torch.split(images, _AT_ONCE)])
+
+
 def _judge(x: Tensor) -> FlipVerdict:
-    sides = _sides(x)
+    sides = _some_at_a_time(_sides, x)
     clearly = (F.avg_pool2d(sides, 2).flatten(1).square().mean(dim=1).sqrt() - 1).clamp(0, 1).double()
     x = (x + x.flip(-1) + sides) / 2  # without what nobody sees
     kinds, kernel = _kinds(x), _kernel(x)
@@ -174,7 +180,7 @@ def _kinds(x: Tensor) -> list[Tensor]:
 def _distances(rows: Tensor, others: Tensor) -> Tensor:
     """Return squared distances."""
     lengths = rows.square().sum(dim=1)[:, None] + others.square().sum(dim=1)
-    return torch.addmm(lengths, rows, others.T, alpha=-2).clamp_min(0)
+    return lengths.addmm_(rows, others.T, alpha=-2).clamp_min_(0)
 
 
 def _kernel(x: Tensor) -> Tensor:
@@ -182,14 +188,24 @@ def _kernel(x: Tensor) -> Tensor:
 
     For each way to look at pictures, the linear and the Gaussian kernel's part that changes sign with a flip.
     """
-    kernels = []
-    for seen, flipped in zip(_looks(x), _looks(x.flip(-1)), strict=True):
+    total, n = x.new_zeros(len(x), len(x), dtype=torch.float64), 0
+    for seen, flipped in zip(_all_looks(x), _all_looks(x.flip(-1)), strict=True):
         seen, flipped = seen.double(), flipped.double()  # small differences of large numbers follow
         sides = (seen - flipped) / 2
         straight, crossed = _distances(seen, seen), _distances(seen, flipped)
         width = ((straight.mean() + crossed.mean()) / 2).clamp_min(1e-3)
-        kernels += [sides @ sides.T, (-straight / width).exp_() - (-(crossed + crossed.T) / (2 * width)).exp_()]
-    return torch.stack([kernel / kernel.diagonal().mean().clamp_min(1e-3) for kernel in kernels]).mean(dim=0)
+        crossed = crossed + crossed.T
+        gaussian = straight.neg_().div_(width).exp_().sub_(crossed.neg_().div_(2 * width).exp_())
+        for kernel in (sides @ sides.T, gaussian):
+            total += kernel.div_(kernel.diagonal().mean().clamp_min(1e-3))
+            n += 1
+    return total.div_(n)
+
+
+def _all_looks(x: Tensor) -> list[Tensor]:
+    """Return every way to look at pictures."""
+    parts = [list(_looks(part)) for part in torch.split(x, _AT_ONCE)]
+    return [torch.cat(looks) for looks in zip(*parts, strict=True)]
 
 
 def _looks(x: Tensor) -> Iterator[Tensor]:

@@ -48,11 +48,6 @@ def describe(images: Tensor) -> Descriptors:
     return Descriptors(mean.flatten(2), drawn.flatten(1), appearance(x))
 
 
-def joined(parts: list[Descriptors]) -> Descriptors:
-    """Return the descriptors of all pictures, from those of some at a time."""
-    return Descriptors(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-
-
 def similarity(one: Descriptors, others: Descriptors) -> Tensor:
     """Return the share of equal cells of one picture with others.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from progan.data.decode import Unreadable, bands, decoded, decoding, read_each
 from progan.data.flips import thumbnails
-from progan.data.likeness import SIZE, Descriptors, describe, joined
+from progan.data.likeness import SIZE, Descriptors, describe
 from progan.data.listing import Listing, in_order
 from progan.data.read import Reading, squared
 from progan.progress import counted
 
 _READING = Reading(SIZE)
-_AT_ONCE = 64
+_AT_ONCE = 16  # pictures that are described together
 
 
 class Facts(NamedTuple):
@@ -87,8 +87,7 @@ def survey(folder: str | PathLike[str], *, hidden: bool = False, progress: bool 
     copies: dict[Path, Path] = {}
     firsts: dict[bytes, Path] = {}
     waiting: list[Tensor] = []
-    # Of no pictures, so that there is always one to join.
-    described = [_described(torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8))]
+    described = _Rows(len(names), _described(torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8)))
     with decoding():
         looks: Iterable[_Look | Unreadable] = read_each([folder / name for name in names], _look)
         if progress:
@@ -104,10 +103,11 @@ def survey(folder: str | PathLike[str], *, hidden: bool = False, progress: bool 
                 continue
             waiting.append(look.pixels)
             if len(waiting) == _AT_ONCE:
-                described.append(_described(torch.stack(waiting)))
+                described.add(_described(torch.stack(waiting)))
                 waiting = []
     if waiting:
-        described.append(_described(torch.stack(waiting)))
+        described.add(_described(torch.stack(waiting)))
+    *descriptors, small = described.filled()
     return Survey(
         folder,
         listing,
@@ -115,8 +115,8 @@ def survey(folder: str | PathLike[str], *, hidden: bool = False, progress: bool 
         in_order(unreadable),
         copies,
         list(firsts.values()),
-        joined([descriptors for descriptors, _ in described]),
-        torch.cat([thumbnails for _, thumbnails in described]),
+        Descriptors(*descriptors),
+        small,
     )
 
 
@@ -132,5 +132,33 @@ def _look(path: Path) -> _Look:
         return _Look(facts, digest.digest(), squared(picture, _READING))
 
 
-def _described(images: Tensor) -> tuple[Descriptors, Tensor]:
-    return describe(images), thumbnails(images)
+def _described(images: Tensor) -> list[Tensor]:
+    """Return what is kept of pictures: their descriptors, and last their thumbnails."""
+    return [*describe(images), thumbnails(images)]
+
+
+class _Rows:
+    """Tensors that are filled row by row.
+
+    Their memory is allocated once. Small tensors that are kept, allocated between large ones that are freed, would
+    leave the heap in pieces: many times the memory of what is kept.
+
+    Args:
+        room: Number of rows to allocate. Rows that stay empty cost no memory.
+        like: Tensors of the same shapes, apart from the number of rows, and dtypes.
+    """
+
+    def __init__(self, room: int, like: Sequence[Tensor]) -> None:
+        self._tensors = [torch.empty(room, *tensor.shape[1:], dtype=tensor.dtype) for tensor in like]
+        self._filled = 0
+
+    def add(self, rows: Sequence[Tensor]) -> None:
+        """Copy rows in behind those that are there: of each tensor (n, ...)."""
+        end = self._filled + len(rows[0])
+        for tensor, some in zip(self._tensors, rows, strict=True):
+            tensor[self._filled : end] = some
+        self._filled = end
+
+    def filled(self) -> list[Tensor]:
+        """Return the rows that were added."""
+        return [tensor[: self._filled] for tensor in self._tensors]
