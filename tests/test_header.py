@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from progan.data import decode, read_image
-from progan.data.header import MAX_PIECES, MAX_PIXELS, MAX_SEGMENTS, MAX_SIDE, read_header
+from progan.data.header import read_header
+from progan.data.limits import MAX_PIECES, MAX_PIXELS, MAX_SEGMENTS, MAX_SIDE
 from progan.data.read import Reading
 
 KINDS = {
@@ -76,6 +77,10 @@ def measured(data: bytes, path):
 def test_sound_files_are_measured(kind, size, tmp_path):
     header = measured(encoded(kind, size), tmp_path / "a")
     assert header[:2] == (KINDS[kind][0], size[0] * size[1])
+    if KINDS[kind][0] == "JPEG":
+        assert header.notes[:3] == (*size, True)
+        blocks = -(-size[0] // 16) * -(-size[1] // 16) * 6  # 4 of brightness, 1 of each colour, for 16x16 pixels
+        assert header.notes.coefficients == (128 * blocks if kind == "progressive" else 0)
     assert tuple(read_image(tmp_path / "a", Reading(8)).shape) == (3, 8, 8)
 
 
@@ -100,6 +105,16 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "jpeg_gaps": (inserted(jpg, 20, bytes(many)), "50,000 bytes between segments"),
         "jpeg_hidden": (inserted(jpg, 2, segment(0xF0, exif * 100)), "this JPEG is damaged, or of a rare kind"),
         "jpeg_frames": (inserted(jpg, frame, jpg[frame:scan]), "this JPEG says its size twice"),
+        "jpeg_pixels": (
+            jpg[: frame + 5] + struct.pack(">HH", 20_001, 20_000) + jpg[frame + 9 :],
+            "20000x20001 pixels, more than the 400 million that are read; reduce it, or pass max_pixels=26_000_000",
+        ),
+        "jpeg_scans_of_a_large_picture": (
+            progressive[: progressive.index(b"\xff\xc2") + 5]
+            + struct.pack(">HH", 12_000, 12_000)
+            + progressive[progressive.index(b"\xff\xc2") + 9 :],
+            "7 scans or more, too many for a JPEG of this size",
+        ),
         "jpeg_scans_behind_an_end": (
             inserted(progressive, end, segment(0xFE, b"\xff\xd9") + progressive[last:end] * 100),
             "101 scans or more",
@@ -183,7 +198,9 @@ PLAIN = re.compile(
     "|is damaged; fetch or save it anew"
     "|is damaged, or of a rare kind; save it anew"
     "|says its size twice; save it anew)"
-    "|[0-9]+x[0-9]+ pixels, more than the (25 million|65,535 on a side) that are read; reduce it"
+    "|[0-9]+x[0-9]+ pixels, more than the 65,535 on a side that are read; reduce it"
+    "|[0-9]+x[0-9]+ pixels, more than the (25|400) million that are read; reduce it,"
+    "( save it as a JPEG, which is read reduced,)? or pass max_pixels=[0-9]+_000_000, which takes up to .* of memory"
     "|[0-9]+ scans or more, too many for a JPEG of this size; save it anew"
     "|more than [0-9,]+ [a-zA-Z -]+, which is more than is read; save it anew, the picture only"
     "|values of mode (I|F|I;16) must lie in .*; convert it to 8 bits"

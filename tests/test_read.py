@@ -104,11 +104,12 @@ def test_values_outside_the_range_of_their_kind_are_refused(values, text, tmp_pa
         read(save(tmp_path / "a.tif", values))
 
 
-def png_of(values: np.ndarray, depth: int, transparent: list[int], interlaced: bool) -> bytes:
-    """A grey or RGB PNG as its specification has it: (H, W) or (H, W, 3) samples of so many bits."""
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+def png_of(values: np.ndarray, depth: int, transparent=(), interlaced=False, chunks: bytes = b"") -> bytes:
+    """A PNG as its specification has it, of (H, W) or (H, W, C) samples of so many bits; more chunks before them."""
 
     def rows(part: np.ndarray) -> bytes:
         bits = (part.reshape(len(part), -1, 1) >> np.arange(depth)[::-1]) & 1
@@ -120,11 +121,11 @@ def png_of(values: np.ndarray, depth: int, transparent: list[int], interlaced: b
         passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     data = b"".join(rows(values[top::down, left::right]) for top, left, down, right in passes)
     size = struct.pack(">II", values.shape[1], values.shape[0])
-    head = size + bytes([depth, 2 if values.ndim == 3 else 0, 0, 0, interlaced])
-    value = chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)) if transparent else b""
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + value + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
-    )
+    colours = {1: 0, 2: 4, 3: 2, 4: 6}[values.shape[2] if values.ndim == 3 else 1]
+    head = size + bytes([depth, colours, 0, 0, interlaced])
+    value = png_chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)) if len(transparent) else b""
+    body = chunks + value + png_chunk(b"IDAT", zlib.compress(data))
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", head) + body + png_chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("interlaced", [False, True])

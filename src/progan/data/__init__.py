@@ -7,7 +7,8 @@ from progan.data.flips import FlipVerdict, flip_verdict
 from progan.data.folder import ImageFolder
 from progan.data.levels import match_level
 from progan.data.pack import Pack, pack
-from progan.data.read import Reading, read_image
+from progan.data.read import read_image
+from progan.data.reading import Reading
 
 __all__ = [
     "Conversion",

@@ -24,9 +24,10 @@ from progan.data.decode import Unreadable, decoding
 from progan.data.flips import FlipVerdict, flip_verdict
 from progan.data.folder import read_images
 from progan.data.likeness import SIMILAR
+from progan.data.limits import MAX_PIXELS
 from progan.data.listing import in_order
 from progan.data.oddness import IRREGULAR
-from progan.data.read import Reading
+from progan.data.reading import Reading
 from progan.data.survey import Facts, survey
 from progan.files import make_folder, remove
 from progan.names import shown
@@ -57,6 +58,8 @@ class Report:
         flips: whether left-right flips look safe.
         curation: what `curate` keeps and drops, and why.
         remarks: What was left out and may belong to the data: other kinds, hidden files, links to folders.
+        max_pixels: Largest number of pixels that were decoded at once.
+        bit_depth: Number of bits that pictures of 16 bits per channel were taken to use; None = all.
     """
 
     folder: Path
@@ -69,6 +72,8 @@ class Report:
     flips: FlipVerdict
     curation: Curation
     remarks: list[str]
+    max_pixels: int = MAX_PIXELS
+    bit_depth: int | None = None
 
     def summary(self) -> str:
         """Return the report in a few lines: the counts."""
@@ -99,6 +104,12 @@ class Report:
                 ("sizes", _sizes(facts)),
                 ("transparent", f"{sum(fact.transparent for fact in facts):,}"),
                 ("not square", _not_square(facts)),
+                *((("16 bits", _depths(facts, self.bit_depth)),) if any(fact.depth for fact in facts) else ()),
+                ("dark", _first([shown(name) for name, fact in self.facts.items() if fact.dark])),
+                (
+                    "one colour",
+                    _first([shown(name) for name, fact in self.facts.items() if fact.constant and not fact.dark]),
+                ),
             ]
         rows += [
             ("exact duplicates", _groups(self.duplicates)),
@@ -152,8 +163,9 @@ class Report:
         line_height = pitch + 1 + 11 * max(map(len, labels))
         sheet = Image.new("RGB", (_COLUMNS * pitch, len(rows) * line_height), "white")
         draw = ImageDraw.Draw(sheet)
+        reading = Reading(_CELL, squaring="pad", max_pixels=self.max_pixels, bit_depth=self.bit_depth)
         with decoding():
-            pictures = list(read_images(self.folder, names, Reading(_CELL, squaring="pad")))
+            pictures = list(read_images(self.folder, names, reading))
         kept = set(self.curation.kept)
         for (name, (x, y)), picture, label in zip(places.items(), pictures, labels, strict=True):
             left, top = x * pitch + 4, y * line_height + 4
@@ -173,6 +185,8 @@ def check(
     irregular: float = IRREGULAR,
     hidden: bool = False,
     sheets: str | PathLike[str] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    bit_depth: int | None = None,
     printed: bool = True,
 ) -> Report:
     """Find all that is wrong with a folder of pictures, at once, and print it.
@@ -184,6 +198,9 @@ def check(
         irregular: score from which a picture is irregular.
         hidden: Whether to read hidden and system files and folders too, as for `progan.ImageFolder`.
         sheets: folder for contact sheets, see `Report.save_sheets`; None = none are drawn.
+        max_pixels: Largest number of pixels that are decoded at once, as in `progan.data.Reading`.
+        bit_depth: Number of bits that pictures of 16 bits per channel use, as in `progan.data.Reading`; None = all.
+            The report suggests one where they seem to use fewer.
         printed: whether to print the report, and how long it will take where it takes long.
 
     Returns:
@@ -197,7 +214,7 @@ def check(
     check_limits(max_similar, similar, irregular)
     if sheets is not None:
         _sheets_folder(sheets, Path(folder))
-    found = survey(folder, hidden=hidden, progress=printed)
+    found = survey(folder, hidden=hidden, max_pixels=max_pixels, bit_depth=bit_depth, progress=printed)
     curation, near_duplicates, scores = compare(found, max_similar, similar, irregular, progress=printed)
     report = Report(
         found.folder,
@@ -210,6 +227,8 @@ def check(
         flip_verdict(found.thumbnails),
         curation,
         found.listing.remarks(),
+        max_pixels,
+        bit_depth,
     )
     if printed:
         encoding = sys.stdout.encoding or "utf-8"
@@ -346,6 +365,26 @@ def _groups(groups: Sequence[Sequence[Path]]) -> str:
     lines = [f"{len(group)}: " + ", ".join(map(shown, group[:6])) + ", ..." * (len(group) > 6) for group in groups]
     more = [f"and {len(lines) - _LISTED:,} more groups"] if len(lines) > _LISTED else []
     return "\n".join([f"{len(groups):,} groups, {sum(map(len, groups)):,} pictures:", *lines[:_LISTED], *more])
+
+
+def _depths(facts: Sequence[Facts], bit_depth: int | None) -> str:
+    """Describe what pictures of 16 bits use of them, and suggest a bit depth where they seem to use fewer."""
+    depths = [fact.depth for fact in facts if fact.depth]
+    low, high = min(depth.values[0] for depth in depths), max(depth.values[1] for depth in depths)
+    text = f"{len(depths):,} pictures, of values {low:,} to {high:,}"
+    if bit_depth is not None:
+        return f"{text}; read with bit_depth={bit_depth}"
+    scaled = Counter(depth.bits for depth in depths if depth.bits < 16)
+    known = "".join(f"; {count:,} of them say that they use {bits} bits" for bits, count in sorted(scaled.items()))
+    unknown = [depth for depth in depths if depth.bits == 16]
+    highest = max((depth.values[1] for depth in unknown), default=65_535)
+    bits = next((bits for bits in (8, 10, 12, 14) if highest >> bits == 0), None)
+    if bits is None or highest == 0:
+        return text + known
+    return (
+        f"{text}{known}\nvalues up to {highest:,} in {len(unknown):,} 16-bit pictures: they look like {bits} bits, and "
+        f"are read too dark; pass bit_depth={bits} to check, curate, ImageFolder and pack"
+    )
 
 
 def _sizes(facts: Sequence[Facts]) -> str:

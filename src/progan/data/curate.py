@@ -18,6 +18,7 @@ from typing import NamedTuple, Self
 import torch
 
 from progan.data.likeness import SIMILAR, Groups, near_duplicates, possible_duplicates
+from progan.data.limits import MAX_PIXELS
 from progan.data.listing import Listing, check_relative, in_order, require_file
 from progan.data.oddness import IRREGULAR, irregularity
 from progan.data.survey import Survey, survey
@@ -133,6 +134,8 @@ def curate(
     similar: float = SIMILAR,
     irregular: float = IRREGULAR,
     hidden: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    bit_depth: int | None = None,
 ) -> Curation:
     """Choose the pictures of a folder to train on; warn of what may belong to the data and is left out.
 
@@ -146,6 +149,8 @@ def curate(
         similar: share of equal cells from which two pictures are near-duplicates, in (0, 1].
         irregular: score from which a picture is irregular; ``math.inf`` keeps all.
         hidden: Whether to read hidden and system files and folders too, as for `progan.ImageFolder`.
+        max_pixels: Largest number of pixels that are decoded at once, as in `progan.data.Reading`.
+        bit_depth: Number of bits that pictures of 16 bits per channel use, as in `progan.data.Reading`; None = all.
 
     Returns:
         The lists. Nothing on disk is changed.
@@ -156,7 +161,7 @@ def curate(
         ValueError: if it holds no picture, or a number is out of its range.
     """
     check_limits(max_similar, similar, irregular)
-    found = survey(folder, hidden=hidden)
+    found = survey(folder, hidden=hidden, max_pixels=max_pixels, bit_depth=bit_depth)
     if not found.facts and not found.unreadable:
         raise found.listing.no_pictures(found.folder)
     for remark in found.listing.remarks():

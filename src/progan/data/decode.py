@@ -1,11 +1,12 @@
-"""From a file to a picture of full size, of 8 bits, in sRGB. Needs Pillow, the extra ``images``.
+"""From a file to a picture of 8 bits, in sRGB. Needs Pillow, the extra ``images``.
 
 The one place that decodes. A file may hold anything: only regular files are opened, Pillow sees what `read_header` let
-pass, and threads share a budget of pixels.
+pass, and threads share a budget of pixels. A JPEG of more pixels than the limit is decoded reduced.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import stat
@@ -15,36 +16,52 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
-import numpy as np
-
-from progan.data.header import CUT_OFF, MAX_METADATA, MAX_PIXELS, Header, RefusedError, read_header
+from progan.data.colour import encoding_of, in_srgb
+from progan.data.depth import Deep, Depth, eight_bits, raw_mode
+from progan.data.header import Header, read_header
+from progan.data.header_jpeg import JpegNotes
+from progan.data.limits import BYTES_PER_PIXEL, CUT_OFF, MAX_METADATA, MAX_PIXELS, RefusedError, too_large
+from progan.data.reading import Reading, reduction
 
 if TYPE_CHECKING:
     from PIL import Image
-
-Values = np.ndarray[tuple[int, ...], np.dtype[Any]]
+    from PIL.Image import Transpose
 
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif"),
     *(".webp", ".bmp", ".dib", ".ico", ".tif", ".tiff"),
 )
-MAX_BYTES = 5 * MAX_PIXELS  # of a file
 
+_FILE_BYTES_PER_PIXEL = 9  # 4 channels of 16 bits, and metadata
+_OVERSAMPLINGS = (3, 2)  # times the size asked for that is left of a JPEG; the second where the first is too large
 _ORIENTATION = 0x0112  # EXIF's tag
+_PILLOWS_LIMIT = 89_478_485  # of pixels, at which Pillow warns; it refuses twice as many
 
 
 class Decoded(NamedTuple):
-    """Hold a picture at full size, and what its file said."""
+    """Hold a picture, and what its file said."""
 
     picture: Image.Image
     """Of mode L, RGB or RGBA: turned, of 8 bits, in sRGB."""
     format: str
     mode: str
     """As stored, by Pillow's names."""
+    size: tuple[int, int]
+    """(width, height) of the whole picture as shown, in pixels."""
+    box: tuple[float, float, float, float]
+    """What of `picture` is the picture: left, top, right, bottom. All of it, unless it is reduced."""
+    depth: Depth | None
+    """What the bits are used for, where there are 16 per channel."""
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether it was decoded with fewer pixels than it has."""
+        return self.picture.size != self.size
 
 
 class Unreadable(NamedTuple):
@@ -54,38 +71,112 @@ class Unreadable(NamedTuple):
 
 
 @contextmanager
-def decoded(path: str | PathLike[str]) -> Iterator[Decoded]:
+def decoded(path: str | PathLike[str], reading: Reading) -> Iterator[Decoded]:
     """Decode a file, as `read_image` does, up to the squaring; within `decoding`."""
-    with _regular_file(Path(path)) as file:
-        header = read_header(file)
-        with _BUDGET.taken(min(MAX_PIXELS, header.pixels + header.held // _BYTES_PER_PIXEL)):
+    with _regular_file(Path(path), reading.max_pixels) as file:
+        header = read_header(file, reading.max_pixels)
+        factor, pixels = _reduction(header, reading)
+        with _BUDGET.taken(pixels + header.held // BYTES_PER_PIXEL):
             with _in_plain_words(header.format):
-                result = _decoded(file, header)
+                result = _decoded(file, header, reading, factor)
             try:
                 yield result
             finally:
                 result.picture.close()  # its memory is free before the next file takes it
 
 
-def _decoded(file: BinaryIO, header: Header) -> Decoded:
-    from PIL import Image
+def file_hash(path: Path, reading: Reading) -> bytes:
+    """Return a hash of a file's bytes, 16 of them."""
+    with _regular_file(path, reading.max_pixels) as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 
-    picture: Any = Image.open(file, formats=[header.format])
-    kind, mode = picture.format or "", picture.mode
+
+def _reduction(header: Header, reading: Reading) -> tuple[int, int]:
+    """Return how much smaller a file is decoded, and how many pixels' memory that takes.
+
+    Raises:
+        RefusedError: if that is more than the limit.
+    """
+    notes, limit = header.notes, reading.max_pixels
+    if header.pixels <= limit or not isinstance(notes, JpegNotes):
+        return 1, header.pixels
+    width, height = notes.width, notes.height
+    factor, pixels, coefficients = 1, header.pixels, notes.coefficients // BYTES_PER_PIXEL
+    for oversampling in _OVERSAMPLINGS if notes.scalable else ():
+        factor = reduction(reading, width, height, oversampling)
+        pixels = -(-width // factor) * -(-height // factor)
+        if pixels + coefficients <= limit:
+            return factor, pixels + coefficients
+    if pixels > limit:
+        remedy = "a JPEG is read reduced to no less than twice the size asked for; ask for a smaller size, reduce it,"
+    else:
+        remedy = "a progressive JPEG is decoded whole; save it as a baseline JPEG,"
+    raise too_large(width, height, limit, remedy, min(header.pixels, pixels + coefficients))
+
+
+def _decoded(file: BinaryIO, header: Header, reading: Reading, factor: int) -> Decoded:
+    picture = _opened(file, header)
+    kind, mode, layout = picture.format or "", picture.mode, raw_mode(picture)
     if picture.width * picture.height > header.pixels:
         raise RefusedError(f"this {header.format} says its size twice; save it anew")
+    width, height = picture.size
+    if factor > 1:
+        picture.draft(None, (width // factor, height // factor))
+        if picture.size != (-(-width // factor), -(-height // factor)):
+            raise RefusedError("this JPEG cannot be read reduced; save it anew, or pass a larger max_pixels")
     # Step by step, so that no more than two copies are held.
-    picture = _png_loaded(picture, file) if kind == "PNG" else picture
-    picture = _turned(picture)
+    picture.load()
+    if kind == "PNG":
+        _mend_transparent_value(picture, layout)
+    turn = _turn(picture)
+    encoding = encoding_of(header.notes) if kind == "PNG" else None
+    deep = Deep(partial(_opened, file, header), header.format, header.notes, reading.bit_depth, encoding)
+    picture, depth = eight_bits(picture, layout, deep)
+    if turn is not None:
+        picture = picture.transpose(turn)
     if kind == "WEBP":
         picture = picture.copy()  # without the decoder, which keeps two more
-    picture = _eight_bits(picture)
-    picture = _in_srgb(picture)
+    if depth is None or encoding is None:
+        picture = in_srgb(picture, encoding)
     if picture.has_transparency_data:
         picture = picture if picture.mode == "RGBA" else picture.convert("RGBA")
     elif picture.mode not in ("L", "RGB"):
         picture = picture.convert("L" if picture.mode == "1" else "RGB")
-    return Decoded(picture, kind, mode)
+    if factor == 1:
+        return Decoded(picture, kind, mode, picture.size, (0, 0, *picture.size), depth)
+    swapped = turn is not None and turn in _swapping()
+    size = (height, width) if swapped else (width, height)
+    return Decoded(picture, kind, mode, size, _box(picture.size, size, factor, turn), depth)
+
+
+def _box(
+    reduced: tuple[int, int], size: tuple[int, int], factor: int, turn: Transpose | None
+) -> tuple[float, float, float, float]:
+    """Return what of a reduced picture is the picture: its last row and column, as stored, may be cut by its edge."""
+    from PIL.Image import Transpose
+
+    width, height = (side / factor for side in size)
+    from_right = turn in (Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.ROTATE_270, Transpose.TRANSVERSE)
+    from_bottom = turn in (Transpose.FLIP_TOP_BOTTOM, Transpose.ROTATE_180, Transpose.ROTATE_90, Transpose.TRANSVERSE)
+    left = reduced[0] - width if from_right else 0
+    top = reduced[1] - height if from_bottom else 0
+    return left, top, left + width, top + height
+
+
+def _opened(file: BinaryIO, header: Header) -> Any:
+    """Open a picture with Pillow, whose own limit gives way to ours unless the program around has set another."""
+    from PIL import Image
+
+    file.seek(0)
+    if header.pixels <= _PILLOWS_LIMIT:
+        return Image.open(file, formats=[header.format])
+    with _SETUP.lock:
+        limit = Image.MAX_IMAGE_PIXELS
+        try:
+            Image.MAX_IMAGE_PIXELS = None if limit == _PILLOWS_LIMIT else limit
+            return Image.open(file, formats=[header.format])
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 @contextmanager
@@ -201,17 +292,28 @@ _SETUP = _Setup()
 
 
 class _Budget:
-    """Let threads decode at the same time until their pictures come to so many pixels."""
+    """Let threads decode at the same time until their pictures come to so many pixels.
+
+    A larger picture is decoded alone. They take turns in the order in which they came, so that a large one is not kept
+    waiting by small ones.
+    """
 
     def __init__(self, pixels: int) -> None:
-        self._left = pixels
+        self._pixels = self._left = pixels
         self._changed = threading.Condition()
+        self._waiting: deque[object] = deque()
 
     @contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
+        pixels, ticket = min(pixels, self._pixels), object()
         with self._changed:
-            self._changed.wait_for(lambda: self._left >= pixels)
-            self._left -= pixels
+            self._waiting.append(ticket)
+            try:
+                self._changed.wait_for(lambda: self._waiting[0] is ticket and self._left >= pixels)
+                self._left -= pixels
+            finally:
+                self._waiting.remove(ticket)
+                self._changed.notify_all()
         try:
             yield
         finally:
@@ -220,11 +322,10 @@ class _Budget:
                 self._changed.notify_all()
 
 
-_BYTES_PER_PIXEL = 16  # at most, of a picture that is being decoded
 _BUDGET = _Budget(MAX_PIXELS)
 
 
-def _regular_file(path: Path) -> BinaryIO:
+def _regular_file(path: Path, max_pixels: int) -> io.BufferedReader:
     """Open a file for reading."""
     status = path.stat()
     for what, is_that in (("folder", stat.S_ISDIR), ("named pipe", stat.S_ISFIFO), ("socket", stat.S_ISSOCK)):
@@ -232,8 +333,13 @@ def _regular_file(path: Path) -> BinaryIO:
             raise RefusedError(f"a {what}, no file")
     if not stat.S_ISREG(status.st_mode):
         raise RefusedError("a device, no file")
-    if status.st_size > MAX_BYTES:
-        raise RefusedError(f"{status.st_size:,} bytes, more than the {MAX_BYTES:,} that are read; reduce it")
+    most = _FILE_BYTES_PER_PIXEL * max(max_pixels, MAX_PIXELS)
+    if status.st_size > most:
+        needed = -(-status.st_size // (_FILE_BYTES_PER_PIXEL * 10**6))
+        raise RefusedError(
+            f"{status.st_size:,} bytes, more than the {most:,} that are read; reduce it, or pass "
+            f"max_pixels={needed}_000_000"
+        )
     # Should it have become a named pipe meanwhile, nobody is waited for.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(path, flags), "rb")
@@ -247,44 +353,23 @@ def require_pillow() -> None:
         raise ImportError('pictures are read with Pillow; install it: pip install "progan[images]"') from None
 
 
-def _png_loaded(picture: Any, file: BinaryIO) -> Any:
-    """Load a PNG, and mend the value that it calls transparent: Pillow brings pixels to 8 bits, but not that value."""
-    from PIL import Image
-
-    layout = picture.tile[0][3]
-    picture.load()
+def _mend_transparent_value(picture: Any, layout: str) -> None:
+    """Bring the value that a PNG calls transparent to 8 bits as its pixels are, where Pillow does not."""
     value = picture.info.get("transparency")
     if layout in ("L;2", "L;4") and isinstance(value, int):
         picture.info["transparency"] = (value & 3) * 85 if layout == "L;2" else (value & 15) * 17
-    if layout == "RGB;16B" and isinstance(value, tuple):
-        # Pillow keeps the upper byte of each 16 bits; read as if the order were the other, it keeps the lower.
-        file.seek(0)
-        lower: Any = Image.open(file, formats=["PNG"])
-        lower.tile = [(*lower.tile[0][:3], "RGB;16L")]
-        lower.load()
-        uppers, lowers = [channel >> 8 for channel in value], [channel & 255 for channel in value]
-        alpha = np.empty((picture.height, picture.width), np.uint8)
-        top = 0
-        for upper_band, lower_band in zip(bands(picture), bands(lower), strict=True):
-            same = (upper_band == uppers).all(-1) & (lower_band == lowers).all(-1)
-            alpha[top : top + len(same)] = np.where(same, 0, 255)
-            top += len(same)
-        del picture.info["transparency"]
-        picture.putalpha(Image.fromarray(alpha))
-    return picture
 
 
-def _turned(picture: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF orientation says; where that cannot be read, it stays as it is."""
+def _turn(picture: Image.Image) -> Transpose | None:
+    """Return how a picture is to be turned, as its EXIF orientation says; where that cannot be read, it stays."""
     from PIL.Image import Transpose
 
-    picture.load()  # a PNG may hold its EXIF behind the pixels
     try:
         orientation = picture.getexif().get(_ORIENTATION)
     except MemoryError:
         raise
     except Exception:  # Pillow raises many kinds on EXIF that is broken; the pixels are sound
-        return picture
+        return None
     # Not ImageOps.exif_transpose: it writes all of the EXIF anew, and fails where any other tag in it is odd.
     methods: dict[object, Transpose] = {
         2: Transpose.FLIP_LEFT_RIGHT,
@@ -295,77 +380,11 @@ def _turned(picture: Image.Image) -> Image.Image:
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    method = methods.get(orientation)
-    return picture if method is None else picture.transpose(method)
+    return methods.get(orientation)
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Bring 16 bits, integers and floats to 8 bits per channel, scaled and rounded, never clipped."""
-    from PIL import Image
+def _swapping() -> tuple[Transpose, ...]:
+    """Return the turns after which the width is the height."""
+    from PIL.Image import Transpose
 
-    if not picture.mode.startswith(("I", "F")):
-        return picture
-    low, high = (
-        bound([extreme(band) for band in bands(picture)]) for bound, extreme in ((np.min, np.min), (np.max, np.max))
-    )
-    limit = 1 if picture.mode == "F" else 65_535
-    if not (low >= 0 and high <= limit):  # neither does NaN
-        raise RefusedError(
-            f"values of mode {picture.mode} must lie in 0..{limit}, got {low} to {high}; convert it to 8 bits"
-        )
-    pixels = _from_bands(picture, lambda band: np.round(band.astype(np.float64) * (255 / limit)))
-    scaled = Image.fromarray(pixels)
-    transparent = picture.info.get("transparency")
-    if isinstance(transparent, int):  # the one value that a 16-bit PNG calls transparent
-        alpha = _from_bands(picture, lambda band: np.where(band == transparent, 0, 255))
-        scaled.putalpha(Image.fromarray(alpha))
-    if profile := picture.info.get("icc_profile"):
-        scaled.info["icc_profile"] = profile
-    return scaled
-
-
-def _from_bands(picture: Image.Image, of: Callable[[Values], Values]) -> Values:
-    """Return what a function makes of a picture's values, some rows at a time: (H, W), uint8."""
-    result = np.empty((picture.height, picture.width), np.uint8)
-    top = 0
-    for band in bands(picture):
-        result[top : top + len(band)] = of(band)
-        top += len(band)
-    return result
-
-
-def bands(picture: Image.Image, pixels: int = 500_000) -> Iterator[Values]:
-    """Yield a picture's values some rows at a time, so that no copy of all is made."""
-    rows = max(1, pixels // picture.width)
-    for top in range(0, picture.height, rows):
-        yield np.asarray(picture.crop((0, top, picture.width, min(picture.height, top + rows))))
-
-
-def _in_srgb(picture: Image.Image) -> Image.Image:
-    """Convert from the colour profile that a picture carries; without one, or with a broken one, it is sRGB."""
-    profile = picture.info.get("icc_profile")
-    if not isinstance(profile, bytes) or not profile:  # a text of a PNG may have any name
-        return picture
-    try:
-        from PIL import ImageCms
-    except ImportError:  # a Pillow built without littlecms
-        return picture
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return picture
-        alpha = None
-        if picture.has_transparency_data:
-            alpha = (picture if "A" in picture.getbands() else picture.convert("RGBA")).getchannel("A")
-        if picture.mode in ("P", "PA", "RGBA", "1"):
-            picture = picture.convert("RGB")
-        elif picture.mode == "LA":
-            picture = picture.convert("L")
-        in_place = picture.mode == "RGB"
-        srgb = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(picture, source, srgb, outputMode="RGB", inPlace=in_place) or picture
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return picture
-    if alpha is not None:
-        converted.putalpha(alpha)
-    return converted
+    return (Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90)

@@ -14,7 +14,9 @@ from torch.utils.data import Dataset
 from typing_extensions import override
 
 from progan.data.decode import Unreadable, decoded, decoding, read_each
-from progan.data.read import Reading, Squaring, squared
+from progan.data.limits import MAX_PIXELS
+from progan.data.read import squared
+from progan.data.reading import Reading, Squaring
 from progan.data.selection import (
     OnUnreadable,
     check_on_unreadable,
@@ -85,6 +87,8 @@ class ImageFolder(Pictures):
             Files that ``only`` names are read in any case.
         on_unreadable: ``raise`` lists all files that cannot be read in one error; ``skip`` leaves them out, with a
             warning.
+        max_pixels: Largest number of pixels that are decoded at once, as in `progan.data.Reading`.
+        bit_depth: Number of bits that pictures of 16 bits per channel use, as in `progan.data.Reading`; None = all.
 
     Attributes:
         images: (N, C, H, W), uint8.
@@ -119,8 +123,10 @@ class ImageFolder(Pictures):
         only: Iterable[str | PathLike[str]] | None = None,
         hidden: bool = False,
         on_unreadable: OnUnreadable = "raise",
+        max_pixels: int = MAX_PIXELS,
+        bit_depth: int | None = None,
     ) -> None:
-        reading = Reading(size, channels, squaring, background)
+        reading = Reading(size, channels, squaring, background, max_pixels, bit_depth)
         check_on_unreadable(on_unreadable)
         folder = Path(path)
         names, unreadable = picture_paths(folder, only, hidden=hidden, on_unreadable=on_unreadable)
@@ -153,8 +159,8 @@ def read_images(folder: Path, names: Sequence[str], reading: Reading) -> Iterato
     """Read pictures of a folder, on all cores, in order; within `decoding`."""
 
     def read(path: Path) -> HashedImage:
-        with decoded(path) as (picture, *_):
-            pixels = squared(picture, reading).contiguous()
+        with decoded(path, reading) as result:
+            pixels = squared(result, reading).contiguous()
         return HashedImage(pixels, content_hash(pixels))
 
     return read_each([folder / name for name in names], read)

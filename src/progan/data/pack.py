@@ -27,8 +27,9 @@ from progan.data.folder import (
     from_bytes,
     read_images,
 )
+from progan.data.limits import MAX_PIXELS
 from progan.data.listing import check_relative, require_file
-from progan.data.read import Reading, Squaring
+from progan.data.reading import Reading, Squaring
 from progan.data.selection import OnUnreadable, check_on_unreadable, check_unreadable, picture_paths, warn_of_unreadable
 from progan.files import owned, partial_of, remove, write_file
 from progan.names import shown
@@ -169,6 +170,8 @@ def pack(
     only: Iterable[str | PathLike[str]] | None = None,
     hidden: bool = False,
     on_unreadable: OnUnreadable = "raise",
+    max_pixels: int = MAX_PIXELS,
+    bit_depth: int | None = None,
     progress: bool = True,
 ) -> Pack:
     """Write the pictures of a folder into one file, on all cores, a few at a time in memory.
@@ -183,6 +186,8 @@ def pack(
         only: names to read, such as ``curate(folder).kept``; None = all.
         hidden: As for `progan.ImageFolder`; so the next.
         on_unreadable: ``raise`` or ``skip``; what is skipped stands in the pack's attribute ``unreadable``.
+        max_pixels: Largest number of pixels that are decoded at once, as in `progan.data.Reading`.
+        bit_depth: Number of bits that pictures of 16 bits per channel use, as in `progan.data.Reading`; None = all.
         progress: show how many are packed, and how long the others will take.
 
     Returns:
@@ -198,7 +203,7 @@ def pack(
     """
     folder, path = Path(folder), Path(path)
     target = Path(os.path.realpath(path))
-    reading = Reading(size, channels, squaring, background)
+    reading = Reading(size, channels, squaring, background, max_pixels, bit_depth)
     check_on_unreadable(on_unreadable)
     names, unreadable = picture_paths(folder, only, hidden=hidden, on_unreadable=on_unreadable)
     if path.exists() and not _is_pack(path):

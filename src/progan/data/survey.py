@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -12,15 +13,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from progan.data.decode import Unreadable, bands, decoded, decoding, read_each
+from progan.data.colour import bands
+from progan.data.decode import Unreadable, decoded, decoding, file_hash, read_each
+from progan.data.depth import Depth
 from progan.data.flips import thumbnails
 from progan.data.likeness import SIZE, Descriptors, describe
+from progan.data.limits import MAX_PIXELS
 from progan.data.listing import Listing, in_order
-from progan.data.read import Reading, squared
+from progan.data.read import squared
+from progan.data.reading import Reading
 from progan.progress import counted
 
-_READING = Reading(SIZE)
 _AT_ONCE = 16  # pictures that are described together
+_BLACK = 24  # of 255. Pictures of 12 bits in 16 go up to 16; photographs six stops too dark go up to 33
+_EQUAL = 2  # of 255
 
 
 class Facts(NamedTuple):
@@ -34,6 +40,12 @@ class Facts(NamedTuple):
     height: int
     transparent: bool
     """Whether anything shows through."""
+    depth: Depth | None
+    """What its bits are used for, where there are 16 per channel."""
+    dark: bool
+    """Whether it is black or nearly so."""
+    constant: bool
+    """Whether all of it has one colour, or nearly so."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +79,28 @@ class _Look(NamedTuple):
     pixels: Tensor
 
 
-def survey(folder: str | PathLike[str], *, hidden: bool = False, progress: bool = False) -> Survey:
+def survey(
+    folder: str | PathLike[str],
+    *,
+    hidden: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    bit_depth: int | None = None,
+    progress: bool = False,
+) -> Survey:
     """Read every picture of a folder once; what is kept of each are some kilobytes.
 
     Args:
         folder: with sub-folders.
         hidden: Whether to read hidden and system files and folders too.
+        max_pixels: Largest number of pixels that are decoded at once, as in `progan.data.Reading`.
+        bit_depth: Number of bits that pictures of 16 bits per channel use; None = all.
         progress: show how long it will take.
 
     Raises:
         ImportError: if Pillow is missing.
         NotADirectoryError: if the path is not a directory.
     """
-    folder = Path(folder)
+    folder, reading = Path(folder), Reading(SIZE, max_pixels=max_pixels, bit_depth=bit_depth)
     listing = Listing.of(folder, hidden=hidden)
     names = [Path(name) for name in listing.pictures]
     facts: dict[Path, Facts] = {}
@@ -89,7 +110,7 @@ def survey(folder: str | PathLike[str], *, hidden: bool = False, progress: bool 
     waiting: list[Tensor] = []
     described = _Rows(len(names), _described(torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8)))
     with decoding():
-        looks: Iterable[_Look | Unreadable] = read_each([folder / name for name in names], _look)
+        looks: Iterable[_Look | Unreadable] = read_each([folder / name for name in names], partial(_look, reading))
         if progress:
             looks = counted(looks, len(names), "reading pictures")
         for name, look in zip(names, looks, strict=True):
@@ -120,16 +141,37 @@ def survey(folder: str | PathLike[str], *, hidden: bool = False, progress: bool 
     )
 
 
-def _look(path: Path) -> _Look:
-    with decoded(path) as (picture, kind, mode):
+def _look(reading: Reading, path: Path) -> _Look:
+    with decoded(path, reading) as result:
+        picture = result.picture
         # A picture that is nowhere transparent is the same with and without alpha, a grey one in grey and in RGB.
         transparent = picture.mode == "RGBA" and picture.getextrema()[3] != (255, 255)  # type: ignore[misc]
-        digest = hashlib.blake2b(repr((picture.size, transparent)).encode(), digest_size=16)
-        for band in bands(picture):
-            values = band[..., None].repeat(3, axis=2) if band.ndim == 2 else band if transparent else band[..., :3]
-            digest.update(values.tobytes())
-        facts = Facts(kind, mode, picture.width, picture.height, transparent)
-        return _Look(facts, digest.digest(), squared(picture, _READING))
+        digest = hashlib.blake2b(repr((result.size, transparent)).encode(), digest_size=16)
+        if result.is_reduced:  # pictures that differ may be the same at a smaller size
+            digest.update(file_hash(path, reading))
+        else:
+            for _, band in bands(picture):
+                values = band[..., None].repeat(3, axis=2) if band.ndim == 2 else band if transparent else band[..., :3]
+                digest.update(values.tobytes())
+        pixels = squared(result, reading)
+        facts = Facts(
+            *(result.format, result.mode, *result.size, transparent, result.depth),
+            dark=is_dark(pixels),
+            constant=is_constant(pixels),
+        )
+        return _Look(facts, digest.digest(), pixels)
+
+
+def is_dark(pixels: Tensor) -> bool:
+    """Tell whether nothing can be seen in a picture, (C, H, W), uint8: less than 1 in 1,000 pixels is above 24."""
+    brightest = pixels.amax(dim=0)
+    return int((brightest > _BLACK).sum()) * 1000 < brightest.numel()
+
+
+def is_constant(pixels: Tensor) -> bool:
+    """Tell whether a picture, (C, H, W), uint8, has one colour: no channel changes by more than 2."""
+    flat = pixels.flatten(1)
+    return int((flat.amax(dim=1) - flat.amin(dim=1)).max()) <= _EQUAL
 
 
 def _described(images: Tensor) -> list[Tensor]:
