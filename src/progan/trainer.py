@@ -29,7 +29,8 @@ from progan.callbacks import Callback, MetricsLog, Previews, Progress, all_told,
 from progan.checkpoint import CheckpointError
 from progan.contention import CoreSharing, shared_cores
 from progan.data import Conversion, Feed, match_level, open_feed
-from progan.distributed import Ranks
+from progan.data.workers import refuse_in_starting_process
+from progan.distributed import Ranks, world_size
 from progan.finite import DivergenceError, not_finite
 from progan.functions import kernels_on
 from progan.graph import device_step
@@ -102,7 +103,8 @@ class Trainer:
         on_failed_save: what fit does when the disk does not take a checkpoint, or a line of metrics, on the way:
             ``"raise"`` the error; or warn, ``"go_on"``, and try again at the next save. The save at the end of fit
             and the one at a signal always raise.
-        workers: processes that fetch a data set's items; 0 = this one. Tensors and folders need none.
+        workers: Worker processes that fetch a data set's items; 0 = this one. Tensors and folders need none. Where
+            processes are not forked (macOS, Windows, Python 3.14), the script needs ``if __name__ == "__main__":``.
         graph: on CUDA, launch the kernels of a step all at once, as a CUDA graph; None = unless the networks have a
             block of one's own, or several processes train. Where it cannot be, a warning says so.
         progress: show a bar, or lines where there is no terminal.
@@ -203,6 +205,8 @@ class Trainer:
             warm_up=training.average_warm_up,
         )
         self.plan_made: Plan | None = None
+        if world_size() > 1:  # a second process would join under the same rank
+            refuse_in_starting_process("Trainer, of several that train together,")
         self._ranks = Ranks.join(self.device)
         self._saves: bool = self._ranks.told(self.run_dir is not None)  # rank 0 does; the others need no run_dir
         check_ranks(generator.architecture, schedule, self._ranks.size)
@@ -293,6 +297,7 @@ class Trainer:
             >>> recipe.schedule.total_images < 120_000
             True
         """
+        refuse_in_starting_process("Trainer.recipe_for_hours")
         if not 0 < hours < math.inf:
             raise ValueError(f"hours must be a number above 0, got {hours!r}")
         alone = keywords.copy()
@@ -421,6 +426,7 @@ class Trainer:
             ValueError: if they are of another size or number.
             RuntimeError: under ``torch.no_grad()`` or ``torch.inference_mode()``.
         """
+        refuse_in_starting_process("Trainer.step")
         check_gradients_on("a step trains by gradients")
         if self._tracker.trusts:  # within fit
             return self._step_on(real)
@@ -475,6 +481,7 @@ class Trainer:
             BlockingIOError: if another process trains in run_dir.
             RankError: if another of the processes that train together has died or failed, or holds other weights.
         """
+        refuse_in_starting_process("Trainer.fit")
         check_gradients_on("fit trains by gradients")
         with self._ranks.together():
             feed = self._take(data)
@@ -695,6 +702,7 @@ class Trainer:
         Raises:
             ValueError: if a stage's batch takes more memory than there is; the message names the largest that does not.
         """
+        refuse_in_starting_process("Trainer.plan")
         with self._own_draws(), numerics(self.device, self.training), shared_cores(self.device) as cores:
             self.plan_made = make_plan(
                 self.generator,
@@ -731,6 +739,7 @@ class Trainer:
             ValueError: if the trainer has no run_dir.
             DivergenceError: if a weight is no longer finite.
         """
+        refuse_in_starting_process("Trainer.save")
         if not self._saves:
             raise ValueError("the trainer has no run_dir to save to; pass run_dir=, or use state_dict()")
         self._check_ranks()

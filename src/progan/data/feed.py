@@ -7,9 +7,6 @@ of (seed, k), batches are always full, and at every moment the uses of any two i
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
-import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -20,18 +17,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 from typing_extensions import override
 
 from progan.data.flips import FlipVerdict, flip_verdict, thumbnails
 from progan.data.folder import CHANNELS, Pictures
+from progan.data.workers import check_item_error, fetch
 from progan.memory import send
 from progan.randomness import item_state, permutation
 
 # Images that a verdict on flips is taken from: of those at hand, and of those that have to be fetched one by one.
 _JUDGED, _FETCHED = 1000, 300
 _CONVERTED = 64  # images that are converted at once
-_TO_FETCH_S = 30.0  # seconds that a worker has for its batch when it is asked to end
 
 
 class Order:
@@ -355,16 +352,7 @@ class _DatasetFeed(Feed):
             for positions in batches:
                 yield torch.stack([self.items[position] for position in positions])
         else:
-            # A generator of its own: iter(DataLoader) would draw from the global random state.
-            loader = DataLoader(
-                self.items,
-                batch_sampler=batches,  # type: ignore[arg-type]
-                num_workers=self.workers,
-                collate_fn=torch.stack,
-                worker_init_fn=_leave_signals_to_the_trainer,
-                generator=torch.Generator(),
-            )
-            yield from loader
+            yield from fetch(self.items, batches, self.workers)
 
     @override
     def flip_verdict(self) -> FlipVerdict:
@@ -391,7 +379,11 @@ class _Items(Dataset[Tensor]):
     def __getitem__(self, position: int) -> Tensor:
         index = self.order[position]
         with item_state(self.seed, position):
-            item = self.dataset[index]
+            try:
+                item = self.dataset[index]
+            except Exception as error:
+                check_item_error(error, index)
+                raise
         image = item[0] if isinstance(item, tuple | list) and item else item
         if not isinstance(image, Tensor) or image.ndim != 3:
             got = f"a tensor of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
@@ -410,27 +402,6 @@ class _Items(Dataset[Tensor]):
         except (TypeError, ValueError) as error:
             raise type(error)(f"item {index}: {error}") from None
         return image
-
-
-def _leave_signals_to_the_trainer(_: int) -> None:
-    """Let a worker live on when a signal comes to all processes at once, since the trainer still finishes its step.
-
-    With the trainer a worker ends anyway. One that is asked to end, as also by the trainer when it has waited long
-    enough, fetches what it is at, and is gone after a while.
-    """
-
-    def go_on(*_: object) -> None:
-        pass
-
-    def end_soon(*_: object) -> None:
-        timer = threading.Timer(_TO_FETCH_S, os._exit, (0,))
-        timer.daemon = True
-        timer.start()
-
-    for name, handler in (("SIGINT", go_on), ("SIGUSR1", go_on), ("SIGTERM", end_soon)):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handler)
 
 
 def _positions(begin: int, end: int, batch_size_at: Callable[[int], int], rank: int, ranks: int) -> Iterator[range]:

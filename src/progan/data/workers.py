@@ -1,0 +1,135 @@
+"""Worker processes that fetch the items of a data set, and the errors that come from them.
+
+Where multiprocessing does not fork (``spawn``: macOS and Windows; ``forkserver``: Linux from Python 3.14 on), every
+worker imports the main script before it fetches anything. A script that trains as it is imported would train again in
+each worker, so this module refuses that and names the remedy.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.process
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+_TO_FETCH_S = 30.0  # seconds that a worker has for its batch when it is asked to end
+_GUARD = """put what the script does under a guard:
+
+    if __name__ == "__main__":
+        main()  # or the lines themselves, indented
+
+or train with workers=0"""
+
+
+def refuse_in_starting_process(what: str) -> None:
+    """Raise RuntimeError in a process that multiprocessing is starting and that still imports the main script.
+
+    Args:
+        what: the name of what was called.
+    """
+    # What multiprocessing itself looks at before it starts a process. The fork server has it too, but no parent.
+    if getattr(multiprocessing.process.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            f"{what} was called by a worker process that is still starting: multiprocessing starts a worker by "
+            f"importing the main script, and this script trains as it is imported; {_GUARD}"
+        )
+
+
+def fetch(items: Dataset[Tensor], batches: Iterator[range], workers: int) -> Iterator[Tensor]:
+    """Yield batches of items that worker processes fetch, in order.
+
+    Args:
+        items: the images by position, each (C, H, W).
+        batches: positions, batch by batch.
+        workers: the number of processes, at least 1.
+
+    Raises:
+        RuntimeError: if the workers end before they have fetched anything, as those of a script without a main guard.
+    """
+    # Without a generator, iter(DataLoader) would draw from the global random state.
+    loader = DataLoader(
+        items,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=torch.stack,
+        worker_init_fn=_leave_signals_to_the_trainer,
+        generator=torch.Generator(),
+    )
+    refuse_in_starting_process("a DataLoader with workers")
+    started = False
+    try:
+        fetched = iter(loader)
+        started = True
+        first = next(fetched, None)
+    except Exception as error:
+        if multiprocessing.get_start_method() != "fork":
+            # The pipe to a worker or to the fork server broke, or torch noticed the end of a worker.
+            broken = isinstance(error, OSError | EOFError) and not started
+            if broken or str(error).startswith("DataLoader worker"):
+                raise RuntimeError(
+                    "the worker processes ended before they fetched an image, by the error that they printed above. "
+                    f"If it says that the script was imported, {_GUARD}"
+                ) from error
+            if not started:
+                error.add_note(
+                    "the data set could not be sent to a worker process; define its class and functions at the top "
+                    "level of a module (no lambda), keep no open file in it, or train with workers=0"
+                )
+        raise
+    if first is not None:
+        yield first
+        yield from fetched
+
+
+def check_item_error(error: Exception, index: int) -> None:
+    """Name the item at an error that the user's data set raised; raise another one if it cannot leave a worker.
+
+    Args:
+        error: what was raised.
+        index: the data set's index of the item.
+
+    Raises:
+        RuntimeError: in place of a StopIteration, which would end a loop silently; and in a worker, in place of an
+            error of a class that the trainer's process cannot look up by name, for which it would wait forever.
+    """
+    error.add_note(f"raised for item {index} of the data set")
+    hidden = get_worker_info() is not None and not _can_be_looked_up(type(error))
+    if hidden or isinstance(error, StopIteration):
+        raise RuntimeError(f"item {index} of the data set raised {type(error).__name__}: {error}") from error
+
+
+def _can_be_looked_up(kind: type) -> bool:
+    """Return whether a class is found by its module and qualified name, as pickle looks for it."""
+    found: Any = sys.modules.get(kind.__module__)
+    for name in kind.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is kind
+
+
+def _leave_signals_to_the_trainer(_: int) -> None:
+    """Let a worker live on when a signal comes to all processes at once, since the trainer still finishes its step.
+
+    With the trainer a worker ends anyway. One that is asked to end, as also by the trainer when it has waited long
+    enough, fetches what it is at, and is gone after a while.
+    """
+
+    def go_on(*_: object) -> None:
+        pass
+
+    def end_soon(*_: object) -> None:
+        timer = threading.Timer(_TO_FETCH_S, os._exit, (0,))
+        timer.daemon = True
+        timer.start()
+
+    for name, handler in (("SIGINT", go_on), ("SIGUSR1", go_on), ("SIGTERM", end_soon)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
