@@ -11,7 +11,8 @@ keep or drop, its name, the reason. Look at the sheets, edit the list, and train
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+
+from paths import user_path
 
 from progan.data import check
 
@@ -19,8 +20,8 @@ from progan.data import check
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of pictures")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the sheets and the list go")
+    parser.add_argument("--data", type=user_path, required=True, metavar="DIR", help="folder of pictures")
+    parser.add_argument("--out", type=user_path, required=True, metavar="DIR", help="where the sheets and the list go")
     parser.add_argument(
         "--max-similar", type=int, default=4, metavar="N", help="near-duplicates to keep (default: %(default)s)"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from draw_icons import draw_icons
+from paths import user_path
 
 from progan import image_grid, write_png
 
@@ -107,10 +108,10 @@ def overview(pictures: Sequence[torch.Tensor], columns: int = 5) -> torch.Tensor
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the pictures of the embedded icons, or of a folder of images, as PNG files."""
     parser = argparse.ArgumentParser(description="Draw the pictures that show a data set.")
-    parser.add_argument("--data", type=Path, help="a folder of images (default: the embedded icons)")
+    parser.add_argument("--data", type=user_path, help="a folder of images (default: the embedded icons)")
     parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
     parser.add_argument("--seed", type=int, default=0, help="which images are chosen at random (default 0)")
-    parser.add_argument("--out", type=Path, required=True, help="the folder for the pictures")
+    parser.add_argument("--out", type=user_path, required=True, help="the folder for the pictures")
     options = parser.parse_args(arguments)
     if options.size < 1:
         parser.error("--size must be 1 or more")

@@ -12,12 +12,12 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from paths import user_path
 from PIL import Image, ImageChops, ImageColor, ImageDraw
 
 Colour = tuple[int, int, int]
@@ -515,11 +515,11 @@ def draw_sheet(icons: Sequence[Image.Image], columns: int = 8) -> Image.Image:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write icons as PNG files."""
     parser = argparse.ArgumentParser(description="Draw the Mel icons.")
-    parser.add_argument("--out", type=Path, required=True, help="a new or empty folder for 0000.png and so on")
+    parser.add_argument("--out", type=user_path, required=True, help="a new or empty folder for 0000.png and so on")
     parser.add_argument("--n", type=int, default=640, help="how many icons (default 640)")
     parser.add_argument("--seed", type=int, default=0, help="which set of icons (default 0)")
     parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
-    parser.add_argument("--sheet", type=Path, help="also write the first 64 icons side by side to this file")
+    parser.add_argument("--sheet", type=user_path, help="also write the first 64 icons side by side to this file")
     options = parser.parse_args(arguments)
     if options.n < 1 or options.size < 1:
         parser.error("--n and --size must be 1 or more")

@@ -8,7 +8,8 @@ The k-th icon depends on the seed and k alone, however many are asked for.
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+
+from paths import user_path
 
 from progan import CheckpointError, enlarge, image_grid, load_generator, to_uint8, write_png
 
@@ -17,13 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run-dir", type=Path, metavar="DIR", help="a run; its newest checkpoint is taken")
+    source.add_argument("--run-dir", type=user_path, metavar="DIR", help="a run; its newest checkpoint is taken")
     source.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="one checkpoint, such as .../checkpoints/000480000"
+        "--checkpoint", type=user_path, metavar="DIR", help="one checkpoint, such as .../checkpoints/000480000"
     )
     parser.add_argument("--n", type=int, default=64, help="icons to draw (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder for the files")
+    parser.add_argument("--out", type=user_path, required=True, metavar="DIR", help="new or empty folder for the files")
     options = parser.parse_args(arguments)
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         parser.error(f"--out {options.out} exists and is not an empty folder; pass a new one")

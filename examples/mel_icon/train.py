@@ -26,6 +26,7 @@ from typing import Literal
 
 import torch
 from draw_icons import draw_icons
+from paths import user_path
 
 import progan
 from progan import HorizontalFlip, ImageFolder, Recipe, Stage, Trainer, presets
@@ -68,13 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def argument_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of pictures (default: embedded icons)")
-    parser.add_argument("--only", type=Path, metavar="FILE", help="train on what a list of curate.py keeps")
+    parser.add_argument("--data", type=user_path, metavar="DIR", help="folder of pictures (default: embedded icons)")
+    parser.add_argument("--only", type=user_path, metavar="FILE", help="train on what a list of curate.py keeps")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out files of --data that cannot be read")
-    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run is kept (default: runs/...)")
+    parser.add_argument("--run-dir", type=user_path, metavar="DIR", help="where the run is kept (default: runs/...)")
     parser.add_argument(
         "--start",
-        type=Path,
+        type=user_path,
         metavar="PATH",
         help="begin with the weights of a run, of one of its checkpoints or of a .safetensors file; the levels that a "
         "run had grown to are not grown again",

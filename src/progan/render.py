@@ -13,6 +13,7 @@ from torch import Tensor
 
 from progan.files import write_file
 from progan.layers import upsample
+from progan.paths import user_path
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # grey, RGB, RGBA
@@ -86,7 +87,7 @@ def write_png(path: str | PathLike[str], image: Tensor) -> None:
     torch.sub(pixels[1:], pixels[:-1], out=rows[1:, 1:])
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     chunks = [_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows.numpy().data, 2)), _chunk(b"IEND", b"")]
-    write_file(Path(path), [_SIGNATURE, *chunks])
+    write_file(user_path(path), [_SIGNATURE, *chunks])
 
 
 def read_png(path: str | PathLike[str]) -> Tensor:

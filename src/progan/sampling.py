@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from os import PathLike
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from progan.checkpoint import (
 )
 from progan.memory import hold_heap_for
 from progan.networks import Block, ProgressiveGenerator
+from progan.paths import user_path
 from progan.randomness import latents
 from progan.rebuild import check_block, check_tensors, without_memory
 from progan.recipe import Recipe
@@ -96,7 +96,7 @@ def load_generator(
     Raises:
         CheckpointError: if there is no sound checkpoint, or its block is not the one given.
     """
-    checkpoint = find_checkpoint(Path(path))
+    checkpoint = find_checkpoint(user_path(path))
     manifest = read_manifest(checkpoint)
     with describing(checkpoint / MANIFEST):
         recipe = Recipe.from_json(manifest["recipe"])

@@ -37,6 +37,7 @@ from progan.graph import device_step
 from progan.losses import check_gradients_on
 from progan.memory import send
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
+from progan.paths import user_path
 from progan.planning import Plan, make_plan, recorded_stages, worth_planning
 from progan.randomness import key
 from progan.rebuild import check_counts, rebuild
@@ -194,7 +195,7 @@ class Trainer:
         self.schedule = schedule
         self.training = training
         self.seed: int = operator.index(seed)
-        self.run_dir: Path | None = None if run_dir is None else Path(run_dir).absolute()
+        self.run_dir: Path | None = None if run_dir is None else user_path(run_dir, "run_dir").absolute()
         self.device: torch.device = choose_device(device, training)
         self.generator: ProgressiveGenerator = generator.to(self.device)
         self.discriminator: ProgressiveDiscriminator = discriminator.to(self.device)
@@ -304,7 +305,8 @@ class Trainer:
         alone["run_dir"], alone["callbacks"], alone["progress"], alone["start"] = None, (), False, None
         trial = cls.from_recipe(recipe, **alone)
         run_dir = keywords.get("run_dir")
-        there = None if run_dir is None or keywords.get("overwrite") else recorded_stages(Path(run_dir), recipe)
+        path = None if run_dir is None or keywords.get("overwrite") else user_path(run_dir, "run_dir")
+        there = None if path is None else recorded_stages(path, recipe)
         there = trial._ranks.told([dataclasses.asdict(stage) for stage in there] if there else None)
         if there is not None:
             return dataclasses.replace(recipe, stages=tuple(Stage(**stage) for stage in there))
@@ -352,14 +354,15 @@ class Trainer:
             CheckpointError: if path holds no run, its checkpoints are damaged, or the blocks are not those recorded.
             ValueError: If run_dir is the directory that the checkpoint lies in, or holds another run.
         """
-        path = Path(path)
+        path = user_path(path)
+        elsewhere = None if run_dir is None else user_path(run_dir, "run_dir")
         settings, found, generator, discriminator = rebuild(path, generator_block, discriminator_block)
         at_checkpoint = checkpoint.is_checkpoint(path)
-        home = path if run_dir is None and not at_checkpoint else run_dir
-        fork = home is None or Path(home).resolve() != path.resolve()
+        home = path if elsewhere is None and not at_checkpoint else elsewhere
+        fork = home is None or home.resolve() != path.resolve()
         if home is not None and fork and found is None:
             raise CheckpointError(f"{path} has no checkpoint yet that a run in {home} could continue from")
-        if home is not None and at_checkpoint and Path(home).resolve() == path.resolve().parent.parent:
+        if home is not None and at_checkpoint and home.resolve() == path.resolve().parent.parent:
             raise ValueError(
                 f"{home} is where the checkpoint lies, and holds others of the same run; pass another run_dir, or go "
                 f"on from the newest one with Trainer.from_run({str(home)!r})"

@@ -31,6 +31,7 @@ from progan.data.reading import Reading
 from progan.data.survey import Facts, survey
 from progan.files import make_folder, remove
 from progan.names import shown
+from progan.paths import user_path
 from progan.render import write_png
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def check(
     """
     check_limits(max_similar, similar, irregular)
     if sheets is not None:
-        _sheets_folder(sheets, Path(folder))
+        _sheets_folder(sheets, user_path(folder, "folder"))
     found = survey(folder, hidden=hidden, max_pixels=max_pixels, bit_depth=bit_depth, progress=printed)
     curation, near_duplicates, scores = compare(found, max_similar, similar, irregular, progress=printed)
     report = Report(
@@ -242,7 +243,7 @@ def check(
 
 def _sheets_folder(path: str | PathLike[str], folder: Path) -> Path:
     """Return where the sheets on a folder go; refuse a place among its pictures, and a file."""
-    sheets = Path(path)
+    sheets = user_path(path, "folder")
     if sheets.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{sheets} lies in {folder}, so the sheets would be read as pictures; pass another folder")
     there = next(part for part in (sheets.absolute(), *sheets.absolute().parents) if os.path.lexists(part))

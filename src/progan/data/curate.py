@@ -24,6 +24,7 @@ from progan.data.oddness import IRREGULAR, irregularity
 from progan.data.survey import Survey, survey
 from progan.files import write_file
 from progan.names import matched, shown, sort_key
+from progan.paths import user_path
 from progan.progress import counted
 
 _UNLISTABLE = re.compile(r'^"|[\t\r\n\ud800-\udfff]')  # tabs, line breaks, bytes that are no character
@@ -52,7 +53,7 @@ class Curation:
         for name, reason in in_order({**dict.fromkeys(self.kept, ""), **self.dropped}).items():
             word = "drop" if name in self.dropped else "keep"
             lines.append(f"{word}\t{_quoted(name.as_posix())}\t{' '.join(reason.split())}".removesuffix("\t"))
-        write_file(Path(path), ("\n".join(lines) + "\n").encode(errors="backslashreplace"))
+        write_file(user_path(path), ("\n".join(lines) + "\n").encode(errors="backslashreplace"))
 
     @classmethod
     def load(cls, path: str | PathLike[str], folder: str | PathLike[str], *, hidden: bool = False) -> Self:
@@ -76,8 +77,9 @@ class Curation:
         """
         kept: dict[Path, None] = {}
         dropped: dict[Path, str] = {}
-        require_file(Path(path), "list of pictures")
-        text = Path(path).read_bytes().decode("utf-8-sig", errors="surrogateescape")
+        path, folder = user_path(path), user_path(folder, "folder")
+        require_file(path, "list of pictures")
+        text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
         # Not splitlines: names may hold other line breaks.
         for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
             if not line.strip() or line.startswith("#"):
@@ -96,7 +98,7 @@ class Curation:
                 kept[name] = None
             else:
                 dropped[name] = reason or "by hand"
-        listing = Listing.of(Path(folder), hidden=hidden)
+        listing = Listing.of(folder, hidden=hidden)
         theirs = matched([name.as_posix() for name in (*kept, *dropped)], listing.pictures)
         here = {Path(name): Path(found) for name, found in theirs.items()}
         if later := sorted(set(listing.pictures) - set(theirs.values()), key=sort_key):
@@ -106,7 +108,7 @@ class Curation:
                 stacklevel=2,
             )
         return cls(
-            Path(folder),
+            folder,
             [here.get(name, name) for name in kept],
             {here.get(name, name): reason for name, reason in dropped.items()},
         )

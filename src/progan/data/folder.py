@@ -25,6 +25,7 @@ from progan.data.selection import (
     warn_of_unreadable,
 )
 from progan.names import UNREADABLE, normalised
+from progan.paths import user_path
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 HASH_BYTES = 16  # of one picture's pixels
@@ -128,7 +129,7 @@ class ImageFolder(Pictures):
     ) -> None:
         reading = Reading(size, channels, squaring, background, max_pixels, bit_depth)
         check_on_unreadable(on_unreadable)
-        folder = Path(path)
+        folder = user_path(path)
         names, unreadable = picture_paths(folder, only, hidden=hidden, on_unreadable=on_unreadable)
         images = torch.empty(len(names), channels, *reading.shape, dtype=torch.uint8)
         paths: list[str] = []

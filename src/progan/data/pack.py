@@ -33,6 +33,7 @@ from progan.data.reading import Reading, Squaring
 from progan.data.selection import OnUnreadable, check_on_unreadable, check_unreadable, picture_paths, warn_of_unreadable
 from progan.files import owned, partial_of, remove, write_file
 from progan.names import shown
+from progan.paths import user_path
 from progan.progress import counted
 from progan.tensor_file import Entry, header_of, read_header
 
@@ -65,7 +66,7 @@ class Pack(Pictures):
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self.path: Path = Path(path).absolute()
+        self.path: Path = user_path(path).absolute()
         self._open()
 
     def _open(self) -> None:
@@ -201,7 +202,7 @@ def pack(
         OSError: if the file cannot be written, or there is no room for it; if a sub-folder cannot be read.
         ValueError: if the folder holds no picture, or some cannot be read and are not skipped: all of them are listed.
     """
-    folder, path = Path(folder), Path(path)
+    folder, path = user_path(folder, "folder"), user_path(path)
     target = Path(os.path.realpath(path))
     reading = Reading(size, channels, squaring, background, max_pixels, bit_depth)
     check_on_unreadable(on_unreadable)

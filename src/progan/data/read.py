@@ -13,6 +13,7 @@ from torch import Tensor
 
 from progan.data.decode import Decoded, decoded, decoding, require_pillow
 from progan.data.reading import MODES, Reading
+from progan.paths import user_path
 
 
 def read_image(path: str | PathLike[str], reading: Reading) -> Tensor:
@@ -36,7 +37,7 @@ def read_image(path: str | PathLike[str], reading: Reading) -> Tensor:
             ``reading.bit_depth``, or is to be refused.
     """
     require_pillow()
-    with decoding(), decoded(path, reading) as result:
+    with decoding(), decoded(user_path(path), reading) as result:
         return squared(result, reading)
 
 

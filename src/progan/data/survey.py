@@ -22,6 +22,7 @@ from progan.data.limits import MAX_PIXELS
 from progan.data.listing import Listing, in_order
 from progan.data.read import squared
 from progan.data.reading import Reading
+from progan.paths import user_path
 from progan.progress import counted
 
 _AT_ONCE = 16  # pictures that are described together
@@ -100,7 +101,7 @@ def survey(
         ImportError: if Pillow is missing.
         NotADirectoryError: if the path is not a directory.
     """
-    folder, reading = Path(folder), Reading(SIZE, max_pixels=max_pixels, bit_depth=bit_depth)
+    folder, reading = user_path(folder, "folder"), Reading(SIZE, max_pixels=max_pixels, bit_depth=bit_depth)
     listing = Listing.of(folder, hidden=hidden)
     names = [Path(name) for name in listing.pictures]
     facts: dict[Path, Facts] = {}

@@ -1,0 +1,39 @@
+"""Paths that come from users: every public function that takes one reads it here."""
+
+from __future__ import annotations
+
+import os
+from os import PathLike
+from pathlib import Path
+
+
+def user_path(path: str | PathLike[str], name: str = "path") -> Path:
+    """Return a path from a user, in which a leading ``~`` or ``~user`` stands for a home directory.
+
+    Args:
+        path: The path. A relative one stays relative.
+        name: Name of the argument, for errors.
+
+    Raises:
+        TypeError: If it is not a path.
+        ValueError: If it is empty, or there is no such home directory.
+
+    Example:
+        >>> user_path("runs/icons").parts, user_path("~/icons") == Path.home() / "icons"
+        (('runs', 'icons'), True)
+    """
+    text = os.fspath(path) if isinstance(path, PathLike) else path
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a path, a str or an os.PathLike of str, got {path!r}")
+    if not text:
+        raise ValueError(f"{name} is an empty path; pass '.' for the current directory")
+    expanded = os.path.expanduser(text)  # noqa: PTH111 (Path("./~x") is the same as Path("~x"))
+    if expanded.startswith("~"):
+        first = Path(text).parts[0]
+        raise ValueError(
+            f"{name}: {first} is not a user with a home directory here; write the path out, or ./{first} for a "
+            "directory of that name"
+        )
+    found = Path(expanded)
+    # One that would be expanded if it were read again.
+    return found.absolute() if str(found).startswith("~") else found

@@ -1,0 +1,137 @@
+"""A path from a user may begin with ~, at every public function that takes one."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import small_recipe
+
+import progan
+import progan.data
+from progan import ImageFolder, Trainer, load_generator, to_uint8, write_png
+from progan.data import Curation, Pack, Reading, check, curate, pack, read_image
+from progan.paths import user_path
+
+QUIET = {"device": "cpu", "progress": False}
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home directory with pictures; the current directory is another one, and stays empty."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))  # on Windows
+    (tmp_path / "home/icons").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for index in range(3):
+        picture = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(index))
+        write_png(tmp_path / f"home/icons/{index}.png", to_uint8(picture))
+    yield tmp_path / "home"
+    assert not list((tmp_path / "here").iterdir())
+
+
+def trained(run_dir) -> Trainer:
+    trainer = Trainer.from_recipe(small_recipe(), run_dir=run_dir, **QUIET)
+    trainer.fit(torch.rand(9, 3, 16, 16), until=8)
+    return trainer
+
+
+def test_runs(home):
+    generator, discriminator = small_recipe().build()
+    assert Trainer(generator, discriminator, small_recipe().schedule, run_dir="~/run", **QUIET).run_dir == home / "run"
+    assert trained(Path("~/run")).run_dir == home / "run"
+    assert (home / "run/checkpoints/000000008").is_dir()
+    assert Trainer.from_run("~/run", **QUIET).run_dir == home / "run"
+    assert load_generator("~/run").sample(1).shape == (1, 3, 4, 4)
+    assert load_generator("~/run/checkpoints/000000008").level == 0
+    recipe = Trainer.recipe_for_hours(small_recipe(), 1.0, run_dir="~/run", **QUIET)
+    assert recipe == small_recipe(), "the length of the run that is there"
+
+
+def test_pictures(home):
+    pytest.importorskip("PIL.Image")
+    images = ImageFolder("~/icons", 16).images
+    assert images.shape == (3, 3, 16, 16)
+    assert torch.equal(read_image("~/icons/0.png", Reading(16)), images[0])
+    assert torch.equal(pack("~/icons", "~/icons.pack", 16, progress=False).images, images)
+    assert Pack("~/icons.pack").path == home / "icons.pack"
+    report = check("~/icons", sheets="~/sheets", printed=False)
+    assert report.folder == home / "icons"
+    assert all(path.is_relative_to(home / "more") for path in report.save_sheets("~/more"))
+    curation = curate("~/icons")
+    assert curation.folder == home / "icons"
+    curation.save("~/list.txt")
+    assert (home / "list.txt").is_file()
+    assert Curation.load("~/list.txt", "~/icons") == curation
+    write_png("~/icon.png", images[0])
+    assert (home / "icon.png").is_file()
+
+
+def test_no_public_function_that_takes_a_path_is_left_out():
+    """The two tests above go over all of these."""
+    tested = {
+        *("Trainer.run_dir", "Trainer.from_run.run_dir", "load_generator.path", "write_png.path"),
+        *("ImageFolder.path", "Pack.path", "pack.folder", "pack.path", "read_image.path", "check.folder"),
+        *("check.sheets", "curate.folder", "Report.save_sheets.folder", "Curation.save.path", "Curation.load.path"),
+        "Curation.load.folder",
+    }
+    found = set()
+    for room in (progan, progan.data, progan.presets):
+        public = room.__all__ if hasattr(room, "__all__") else ("mel_icon", "karras2018")
+        for name in public:
+            value = getattr(room, name)
+            functions = {name: value} if callable(value) else {}
+            if inspect.isclass(value):
+                functions |= {
+                    f"{name}.{member}": getattr(value, member)
+                    for member in vars(value)
+                    if not member.startswith("_") and callable(getattr(value, member))
+                }
+            for function, called in functions.items():
+                try:
+                    parameters = inspect.signature(called).parameters.values()
+                except ValueError:  # of some exceptions
+                    continue
+                found |= {
+                    f"{function}.{parameter.name}"
+                    for parameter in parameters
+                    if "PathLike" in str(parameter.annotation) and parameter.name != "only"  # names in a folder
+                }
+    assert found == tested
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "text"),
+    [
+        ("~nobody-of-this-name/run", ValueError, r"run_dir: ~nobody-of-this-name is not a user with a home directory"),
+        ("", ValueError, r"run_dir is an empty path; pass '\.' for the current directory"),
+        (3, TypeError, r"run_dir must be a path, a str or an os.PathLike of str, got 3"),
+        (b"run", TypeError, r"run_dir must be a path, .* got b'run'"),
+    ],
+)
+def test_what_is_not_a_path_is_refused(path, error, text, home):
+    with pytest.raises(error, match=text):
+        Trainer.from_recipe(small_recipe(), run_dir=path, **QUIET)
+    with pytest.raises(error, match=text):
+        Trainer.from_run(path)
+
+
+def test_a_directory_whose_name_begins_with_a_tilde_is_reached(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    once = user_path("./~icons")
+    assert user_path(once) == once == tmp_path / "~icons"
+    assert trained("./~icons").run_dir == tmp_path / "~icons"
+    assert Trainer.from_run("./~icons", **QUIET).images_seen == 8
+
+
+def test_pictures_whose_names_begin_with_a_tilde_are_read(tmp_path, monkeypatch):
+    pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    for name in ("~icon.png", "~root"):
+        write_png(f"./{name}", to_uint8(torch.rand(3, 8, 8)))
+    (tmp_path / "~root").rename(tmp_path / "~root.png")
+    assert ImageFolder(".", 8).paths == ["~icon.png", "~root.png"]
+    assert curate(".").folder == Path()
