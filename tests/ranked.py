@@ -46,6 +46,17 @@ class Slow(Callback):
         time.sleep(self.seconds)
 
 
+class Stopping(Callback):
+    """End the run at a count of images; rank 0 alone has callbacks."""
+
+    def __init__(self, at: int | None) -> None:
+        self.at = at
+
+    def on_step(self, run: Run, metrics: StepMetrics) -> None:
+        if metrics.images_seen == self.at:
+            run.stop()
+
+
 def main(settings: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     sys.setswitchinterval(settings.get("switch_interval", sys.getswitchinterval()))
@@ -67,7 +78,7 @@ def main(settings: dict[str, Any]) -> None:
         save_every=2 * batch_size,
         preview_every=4 * batch_size,
         workers=settings.get("workers", 0),
-        callbacks=[Slow(settings.get("pause", 0))],
+        callbacks=[Slow(settings.get("pause", 0)), Stopping(settings.get("stop_at"))],
         start=settings.get("start") if rank == 0 else None,
     )
     kept.append(trainer)

@@ -195,6 +195,12 @@ def test_a_signal_to_any_rank_ends_all_at_the_same_step(on_rank, tmp_path):
     assert all(torch.equal(tensor, tensors(resumed)[name]) for name, tensor in tensors(whole).items())
 
 
+def test_a_callback_stops_all_ranks_at_the_same_step(tmp_path):
+    run_dir = train(2, tmp_path, stop_at=96)
+    assert all("ended at 96, " in (tmp_path / f"log0.{rank}").read_text() for rank in range(2))
+    assert checkpoints(run_dir)[-1].name == "000000096"
+
+
 @pytest.mark.parametrize("on_rank", [0, 1])
 @pytest.mark.parametrize("fault", ["kill", "raise"])
 def test_a_rank_that_dies_or_fails_ends_the_other(fault, on_rank, tmp_path):

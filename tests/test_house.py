@@ -67,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *(TORCH | {"averaging", "graph", "layers", "memory", "networks", "progress"}),
         *("randomness", "recipe", "run_directory", "schedule", "step"),
     },
-    "start": {"checkpoint"},
+    "start": {"checkpoint", "paths"},
     "rebuild": {"torch", "architecture", "checkpoint", "networks", "recipe", "run_directory", "start"},
     "resume": {"checkpoint", "rebuild", "recipe", "run_directory", "schedule", "start"},
     "tracking": {"torch"},

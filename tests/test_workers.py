@@ -102,7 +102,7 @@ def test_a_data_set_that_cannot_be_sent_to_a_worker_is_told_of(recipe, images, m
     assert "could not be sent to a worker process; define its class" in caught.value.__notes__[0]
 
 
-class TwoArguments(Exception):
+class TwoArgumentsError(Exception):
     def __init__(self, path, reason):
         super().__init__(f"{path}: {reason}")
 
@@ -120,13 +120,13 @@ class Failing(Dataset):
         return torch.zeros(3, 16, 16)
 
     def fail(self):
-        class Hidden(Exception):
+        class HiddenError(Exception):
             """Of a class that no other process finds."""
 
         if self.kind == "several":
-            raise TwoArguments("13.png", "cut off")
+            raise TwoArgumentsError("13.png", "cut off")
         if self.kind == "hidden":
-            raise Hidden("cut off")
+            raise HiddenError("cut off")
         if self.kind == "stop":
             next(iter(()))
         {}["13.png"]
@@ -135,10 +135,10 @@ class Failing(Dataset):
 @pytest.mark.parametrize(
     ("kind", "workers", "error", "text"),
     [
-        ("several", 0, TwoArguments, "13.png: cut off"),
-        ("several", 1, RuntimeError, "TwoArguments: 13.png: cut off"),
+        ("several", 0, TwoArgumentsError, "13.png: cut off"),
+        ("several", 1, RuntimeError, "TwoArgumentsError: 13.png: cut off"),
         ("hidden", 0, Exception, "cut off"),
-        ("hidden", 1, RuntimeError, "item 13 of the data set raised Hidden: cut off"),
+        ("hidden", 1, RuntimeError, "item 13 of the data set raised HiddenError: cut off"),
         ("stop", 0, RuntimeError, "item 13 of the data set raised StopIteration"),
         ("stop", 1, RuntimeError, "item 13 of the data set raised StopIteration"),
         ("key", 0, KeyError, "13.png"),

@@ -28,7 +28,7 @@ from progan.step import StepMetrics
 
 
 class Run(Protocol):
-    """What a callback sees of a trainer: to be looked at, not changed."""
+    """What a callback sees of a trainer: to be looked at, not changed; `stop` ends it."""
 
     generator: ProgressiveGenerator
     discriminator: ProgressiveDiscriminator
@@ -52,9 +52,17 @@ class Run(Protocol):
         """The averaged generator as far as it has grown, a copy."""
         ...
 
+    def stop(self) -> None:
+        """Ask `Trainer.fit` to finish the step that it is at, save, and return."""
+        ...
+
 
 class Callback:
-    """Listen to a run; every method may be left out."""
+    """Listen to a run; every method may be left out.
+
+    A callback that calls ``run.stop()`` ends the run in good order: all callbacks see the step, fit saves, and returns.
+    An error that a callback raises ends it too, after a save.
+    """
 
     def on_start(self, run: Run) -> None:
         """Begin: fit has checked everything, the first step comes next."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from progan import checkpoint
 from progan.checkpoint import CheckpointError
+from progan.paths import user_path
 
 ROLES = ("generator", "discriminator", "average")
 _LONGEST_PATH = 4096  # characters
@@ -121,7 +122,7 @@ def same_start(recorded: Start | None, given: str | PathLike[str] | None) -> Sta
     sha256 = digests[0][0] if digests else "unknown"
     if recorded is None:
         return Start(os.fspath(given), None, None, sha256, ())
-    path, before = Path(given), Path(recorded.path)
+    path, before = user_path(given, "start"), Path(recorded.path)
     same_path = path == before or path.absolute() == before.absolute()
     is_run = bool(digests) and path.is_dir() and not checkpoint.is_checkpoint(path)
     trained_further = is_run and any(int(folder.name) > (recorded.images_seen or 0) for _, folder in digests)
@@ -133,7 +134,7 @@ def same_start(recorded: Start | None, given: str | PathLike[str] | None) -> Sta
 
 def source_at(given: str | PathLike[str]) -> Path:
     """Return the run directory, checkpoint's folder or file that a path names; a checkpoint's file names its folder."""
-    path = Path(given)
+    path = user_path(given, "start")
     return path.parent if path.name == checkpoint.TENSORS and checkpoint.is_checkpoint(path.parent) else path
 
 

@@ -53,6 +53,8 @@ from progan.step import StepMetrics, TrainingStep
 from progan.transfer import find_source, take
 from progan.upkeep import Upkeep, set_attribute
 
+_STOP = 1  # how ranks tell of `Trainer.stop`: below the number of every signal that is noted
+
 
 class TrainerKeywords(TypedDict, total=False):
     """Name the keywords that `Trainer` and `Trainer.from_recipe` share; see `Trainer`."""
@@ -243,6 +245,7 @@ class Trainer:
         self._fork: Start | None = None
         self._upkeep = Upkeep(self._step, self.average, self._ranks)
         self._tracker = self._upkeep.tracker
+        self._stop_asked = False
         self._ranks.first(lambda: self._begin(overwrite, start))
         self._follow()
         self._tracker.record()
@@ -465,8 +468,9 @@ class Trainer:
         """Train to the end of the schedule, or until a count of real images.
 
         Ctrl-C, SIGTERM and SIGUSR1 finish the step, save, and raise `Interrupted`; a second one of the kind acts as it
-        would without fit. While fit runs, run_dir is this process's; another one is refused. An error of a callback or
-        of the data set is raised after a save, so that no step is lost. Every global state is left as it was found.
+        would without fit. A callback that calls `stop` ends fit without an error. While fit runs, run_dir is this
+        process's; another one is refused. An error of a callback or of the data set, and a KeyboardInterrupt between
+        two steps, is raised after a save, so that no step is lost. Every global state is left as it was found.
 
         Args:
             data: (N, C, H, W), uint8 or floats in [0, 1]; an `ImageFolder`; or a map-style data set whose items are an
@@ -499,6 +503,7 @@ class Trainer:
                 self._save_rest()  # which the disk may not have taken before
                 self._ranks.first(self._tidy)
                 return
+            self._stop_asked = False
             with self._own_draws(), numerics(self.device, self.training), interruption() as asked, ExitStack() as held:
                 self._ranks.first(lambda: self._open(held))
                 cores = held.enter_context(shared_cores(self.device))
@@ -512,11 +517,19 @@ class Trainer:
                         callback.on_start(self)
                     if self._images_seen == 0:  # a callback may have loaded weights
                         self._see_to_changes(together=True)
-                    if self.run_dir is not None and self._saved_at is None and (self._start or self._fork):
+                    if self._saves and self._saved_at is None and (self._start or self._fork):
                         self._save_on_the_way()  # from now on the run does not need what it began with
                     self._train(feed, stop, asked, cores)
         if asked.signal is not None:
             raise Interrupted(asked.signal)
+
+    def stop(self) -> None:
+        """Ask `fit` to end in good order: it finishes the step that it is at, saves, and returns.
+
+        For callbacks, as ``run.stop()``, and for other threads. Asked in `Callback.on_start`, no step is begun. With
+        several processes, all of them end at the same step. The next `fit` trains on; outside `fit` nothing happens.
+        """
+        self._stop_asked = True
 
     def _see_to_changes(self, *, together: bool) -> None:
         """Bring what was made from the weights in line with weights that were set from outside, or warn."""
@@ -572,6 +585,21 @@ class Trainer:
         return feed
 
     def _train(self, feed: Feed, stop: int, asked: Interruption, cores: CoreSharing) -> None:
+        """Take step after step, and save in between and at the end."""
+        self._in_step = False
+        try:
+            if not self._ranks.highest(int(self._stop_asked)):  # by on_start
+                self._take_steps(feed, stop, asked, cores)
+            self._save_rest()
+        except KeyboardInterrupt as error:
+            if asked.signal is None:  # else it is the second Ctrl-C, which ends all at once
+                if self._in_step:
+                    error.add_note("raised within a step, so nothing was saved; a run goes on from its last checkpoint")
+                else:
+                    self._save_after(error, "raised between two steps")
+            raise
+
+    def _take_steps(self, feed: Feed, stop: int, asked: Interruption, cores: CoreSharing) -> None:
         rank, ranks = self._ranks.rank, self._ranks.size
         batch_size_at = lambda count: self.schedule.at(count).batch_size  # noqa: E731
         conversion = Conversion(lambda count: self.schedule.at(count).level, self._to_level)
@@ -579,7 +607,9 @@ class Trainer:
             feed.batches(self._images_seen, stop, batch_size_at, rank=rank, ranks=ranks, conversion=conversion)
         ):
             before = self._images_seen
+            self._in_step = True
             metrics = self.step(real)
+            self._in_step = False
             cores.look()
             if (remark := cores.remark()) is not None:
                 warnings.warn(remark, stacklevel=3)
@@ -594,17 +624,20 @@ class Trainer:
                     for callback in self._callbacks:
                         callback.on_stage_end(self, metrics.growth)
             except (Exception, SystemExit) as error:
-                self._save_after(error, "a callback")
+                self._save_after(error, "raised by a callback")
                 raise
-            ending = self._ranks.highest(asked.signal or 0)
+            ending = self._end_asked(asked)
             if save and not ending and self._images_seen < stop and self._saves:
                 self._save_on_the_way()
-                ending = self._ranks.highest(asked.signal or 0)
+                ending = self._end_asked(asked)
             if ending:
-                if asked.signal is None:  # it came to another rank
+                if asked.signal is None and ending != _STOP:  # the signal came to another rank
                     asked.signal = ending
                 break
-        self._save_rest()
+
+    def _end_asked(self, asked: Interruption) -> int:
+        """Return what asks for the end of fit on any rank: a signal's number, _STOP, or 0 for nothing."""
+        return self._ranks.highest(asked.signal or (_STOP if self._stop_asked else 0))
 
     def _save_rest(self) -> None:
         """Save what has been trained since the last checkpoint, if anything."""
@@ -644,23 +677,30 @@ class Trainer:
         """Yield batches; where one cannot be had, save what was trained on those before."""
         try:
             yield from batches
-        except Exception as error:
-            self._save_after(error, "the data set")
+        except (Exception, SystemExit) as error:
+            self._save_after(error, "raised by the data set")
             raise
 
-    def _save_after(self, error: BaseException, raised_by: str) -> None:
-        """Save what was trained before an error, which is raised then, and tells whether this went well."""
+    def _save_after(self, error: BaseException, raised: str) -> None:
+        """Save what was trained before an error, which is raised then, and tells whether this went well.
+
+        Args:
+            error: gets a note.
+            raised: where the error comes from, in words.
+        """
         if self._directory is None or self._saved_at == self._images_seen:
             return
         try:
             self._check_finite(weights=True)
-            self._tell_of_save(Path(self._save()))
+            path = Path(self._save())
         except Exception as second:
             error.add_note(f"progan could not save after it: {second}")
-        else:
-            error.add_note(
-                f"raised by {raised_by}; all {self._images_seen:,} images trained are saved in {self.run_dir}"
-            )
+            return
+        error.add_note(f"{raised}; all {self._images_seen:,} images trained are saved in {self.run_dir}")
+        try:
+            self._tell_of_save(path)
+        except Exception as second:
+            error.add_note(f"on_save of a callback then raised {type(second).__name__}: {second}")
 
     @contextmanager
     def _own_draws(self, *, keyed: bool = False) -> Iterator[None]:
