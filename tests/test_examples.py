@@ -311,8 +311,18 @@ def test_generate_writes_clean_reproducible_icons(few_icons, capsys):
         assert Path(f"a/{k:04d}.png").read_bytes() == Path(f"b/{k:04d}.png").read_bytes()
     assert read_png("a/0000.png").shape == (3, 8, 8)
     assert not torch.equal(read_png("a/0000.png"), read_png("a/0001.png"))
+    between = ["--run-dir", "runs/mel_icon_quick", "--seed", "3", "--between", "4", "1"]
+    assert generate.main([*between, "--n", "3", "--out", "walk"]) == 0
+    assert sorted(path.name for path in Path("walk").iterdir()) == ["0000.png", "0001.png", "0002.png", "sheet.png"]
+    for step, k in ((0, 4), (2, 1)):  # to the last bit but for the number of images made at once
+        difference = read_png(f"walk/{step:04d}.png").int() - read_png(f"a/{k:04d}.png").int()
+        assert difference.abs().max() <= 1
+    assert read_png("walk/sheet.png").shape == (3, 96, 3 * 96 + 2 * 2)
     capsys.readouterr()
     for arguments, text in (
+        ([*between, "--n", "1", "--out", "c"], "n of at least 2"),
+        (["--run-dir", "runs/mel_icon_quick", "--between", "4", "-1", "--out", "c"], "none below 0, got [4, -1]"),
+        (["--run-dir", "runs/mel_icon_quick", "--out=~nobody-of-this-name/c"], "is not a user with a home directory"),
         (["--run-dir", "nowhere", "--out", "c"], "is no checkpoint, and no run with one"),
         (["--run-dir", "runs/mel_icon_quick", "--out", "a"], "exists and is not an empty folder"),
         (["--run-dir", "runs/mel_icon_quick", "--out", "c", "--n", "0"], "at least 1"),

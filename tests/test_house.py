@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "convolution": {"torch", "functions"},
     "weights": {"torch"},
     "streams": {"torch", "weights"},
+    "interpolation": {"torch"},
     "layers": {*TORCH, "convolution", "functions", "weights"},
     "memory": {"torch", "files"},
     "augment": {"torch"},
@@ -77,7 +78,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "state": {"torch", "checkpoint", "step"},
     "upkeep": {"averaging", "distributed", "state", "step", "tracking"},
-    "sampling": {*TORCH, "checkpoint", "memory", "networks", "paths", "randomness", "rebuild", "recipe"},
+    "sampling": {
+        *(TORCH | {"checkpoint", "interpolation", "memory", "networks", "paths", "randomness", "rebuild", "recipe"}),
+    },
     "callbacks": {
         *(TORCH | {"averaging", "files", "networks", "planning", "progress"}),
         *("randomness", "render", "sampling", "schedule", "step"),

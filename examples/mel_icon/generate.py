@@ -2,7 +2,9 @@
 
     python examples/mel_icon/generate.py --run-dir runs/mel_icon_quick --n 64 --out icons/
 
-The k-th icon depends on the seed and k alone, however many are asked for.
+The k-th icon depends on the seed and k alone, however many are asked for. To walk from one of them to another:
+
+    python examples/mel_icon/generate.py --run-dir runs/mel_icon_quick --between 3 17 --out walk/
 """
 
 import argparse
@@ -22,7 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source.add_argument(
         "--checkpoint", type=user_path, metavar="DIR", help="one checkpoint, such as .../checkpoints/000480000"
     )
-    parser.add_argument("--n", type=int, default=64, help="icons to draw (default: %(default)s)")
+    parser.add_argument("--n", type=int, help="icons to draw (default: 64; 9 with --between)")
+    parser.add_argument(
+        "--between", type=int, nargs=2, metavar="K", help="draw a walk between two of the icons, the sheet in one row"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
     parser.add_argument("--out", type=user_path, required=True, metavar="DIR", help="new or empty folder for the files")
     options = parser.parse_args(arguments)
@@ -30,14 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--out {options.out} exists and is not an empty folder; pass a new one")
     try:
         grown = load_generator(options.run_dir or options.checkpoint)
-        icons = to_uint8(grown.sample(options.n, seed=options.seed))
+        if options.between is None:
+            images = grown.sample(64 if options.n is None else options.n, seed=options.seed)
+        else:
+            z = grown.latents(options.between, seed=options.seed)
+            images = grown.images(grown.latents_between(z[0], z[1], 9 if options.n is None else options.n))
+        icons = to_uint8(images)
         options.out.mkdir(parents=True, exist_ok=True)
     except (CheckpointError, OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     digits = max(4, len(str(len(icons) - 1)))
     for index, icon in enumerate(icons):
         write_png(options.out / f"{index:0{digits}d}.png", icon)
-    columns = max(1, round(len(icons) ** 0.5))
+    columns = max(1, round(len(icons) ** 0.5)) if options.between is None else len(icons)
     write_png(options.out / "sheet.png", image_grid(enlarge(icons, 96), columns, gap=2))
     print(f"{len(icons)} icons of {icons.shape[2]}x{icons.shape[3]} and sheet.png are in {options.out}.")
     return 0

@@ -9,6 +9,7 @@ from progan.checkpoint import CheckpointError
 from progan.connections import RankError
 from progan.data import ImageFolder, match_level
 from progan.finite import DivergenceError
+from progan.interpolation import slerp
 from progan.layers import (
     EqualizedConv2d,
     EqualizedLinear,
@@ -82,6 +83,7 @@ __all__ = [
     "load_generator",
     "match_level",
     "presets",
+    "slerp",
     "to_uint8",
     "upsample",
     "wgan_generator_loss",

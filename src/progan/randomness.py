@@ -11,7 +11,7 @@ import hashlib
 import json
 import operator
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -61,7 +61,9 @@ def uniform(shape: tuple[int, ...], seed: int, purpose: Purpose, position: int |
     return torch.from_numpy(keyed_generator(seed, purpose, position).random(shape, dtype=np.float32))
 
 
-def latents(indices: range, latent_shape: tuple[int, ...], seed: int, purpose: Literal["sample", "preview"]) -> Tensor:
+def latents(
+    indices: Sequence[int], latent_shape: tuple[int, ...], seed: int, purpose: Literal["sample", "preview"]
+) -> Tensor:
     """Draw latents each by its own index, so that the k-th is the same however many are asked for.
 
     Returns:

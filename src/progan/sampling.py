@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
 from os import PathLike
 
 import torch
@@ -18,6 +20,7 @@ from progan.checkpoint import (
     read_manifest,
     read_tensors,
 )
+from progan.interpolation import slerp
 from progan.memory import hold_heap_for
 from progan.networks import Block, ProgressiveGenerator
 from progan.paths import user_path
@@ -65,9 +68,63 @@ class GrownGenerator(nn.Module):
         """
         if n < 1 or batch_size < 1:
             raise ValueError(f"sample takes n and batch_size of at least 1, got n={n}, batch_size={batch_size}")
-        shape = self.generator.architecture.latent_shape
         batches = [range(begin, min(begin + batch_size, n)) for begin in range(0, n, batch_size)]
-        return torch.cat([self.images(latents(batch, shape, seed, "sample")) for batch in batches])
+        return torch.cat([self.images(self.latents(batch, seed=seed)) for batch in batches])
+
+    def latents(self, which: int | Iterable[int], *, seed: int = 0) -> Tensor:
+        """Draw the latents from which `sample` makes its images.
+
+        Args:
+            which: How many, from the first one on; or the indices of those wanted, such as ``[3, 17]``.
+            seed: Random seed, the one given to `sample`.
+
+        Returns:
+            (n, *latent_shape), float32, N(0, 1), on the CPU: the k-th of `sample` is ``images(latents([k]))``.
+
+        Raises:
+            TypeError: If which is neither an int nor a list of ints.
+            ValueError: If which is empty or has an index below 0.
+
+        Example:
+            >>> from progan import presets
+            >>> grown = GrownGenerator(presets.karras2018(8, channels=(8, 8)).build()[0], level=1)
+            >>> z = grown.latents([3, 17], seed=1)
+            >>> grown.images(grown.latents_between(z[0], z[1], 9)).shape
+            torch.Size([9, 3, 8, 8])
+        """
+        try:
+            indices = [operator.index(index) for index in (which if isinstance(which, Iterable) else range(which))]
+        except TypeError:
+            raise TypeError(f"latents takes a number of latents, or a list of indices, got {which!r}") from None
+        if not indices or min(indices) < 0:
+            raise ValueError(f"latents takes at least one index, none below 0, got {which!r}")
+        return latents(indices, self.generator.architecture.latent_shape, seed, "sample")
+
+    def latents_between(self, start: Tensor, end: Tensor, n: int) -> Tensor:
+        """Return the latents on the way from one to another, both included, in equal steps of the angle: see `slerp`.
+
+        Args:
+            start: One latent, latent_shape, or several, (B, *latent_shape).
+            end: The same of the other end; one goes with several.
+            n: Number of latents on each way, at least 2.
+
+        Returns:
+            (B * n, *latent_shape), way after way, so that an image grid of n columns has one in each row.
+
+        Raises:
+            TypeError: If start or end is not a tensor of floats.
+            ValueError: If n is below 2, or the shapes do not fit.
+        """
+        if not isinstance(n, int) or n < 2:
+            raise ValueError(f"latents_between takes n of at least 2, both ends included, got {n!r}")
+        shape = self.generator.architecture.latent_shape
+        ends = [z[None] if isinstance(z, Tensor) and z.shape == shape else z for z in (start, end)]
+        for z in ends:
+            if isinstance(z, Tensor) and z.shape[1:] != shape:
+                expected = ", ".join(map(str, shape))
+                raise ValueError(f"latents must be ({expected}) or (B, {expected}), got {tuple(z.shape)}")
+        ways = [slerp(ends[0], ends[1], weight) for weight in torch.linspace(0, 1, n, dtype=torch.float64).tolist()]
+        return torch.stack(ways, dim=1).flatten(0, 1)
 
     def images(self, z: Tensor) -> Tensor:
         """Return images in [0, 1], float32, without a graph: ``(B, *latent_shape)`` -> (B, C, H, W)."""
