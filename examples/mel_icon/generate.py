@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import torch
 from paths import user_path
 
 from progan import CheckpointError, enlarge, image_grid, load_generator, to_uint8, write_png
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             images = grown.sample(64 if options.n is None else options.n, seed=options.seed)
         else:
             z = grown.latents(options.between, seed=options.seed)
-            images = grown.images(grown.latents_between(z[0], z[1], 9 if options.n is None else options.n))
+            walk = grown.latents_between(z[0], z[1], 9 if options.n is None else options.n)
+            images = torch.cat([grown.images(part) for part in walk.split(64)])
         icons = to_uint8(images)
         options.out.mkdir(parents=True, exist_ok=True)
     except (CheckpointError, OSError, ValueError) as error:
