@@ -205,7 +205,11 @@ def test_scores_and_penalty_are_at_once_where_the_critic_offers_it():
     assert critic.log == ["first", "scores", "scores", "second", "scores"]
 
 
-@pytest.mark.parametrize("settings", [{"penalty_weight": -1.0}, {"drift_weight": -1.0}, {"target": 0.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"penalty_weight": -1.0}, {"drift_weight": -1.0}, {"target": 0.0}, {"target": float("inf")}]
+    + [{name: float("nan")} for name in ("penalty_weight", "drift_weight", "target")],
+)
 def test_wgan_gp_refusals(settings):
-    with pytest.raises(ValueError, match="WganGp takes weights of at least 0 and a positive target, got WganGp"):
+    with pytest.raises(ValueError, match="weights of at least 0 and a positive target, all finite, got WganGp"):
         WganGp(**settings)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from progan import GrownGenerator, Trainer
 from progan.architecture import Architecture
 from progan.blocks import ConvUnit
 from progan.layers import EqualizedConv2d, downsample, upsample
@@ -508,6 +509,9 @@ def test_compiled_whole_they_are_the_same_to_the_second_derivative(preset, alpha
     compiled = [torch.compile(each, backend="eager", fullgraph=True) for each in (generator, discriminator)]
     try:
         assert_close(compiled[0](z, 3, alpha), generator(z, 3, alpha))
+        assert_close(GrownGenerator(compiled[0], 3, alpha).images(z), GrownGenerator(generator, 3, alpha).images(z))
+        with pytest.raises(TypeError, match=r"got an OptimizedModule; pass the network before torch.compile"):
+            Trainer(*compiled, recipe.schedule, device="cpu")
         assert_close(gradients(compiled[1]), gradients(discriminator), rtol=1e-9, atol=1e-12)
     finally:
         torch.compiler.reset()

@@ -330,7 +330,7 @@ def test_presets_refuse_sizes_beyond_their_widths_and_say_what_to_do():
         (
             TypeError,
             {"augment": Contrast},
-            "Training.augment takes Contrast and HorizontalFlip only, got <class 'progan.augment.Contrast'>",
+            "Training.augment takes Contrast and HorizontalFlip only, got the class Contrast; pass an instance",
         ),
         (
             ValueError,

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             z = grown.latents(options.between, seed=options.seed)
             walk = grown.latents_between(z[0], z[1], 9 if options.n is None else options.n)
-            images = torch.cat([grown.images(part) for part in walk.split(64)])
+            images = torch.cat([grown.images(part) for part in torch.split(walk, 64)])
         icons = to_uint8(images)
         options.out.mkdir(parents=True, exist_ok=True)
     except (CheckpointError, OSError, ValueError) as error:

@@ -8,8 +8,13 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
+from progan.arguments import check_flag, check_number, tuple_of
 from progan.layers import Equalization, Padding, check_alpha
 
+_FLAGS = (
+    *("minibatch_std_unbiased", "equalized_ends", "normalize_latent", "norm_before_activation"),
+    *("norm_in_discriminator", "norm_epsilon_outside_root", "widen_first"),
+)
 _LARGEST_SIDE = 65_536  # pixels, as a JPEG's; it bounds how many levels a crafted file may ask for
 
 
@@ -40,6 +45,7 @@ class Architecture:
         head_channels: width of the discriminator's last two layers; None = channels[0].
 
     Raises:
+        TypeError: If a setting is of a wrong kind.
         ValueError: if the numbers do not make a pair of networks.
     """
 
@@ -65,7 +71,7 @@ class Architecture:
     def __post_init__(self) -> None:
         """Check what can be checked without building anything."""
         for name in ("channels", "latent_shape", "base_size", "image_range"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            object.__setattr__(self, name, tuple_of(f"Architecture.{name}", getattr(self, name), "numbers"))
         for name, least in (("channels", 1), ("latent_shape", 1), ("base_size", 2)):
             values = getattr(self, name)
             if not values or not all(isinstance(value, int) and value >= least for value in values):
@@ -86,6 +92,10 @@ class Architecture:
             )
         if self.image_channels not in (1, 3, 4):
             raise ValueError(f"image_channels must be 1 (grey), 3 (RGB) or 4 (RGBA), got {self.image_channels!r}")
+        if len(self.image_range) != 2:
+            raise ValueError(f"image_range must be (value of black, value of white), got {self.image_range!r}")
+        for value in self.image_range:
+            check_number("each of Architecture.image_range", value)
         low, high = self.image_range
         if not -math.inf < low < high < math.inf:
             raise ValueError(f"image_range must be (value of black, value of white), got {self.image_range!r}")
@@ -100,6 +110,9 @@ class Architecture:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= 1):
                 raise ValueError(f"{name} must be an int of at least 1, or None, got {value!r}")
+        check_number("Architecture.norm_epsilon", self.norm_epsilon)
+        for name in _FLAGS:
+            check_flag(f"Architecture.{name}", getattr(self, name))
         if not 0 < self.norm_epsilon < 1:
             raise ValueError(f"norm_epsilon must be a small number above 0, got {self.norm_epsilon!r}")
         if self.output == "sigmoid" and self.image_range != (0.0, 1.0):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from progan.arguments import check_number, check_tensor
+
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Stretch every image's values about its own mean, and clamp to [0, 1].
@@ -20,6 +22,8 @@ def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
         >>> adjust_contrast(torch.tensor([[[[0.4, 0.6]]]]), torch.tensor([2.0]))
         tensor([[[[0.3000, 0.7000]]]])
     """
+    for name, value in (("images", images), ("factor", factor)):
+        check_tensor(name, value)
     colours, opacity = images[:, :3], images[:, 3:]
     mean = colours.mean(dim=(1, 2, 3), keepdim=True)
     stretched = (mean + factor.to(images.dtype).reshape(-1, 1, 1, 1) * (colours - mean)).clamp(0, 1)
@@ -42,6 +46,8 @@ class Contrast:
 
     def __post_init__(self) -> None:
         """Check each number once, here."""
+        for name in ("low", "high"):
+            check_number(f"Contrast.{name}", getattr(self, name))
         if not 0 < self.low <= self.high < math.inf:
             raise ValueError(f"Contrast takes 0 < low <= high, both finite, got low={self.low!r}, high={self.high!r}")
 
@@ -75,6 +81,7 @@ class HorizontalFlip:
 
     def __post_init__(self) -> None:
         """Check the number once, here."""
+        check_number("HorizontalFlip.probability", self.probability)
         if not 0 <= self.probability <= 1:
             raise ValueError(f"HorizontalFlip takes 0 <= probability <= 1, got probability={self.probability!r}")
 

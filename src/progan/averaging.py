@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from progan.arguments import check_flag, check_instance, check_int, check_number
+
 
 class Average(nn.Module):
     """Keep an exponential average of a generator.
@@ -34,6 +36,11 @@ class Average(nn.Module):
 
     def __init__(self, generator: nn.Module, decay: float, *, batch: int | None = None, warm_up: bool = False) -> None:
         super().__init__()
+        check_instance("generator", generator, nn.Module)
+        check_number("decay", decay)
+        if batch is not None:
+            check_int("batch", batch)
+        check_flag("warm_up", warm_up)
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1), got {decay!r}")
         if batch is not None and batch < 1:
@@ -77,7 +84,20 @@ class Average(nn.Module):
             generator: of the structure that was copied.
             images_seen: real images shown when the step began.
             batch_size: of the step, over all ranks.
+
+        Raises:
+            TypeError: If an argument is of a wrong kind.
+            ValueError: If the generator has parameters of other shapes.
         """
+        check_instance("generator", generator, nn.Module)
+        check_int("images_seen", images_seen, 0)
+        check_int("batch_size", batch_size, 1)
+        mine, theirs = ([each.shape for each in module.parameters()] for module in (self.module, generator))
+        if mine != theirs:
+            raise ValueError(
+                f"the average is of a {type(self.module).__name__}, and got a {type(generator).__name__} with other "
+                "parameters; pass the generator that it was made from"
+            )
         self.blend(generator, self.weight_of_new(images_seen, batch_size))
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from progan.arguments import check_flag, check_int, check_number
 from progan.averaging import Average
 from progan.files import append_line, make_folder, write_file
 from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
@@ -123,6 +124,7 @@ class MetricsLog(Callback):
 
     def __init__(self, every: int, *, go_on: bool = False) -> None:
         _check_every(every, self)
+        check_flag("go_on", go_on)
         self.every = every
         self.go_on = go_on
         self._waiting: dict[int, str] = {}  # lines, by images_seen
@@ -219,6 +221,8 @@ class Previews(Callback):
 
     def __init__(self, every: int, n: int = 16, row: int = 8, least_height: int = 128) -> None:
         _check_every(every, self)
+        for name, value in (("n", n), ("row", row), ("least_height", least_height)):
+            check_int(name, value, 1)
         self.every = every
         self.least_height = least_height
         self.n = n
@@ -278,6 +282,7 @@ class Progress(Callback):
     """
 
     def __init__(self, line_every_s: float = 30.0) -> None:
+        check_number("line_every_s", line_every_s)
         self.line_every_s = line_every_s
         self._bar: Any = None
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from progan.arguments import check_number
+
 _TINY = torch.finfo(torch.float64).tiny
 
 
@@ -40,6 +42,8 @@ def slerp(start: Tensor, end: Tensor, weight: float | Tensor) -> Tensor:
         if not isinstance(latents, Tensor) or not latents.is_floating_point():
             got = latents.dtype if isinstance(latents, Tensor) else type(latents).__name__
             raise TypeError(f"{name} must be a tensor of floats, got {got}; GrownGenerator.latents draws some")
+    if not isinstance(weight, Tensor):
+        check_number("weight", weight)
     weights = torch.as_tensor(weight, dtype=torch.float64, device="cpu").detach()
     sizes = {len(part) for part in (start, end, weights) if part.ndim} - {1}
     if min(start.ndim, end.ndim) < 2 or start.shape[1:] != end.shape[1:] or weights.ndim > 1 or len(sizes) > 1:

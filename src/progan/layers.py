@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from progan.arguments import check_flag, check_int, check_number, check_tensor
 from progan.convolution import channels_last_on, convolve, convolve_few, has_avx512, pads_within
 from progan.functions import (
     computing_dtype,
@@ -59,6 +60,7 @@ class _Equalized(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], gain: float, equalization: Equalization, in_features: int) -> None:
         super().__init__()
+        check_number("gain", gain)
         self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.empty(shape[0]))
         fan_in = math.prod(shape[1:])
@@ -147,6 +149,9 @@ class EqualizedConv2d(_Equalized):
         equalization: Equalization = "he",
         padding: Padding = "zeros",
     ) -> None:
+        check_int("in_channels", in_channels, 1)
+        check_int("out_channels", out_channels, 1)
+        check_int("kernel_size", kernel_size)
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, so that the image keeps its size, got {kernel_size}")
         if padding not in ("zeros", "reflect"):
@@ -164,6 +169,9 @@ class EqualizedConv2d(_Equalized):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolved features: (B, in_channels, H, W) -> (B, out_channels, H, W)."""
+        check_tensor("x", x)
+        if x.ndim != 4 or x.shape[1] != self.weight.shape[1]:
+            raise ValueError(f"x must be (B, {self.weight.shape[1]}, H, W), got {tuple(x.shape)}")
         few = x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _FEW_PIXELS and self.margin > 0
         if few and not is_compiling() and not has_avx512():
             return convolve_few(self._padded(x), self.weight.shape[2], self._product)
@@ -255,6 +263,10 @@ class EqualizedLinear(_Equalized):
         equalization: Equalization = "he",
         in_channels: int | None = None,
     ) -> None:
+        check_int("in_features", in_features, 1)
+        check_int("out_features", out_features, 1)
+        if in_channels is not None:
+            check_int("in_channels", in_channels, 1)
         super().__init__((out_features, in_features), gain, equalization, in_channels or in_features)
 
     @override
@@ -270,6 +282,9 @@ class EqualizedLinear(_Equalized):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the product: (..., in_features) -> (..., out_features)."""
+        check_tensor("x", x)
+        if x.ndim < 1 or x.shape[-1] != self.weight.shape[1]:
+            raise ValueError(f"x must be (..., {self.weight.shape[1]}), got {tuple(x.shape)}")
         x = x * self.constant
         if x.ndim == 2:
             return self._product(x)
@@ -293,6 +308,8 @@ class PixelNorm(nn.Module):
 
     def __init__(self, epsilon: float = 1e-8, *, epsilon_outside_root: bool = False) -> None:
         super().__init__()
+        check_number("epsilon", epsilon)
+        check_flag("epsilon_outside_root", epsilon_outside_root)
         self.epsilon = epsilon
         self.epsilon_outside_root = epsilon_outside_root
 
@@ -303,6 +320,7 @@ class PixelNorm(nn.Module):
             x: features.
             slope: below 0, of a LeakyReLU that follows at once; 1 = none.
         """
+        check_tensor("x", x)
         return pixel_norm(x, self.epsilon, outside_root=self.epsilon_outside_root, slope=slope)
 
 
@@ -328,6 +346,9 @@ class MiniBatchStd(nn.Module):
 
     def __init__(self, group_size: int | None = 4, *, unbiased: bool = False) -> None:
         super().__init__()
+        if group_size is not None:
+            check_int("group_size", group_size)
+        check_flag("unbiased", unbiased)
         if group_size is not None and group_size < 1:
             raise ValueError(f"group_size must be at least 1, or None for the whole batch, got {group_size}")
         self.group_size = group_size
@@ -340,6 +361,10 @@ class MiniBatchStd(nn.Module):
             x: features.
             batches: how many batches of equal size lie one after another in x; statistics never cross between them.
         """
+        check_tensor("x", x)
+        check_int("batches", batches)
+        if x.ndim != 4:
+            raise ValueError(f"x must be (B, C, H, W), got {tuple(x.shape)}")
         if len(x) == 0:
             raise ValueError(f"there is no image to compare, got {tuple(x.shape)}; pass at least one")
         if batches < 1 or x.shape[0] % batches:
@@ -396,6 +421,10 @@ class FadeIn(nn.Module):
             ValueError: if alpha is a float outside [0, 1].
         """
         check_alpha(alpha)
+        check_tensor("old", old)
+        check_tensor("new", new)
+        if old.shape != new.shape:
+            raise ValueError(f"old and new must have one shape, got {tuple(old.shape)} and {tuple(new.shape)}")
         dtype = torch.promote_types(old.dtype, new.dtype)
         weight = alpha.to(device=old.device, dtype=dtype) if isinstance(alpha, Tensor) else alpha
         return torch.lerp(old.to(dtype), new.to(dtype), weight)
@@ -403,7 +432,10 @@ class FadeIn(nn.Module):
 
 def check_alpha(alpha: float | Tensor) -> None:
     """Raise where alpha is a number outside [0, 1]; a tensor is trusted, its value would have to be fetched."""
-    if not isinstance(alpha, Tensor) and not 0 <= alpha <= 1:
+    if isinstance(alpha, Tensor):
+        return
+    check_number("alpha", alpha)
+    if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is the weight of the newest level, in [0, 1], got {alpha!r}; None means fully grown")
 
 
@@ -418,6 +450,8 @@ def upsample(x: Tensor, factor: int = 2) -> Tensor:
         tensor([[[[1., 1., 2., 2.],
                   [1., 1., 2., 2.]]]])
     """
+    check_tensor("x", x)
+    check_int("factor", factor)
     if x.ndim != 4 or factor < 1:
         raise ValueError(f"upsample takes (B, C, H, W) and a factor of at least 1, got {tuple(x.shape)} and {factor}")
     if factor == 2:
@@ -436,6 +470,8 @@ def downsample(x: Tensor, factor: int = 2) -> Tensor:
         >>> downsample(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
         tensor([[[[3.]]]])
     """
+    check_tensor("x", x)
+    check_int("factor", factor)
     if not x.is_floating_point():
         raise TypeError(f"downsample averages floats, got {x.dtype}; divide uint8 by 255")
     if x.ndim != 4 or factor < 1 or x.shape[2] % factor or x.shape[3] % factor:

@@ -6,12 +6,15 @@ reported before their weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+
+from progan.arguments import check_number, check_tensor, wrong_type
 
 Critic = Callable[[Tensor], Tensor]
 First = TypeVar("First")
@@ -46,6 +49,13 @@ def at_once(critic: Critic, first: Callable[[], First], second: Callable[[], Sec
         return first(), second()
     results: tuple[First, Second] = does(first, second)
     return results
+
+
+def _check_critic(critic: object) -> None:
+    if not callable(critic):
+        raise wrong_type(
+            "critic", "a callable, images to scores", critic, "pass the network, or a function that calls it"
+        )
 
 
 class CriticLoss(NamedTuple):
@@ -85,6 +95,10 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, *, mix: Tensor,
         >>> gradient_penalty(linear, images, images, mix=torch.zeros(1))  # norm 5, (5 - 1)^2
         tensor(16.)
     """
+    _check_critic(critic)
+    for name, value in (("real", real), ("fake", fake), ("mix", mix)):
+        check_tensor(name, value)
+    check_number("target", target)
     if real.shape != fake.shape:
         raise ValueError(f"real and fake must have one shape, got {tuple(real.shape)} and {tuple(fake.shape)}")
     if mix.shape != (len(real),):
@@ -130,6 +144,12 @@ def wgan_gp_loss(
         drift_weight: of the mean squared score of real images, which keeps scores near 0.
         target: of `gradient_penalty`.
     """
+    _check_critic(critic)
+    for name, value in (("real", real), ("fake", fake)):
+        check_tensor(name, value)
+    for name, weight in (("penalty_weight", penalty_weight), ("drift_weight", drift_weight)):
+        if not isinstance(weight, Tensor):
+            check_number(name, weight)
     if mix is None:
         mix = torch.rand(len(real), device=real.device)
     (real_scores, fake_scores), penalty = at_once(
@@ -150,6 +170,7 @@ def wgan_generator_loss(fake_scores: Tensor) -> Tensor:
         >>> wgan_generator_loss(torch.tensor([1.0, 3.0]))
         tensor(-2.)
     """
+    check_tensor("fake_scores", fake_scores)
     return -fake_scores.mean()
 
 
@@ -181,8 +202,12 @@ class WganGp:
 
     def __post_init__(self) -> None:
         """Check each number once, here."""
-        if self.penalty_weight < 0 or self.drift_weight < 0 or not self.target > 0:
-            raise ValueError(f"WganGp takes weights of at least 0 and a positive target, got {self}")
+        for name in ("penalty_weight", "drift_weight", "target"):
+            check_number(f"WganGp.{name}", getattr(self, name))
+        if not (
+            0 <= self.penalty_weight < math.inf and 0 <= self.drift_weight < math.inf and 0 < self.target < math.inf
+        ):
+            raise ValueError(f"WganGp takes weights of at least 0 and a positive target, all finite, got {self}")
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor, *, mix: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return `wgan_gp_loss`'s total, and its parts by name."""

@@ -8,13 +8,14 @@ networks, so a pair always fits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from progan.architecture import Architecture
+from progan.arguments import check_instance, check_int, check_tensor, wrong_type
 from progan.blocks import SLOPE, DiscriminatorBlock, DiscriminatorHead, GeneratorBlock, GeneratorStem, rgb_layer
 from progan.layers import FadeIn, Initial, downsample, upsample
 from progan.randomness import key, normal, uniform
@@ -35,7 +36,12 @@ class _ProgressiveNetwork(nn.Module):
         self.architecture = architecture
         self.block_name: str | None = _qualified_name(block)
         levels = range(1, len(architecture.channels))
-        blocks = (level_0, *((block or build)(architecture, level) for level in levels))
+        blocks = [level_0]
+        for level in levels:
+            made = (block or build)(architecture, level)
+            if not isinstance(made, nn.Module):
+                raise wrong_type(f"what block(architecture, {level}) returns", "a torch.nn.Module", made)
+            blocks.append(made)
         self.blocks: nn.ModuleList = nn.ModuleList(blocks)
         self.fade_in: FadeIn = FadeIn()
 
@@ -121,6 +127,7 @@ class ProgressiveGenerator(_ProgressiveNetwork):
     _rgb = "to_rgb"
 
     def __init__(self, architecture: Architecture, *, block: Block | None = None) -> None:
+        _check_parts(architecture, block)
         super().__init__(architecture, GeneratorStem(architecture), GeneratorBlock, block)
         self.to_rgb: nn.ModuleList = nn.ModuleList(
             rgb_layer(architecture, width, architecture.image_channels, gain=1.0) for width in architecture.channels
@@ -139,8 +146,11 @@ class ProgressiveGenerator(_ProgressiveNetwork):
         Raises:
             ValueError: if z has another shape, the level is not there, or alpha is outside [0, 1] or given at level 0.
         """
+        check_tensor("z", z)
         level = self.architecture.top_level if level is None else level
         self.architecture.check_growth(level, alpha)
+        if not z.is_floating_point():
+            raise TypeError(f"z must be of floats, N(0, 1), got {z.dtype}")
         if tuple(z.shape[1:]) != self.architecture.latent_shape:
             raise ValueError(
                 f"z must be (B, {', '.join(map(str, self.architecture.latent_shape))}), got {tuple(z.shape)}"
@@ -188,6 +198,7 @@ class ProgressiveDiscriminator(_ProgressiveNetwork):
     _rgb = "from_rgb"
 
     def __init__(self, architecture: Architecture, *, block: Block | None = None) -> None:
+        _check_parts(architecture, block)
         super().__init__(architecture, DiscriminatorHead(architecture), DiscriminatorBlock, block)
         self.from_rgb: nn.ModuleList = nn.ModuleList(
             rgb_layer(architecture, architecture.image_channels, width, gain=math.sqrt(2))
@@ -211,6 +222,13 @@ class ProgressiveDiscriminator(_ProgressiveNetwork):
             ValueError: if the images do not fit the level, the level is not there, or alpha is outside [0, 1] or given
                 at level 0.
         """
+        check_tensor("images", images)
+        check_int("batches", batches)
+        if not images.is_floating_point():
+            raise TypeError(
+                f"images must be floats in image_range {self.architecture.image_range}, got {images.dtype}; divide "
+                "uint8 by 255 and bring it to that range"
+            )
         level = self._level_of(images, level)
         self.architecture.check_growth(level, alpha)
         together, images_per_part = self._parts(level, images)
@@ -264,6 +282,17 @@ class ProgressiveDiscriminator(_ProgressiveNetwork):
                     remedy = f"pass level={other} or {remedy}"
             raise ValueError(f"images at level {level} must be {expected}, got {height}x{width}; {remedy}")
         return level
+
+
+def _check_parts(architecture: object, block: object) -> None:
+    """Raise TypeError where a network cannot be built of what came."""
+    remedies: list[tuple[type, str]] = [(Sequence, "pass Architecture(channels)")]
+    if hasattr(architecture, "architecture"):  # a recipe or a network
+        remedies = [(object, "pass its architecture")]
+    check_instance("architecture", architecture, Architecture, remedies)
+    if block is not None and (isinstance(block, nn.Module) or not callable(block)):
+        remedy = f"pass its class, {type(block).__name__}" if isinstance(block, nn.Module) else ""
+        raise wrong_type("block", "a class or function of (architecture, level)", block, remedy)
 
 
 def _by_parts(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:

@@ -6,6 +6,8 @@ import os
 from os import PathLike
 from pathlib import Path
 
+from progan.arguments import wrong_type
+
 
 def user_path(path: str | PathLike[str], name: str = "path") -> Path:
     """Return a path from a user, in which a leading ``~`` or ``~user`` stands for a home directory.
@@ -24,7 +26,7 @@ def user_path(path: str | PathLike[str], name: str = "path") -> Path:
     """
     text = os.fspath(path) if isinstance(path, PathLike) else path
     if not isinstance(text, str):
-        raise TypeError(f"{name} must be a path, a str or an os.PathLike of str, got {path!r}")
+        raise wrong_type(name, "a path, a str or an os.PathLike of str", path)
     if not text:
         raise ValueError(f"{name} is an empty path; pass '.' for the current directory")
     expanded = os.path.expanduser(text)  # noqa: PTH111 (Path("./~x") is the same as Path("~x"))

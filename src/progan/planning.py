@@ -66,6 +66,11 @@ class Plan:
                 1         8x8      8      50.0       16 s
             in all: 24 s; memory: 0.40 GB of 8.00 GB
         """
+        if len(schedule.stages) != len(self.stage_s):
+            raise ValueError(
+                f"this plan is of {len(self.stage_s)} stages, and the schedule has {len(schedule.stages)}; pass "
+                "the one that was planned for"
+            )
         rows = [["stage", "resolution", "batch", "images/s", "time left"]]
         for index, (stage, image_s, left) in enumerate(zip(schedule.stages, self.image_s, self.stage_s, strict=True)):
             height, width = (side << stage.level for side in base_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from progan.architecture import Architecture
+from progan.arguments import check_int, tuple_of
 from progan.augment import Contrast
 from progan.recipe import Recipe, Training
 from progan.schedule import Stage
@@ -96,6 +97,7 @@ def karras2018(resolution: int = 1024, *, channels: Sequence[int] | None = None,
         >>> karras2018(1024).architecture.channels
         (512, 512, 512, 512, 256, 128, 64, 32, 16)
     """
+    check_int("fmap_base", fmap_base, 1)
     official = tuple(min(fmap_base >> (level + 1), 512) for level in range(_KARRAS_LEVELS))
     widths = _widths(resolution, channels, official, "karras2018")
     top = len(widths) - 1
@@ -133,7 +135,7 @@ def _widths(resolution: int, channels: Sequence[int] | None, defaults: tuple[int
                 f"channels= with {levels} widths, coarse first, such as {(*defaults, *[4] * (levels - len(defaults)))}"
             )
         return defaults[:levels]
-    widths = tuple(channels)
+    widths = tuple_of("channels", channels, "ints")
     if len(widths) != levels:
         raise ValueError(f"resolution {resolution} has {levels} levels, got {len(widths)} widths in channels=")
     return widths

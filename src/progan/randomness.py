@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from progan.arguments import check_int
+
 Purpose = Literal[
     "z_critic",
     "z_generator",
@@ -42,6 +44,7 @@ def key(seed: int, purpose: Purpose, position: int | str) -> int:
         >>> key(0, "mix", 8) == key(0, "mix", 8), key(0, "mix", 8) == key(0, "mix", 16)
         (True, False)
     """
+    check_int("seed", seed)
     text = json.dumps([operator.index(seed), purpose, position], separators=(",", ":"))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from torch import nn
 
 from progan import checkpoint
 from progan.architecture import Architecture
+from progan.arguments import check_instance
 from progan.checkpoint import CheckpointError, blocks_of, describing, read_entries
 from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerator
 from progan.recipe import Recipe
 from progan.run_directory import CONFIG, read_config
+from progan.schedule import Schedule
 from progan.start import Start
 
 _INTERVALS = ("log_every", "save_every", "preview_every", "keep", "keep_every")
@@ -153,8 +157,44 @@ def check_counts(counts: Mapping[str, Any]) -> None:
     """Raise ValueError where an interval or another count of the trainer's is none; keep_every may be None."""
     for name, value in counts.items():
         least = int(name != "workers")
-        if not (name == "keep_every" and value is None) and (not isinstance(value, int) or value < least):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (name == "keep_every" and value is None) and (not whole or value < least):
             raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
+
+
+def check_networks(generator: object, discriminator: object) -> None:
+    """Raise TypeError where a trainer's networks are not two of progan's, in this order."""
+    kinds = {"generator": ProgressiveGenerator, "discriminator": ProgressiveDiscriminator}
+    for (role, kind), network in zip(kinds.items(), (generator, discriminator), strict=True):
+        if isinstance(network, kind):
+            continue
+        remedy = ""
+        if isinstance(network, (*kinds.values(),)):
+            remedy = "the generator comes first, then the discriminator"
+        elif isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            remedy = "pass the network in it, its module; several GPUs train under torchrun, see docs/processes.md"
+        elif isinstance(getattr(network, "_orig_mod", None), kind):
+            remedy = "pass the network before torch.compile: the critic is differentiated twice, which compilers refuse"
+        elif isinstance(network, Recipe):
+            remedy = "pass a recipe to Trainer.from_recipe"
+        elif isinstance(network, tuple):
+            remedy = "pass the networks one by one, as in Trainer(*recipe.build(), recipe.schedule)"
+        elif isinstance(getattr(network, "generator", None), kind):
+            remedy = f"pass its {role}, once requires_grad_(True) was called on it"
+        elif isinstance(getattr(network, "module", None), kind):
+            remedy = "pass its module"
+        check_instance(role, network, kind, [(object, remedy)])
+
+
+def check_recipe(recipe: object) -> None:
+    """Raise TypeError where a recipe is none."""
+    remedies = [
+        (str, "pass what a preset returns, such as presets.mel_icon()"),
+        (ModuleType, "pass what one of its functions returns, such as presets.mel_icon()"),
+        (Schedule, "pass Recipe(architecture, schedule.stages, training)"),
+        (Mapping, "pass Recipe.from_json of it"),
+    ]
+    check_instance("recipe", recipe, Recipe, remedies)
 
 
 def without_memory(kind: type[Network], architecture: Architecture, path: Path) -> Network:

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
+from torch import nn
 
 from progan.architecture import Architecture
+from progan.arguments import check_flag, check_instance, check_int, check_number, described, tuple_of, wrong_type
 from progan.augment import Augmentation, Contrast, HorizontalFlip
 from progan.layers import fitting_group_size
 from progan.losses import Loss, WganGp
@@ -78,7 +80,15 @@ class Training:
 
     def __post_init__(self) -> None:
         """Check each setting once, here."""
-        object.__setattr__(self, "adam_betas", tuple(self.adam_betas))
+        object.__setattr__(self, "adam_betas", tuple_of("Training.adam_betas", self.adam_betas, "two numbers"))
+        for beta in self.adam_betas:
+            check_number("each of Training.adam_betas", beta)
+        for name in ("adam_eps", "average_decay"):
+            check_number(f"Training.{name}", getattr(self, name))
+        if self.average_batch is not None:
+            check_int("Training.average_batch", self.average_batch)
+        for name in ("average_warm_up", "blend_real"):
+            check_flag(f"Training.{name}", getattr(self, name))
         object.__setattr__(self, "augment", _several(self.augment))
         for name, allowed in (
             ("order", get_args(Order)),
@@ -96,11 +106,15 @@ class Training:
         if self.average_batch is not None and self.average_batch < 1:
             raise ValueError(f"Training.average_batch must be at least 1, or None, got {self.average_batch!r}")
         if type(self.loss) not in LOSSES.values():
-            raise TypeError(f"Training.loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
+            remedy = "; pass an instance" if isinstance(self.loss, type) else ""
+            raise TypeError(f"Training.loss must be one of {', '.join(LOSSES)}, got {described(self.loss)}{remedy}")
         for augmentation in self.augment:
             if type(augmentation) not in AUGMENTATIONS.values():
                 _refuse_hue(augmentation)
-                raise TypeError(f"Training.augment takes {' and '.join(AUGMENTATIONS)} only, got {augmentation!r}")
+                remedy = "; pass an instance" if isinstance(augmentation, type) else ""
+                raise TypeError(
+                    f"Training.augment takes {' and '.join(AUGMENTATIONS)} only, got {described(augmentation)}{remedy}"
+                )
         if len({type(augmentation) for augmentation in self.augment}) < len(self.augment):
             raise ValueError(f"Training.augment takes each kind at most once, got {self.augment!r}")
 
@@ -122,6 +136,7 @@ class Recipe:
         training: how a step trains.
 
     Raises:
+        TypeError: If a part is of a wrong kind.
         ValueError: if the stages do not make a schedule, use a level that the networks lack, or a batch that does not
             fit the MiniBatchStd groups.
     """
@@ -132,7 +147,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check that the parts fit."""
-        object.__setattr__(self, "stages", tuple(self.stages))
+        remedies = [(Sequence, "pass Architecture(...) first, then the stages"), (nn.Module, "pass its architecture")]
+        check_instance("architecture", self.architecture, Architecture, remedies)
+        check_instance("training", self.training, Training, [(Mapping, "pass Training(...) of it")])
+        object.__setattr__(self, "stages", Schedule(self.stages).stages)
         check_fit(self.architecture, self.schedule)
 
     @property
@@ -165,6 +183,8 @@ class Recipe:
         Raises:
             ValueError: if a part is missing, unknown or refused.
         """
+        if not isinstance(data, Mapping):
+            raise wrong_type("a recipe", "a JSON object, as Recipe.to_json returns", data, "read a file with json.load")
         if unknown := sorted(set(data) - {"architecture", "stages", "training"}):
             raise ValueError(f"a recipe has no {', '.join(unknown)}; was this written by a later version of progan?")
         architecture = _build(Architecture, _mapping(data, "architecture"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from progan.arguments import check_int, check_tensor
 from progan.files import write_file
 from progan.layers import upsample
 from progan.paths import user_path
@@ -27,6 +28,9 @@ def to_uint8(images: Tensor) -> Tensor:
         >>> to_uint8(torch.tensor([0.0, 0.5, 1.0]))
         tensor([  0, 128, 255], dtype=torch.uint8)
     """
+    check_tensor("images", images)
+    if not images.is_floating_point():
+        raise TypeError(f"to_uint8 takes floats in [0, 1], got {images.dtype}; pass integers on as they are")
     return (images.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8)
 
 
@@ -48,6 +52,11 @@ def image_grid(images: Tensor, columns: int, *, gap: int = 0) -> Tensor:
         >>> image_grid(torch.zeros(5, 3, 4, 4, dtype=torch.uint8), 3).shape
         torch.Size([3, 8, 12])
     """
+    check_tensor("images", images)
+    check_int("columns", columns)
+    check_int("gap", gap, 0)
+    if images.dtype != torch.uint8:
+        raise TypeError(f"image_grid takes uint8, got {images.dtype}; use progan.to_uint8 on images in [0, 1]")
     if images.ndim != 4 or len(images) == 0 or columns < 1:
         raise ValueError(f"a grid needs images (N, C, H, W) and columns, got {tuple(images.shape)} and {columns}")
     n, channels, height, width = images.shape
@@ -61,6 +70,10 @@ def image_grid(images: Tensor, columns: int, *, gap: int = 0) -> Tensor:
 
 def enlarge(images: Tensor, height: int) -> Tensor:
     """Repeat pixels until images are about this high: (N, C, H, W) uint8 -> (N, C, k H, k W)."""
+    check_tensor("images", images)
+    check_int("height", height, 1)
+    if images.ndim != 4:
+        raise ValueError(f"enlarge takes images (N, C, H, W), got {tuple(images.shape)}")
     return upsample(images, max(1, height // images.shape[2]))
 
 
@@ -75,6 +88,7 @@ def write_png(path: str | PathLike[str], image: Tensor) -> None:
         TypeError: if the image is not uint8.
         ValueError: if its shape is none of these.
     """
+    check_tensor("image", image)
     if image.dtype != torch.uint8:
         raise TypeError(f"a PNG takes uint8, got {image.dtype}; use progan.to_uint8 on images in [0, 1]")
     if image.ndim != 3 or image.shape[0] not in _COLOUR_TYPES or 0 in image.shape:

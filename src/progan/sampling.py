@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from progan.arguments import check_instance, check_int, check_tensor
+from progan.averaging import Average
 from progan.checkpoint import (
     MANIFEST,
     CheckpointError,
@@ -40,6 +42,13 @@ class GrownGenerator(nn.Module):
 
     def __init__(self, generator: ProgressiveGenerator, level: int, alpha: float | None = None) -> None:
         super().__init__()
+        remedies = [(Average, "pass average.module"), (GrownGenerator, "pass its generator")]
+        if hasattr(generator, "grown"):
+            remedies = [(object, "call its grown()")]
+        if not isinstance(
+            getattr(generator, "_orig_mod", None), ProgressiveGenerator
+        ):  # one that torch.compile has made
+            check_instance("generator", generator, ProgressiveGenerator, remedies)
         generator.architecture.check_growth(level, alpha)
         self.generator = generator
         self.level = level
@@ -66,6 +75,8 @@ class GrownGenerator(nn.Module):
         Raises:
             ValueError: if n or batch_size is below 1.
         """
+        check_int("n", n)
+        check_int("batch_size", batch_size)
         if n < 1 or batch_size < 1:
             raise ValueError(f"sample takes n and batch_size of at least 1, got n={n}, batch_size={batch_size}")
         batches = [range(begin, min(begin + batch_size, n)) for begin in range(0, n, batch_size)]
@@ -128,6 +139,7 @@ class GrownGenerator(nn.Module):
 
     def images(self, z: Tensor) -> Tensor:
         """Return images in [0, 1], float32, without a graph: ``(B, *latent_shape)`` -> (B, C, H, W)."""
+        check_tensor("z", z)
         parameter = next(self.generator.parameters())
         low, high = self.generator.architecture.image_range
         if parameter.device.type == "cpu":

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 import numbers
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from typing_extensions import override
+
+from progan.arguments import check_instance, check_int, check_number, check_size, tuple_of, wrong_type
 
 _MOST_STAGES = 1000  # so that a crafted file cannot make them take long
 
@@ -94,6 +96,7 @@ class Schedule:
         stages: at least one; levels rise by one or stay, from any level on.
 
     Raises:
+        TypeError: If the stages are not a sequence of `Stage`.
         ValueError: if levels skip or go down, a stage fades though it repeats the level before it, or a stage is
             smaller than its own or the previous stage's batch.
 
@@ -112,7 +115,13 @@ class Schedule:
     total_images: int
 
     def __init__(self, stages: Sequence[Stage]) -> None:
-        self.stages = tuple(stages)
+        if isinstance(stages, Stage):
+            raise wrong_type("stages", "a sequence of Stage", stages, "pass [it]")
+        if not isinstance(stages, Iterable) and hasattr(stages, "stages"):  # a Schedule or a Recipe
+            raise wrong_type("stages", "a sequence of Stage", stages, "pass its stages")
+        self.stages = tuple_of("stages", stages, "Stage")
+        for index, stage in enumerate(self.stages):
+            check_instance(f"stages[{index}]", stage, Stage, [(Sequence, "pass Stage(...)")])
         if not self.stages:
             raise ValueError("a schedule needs at least one stage, got none")
         if len(self.stages) > _MOST_STAGES:
@@ -143,6 +152,8 @@ class Schedule:
         Raises:
             ValueError: if the count is negative.
         """
+        if not isinstance(images_seen, int):  # else it is numpy's, or none
+            check_int("images_seen", images_seen)
         if images_seen < 0:
             raise ValueError(f"images_seen must be 0 or more, got {images_seen}")
         index = bisect_right(self.starts, images_seen) - 1
@@ -199,6 +210,7 @@ class Schedule:
             >>> Schedule([Stage(0, hold_images=800), Stage(1, 800, 400)]).scaled(0.5).total_images
             1000
         """
+        check_number("factor", factor)
         if not 0 < factor < float("inf"):
             raise ValueError(f"factor must be a number above 0, got {factor!r}")
         stages: list[Stage] = []
@@ -226,6 +238,9 @@ class Schedule:
                 1         8x8   800   400      8          0.001     3.0
             total: 2,000 images, 5.0 epochs over 400 images
         """
+        if n_images is not None:
+            check_int("n_images", n_images, 1)
+        check_size("base_size", base_size)
         header = ["stage", "resolution", "fade", "hold", "batch", "learning rate"]
         rows = []
         for index, stage in enumerate(self.stages):

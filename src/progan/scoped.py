@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from progan.arguments import wrong_type
 from progan.connections import local_rank, world_size
 from progan.recipe import Training
 
@@ -22,8 +23,11 @@ def choose_device(device: str | torch.device | None, training: Training) -> torc
     It warns of a precision that the device is slow at.
 
     Raises:
+        TypeError: If it is not a device at all.
         ValueError: if it cannot be used here, or does not know the precision.
     """
+    if not isinstance(device, str | torch.device | int | None):
+        raise wrong_type("device", "the name of a device, such as 'cpu' or 'cuda:1', or None", device)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

@@ -23,14 +23,16 @@ from typing_extensions import Unpack
 
 from progan import checkpoint
 from progan.ahead import DrawsAhead
+from progan.arguments import check_flag, check_instance, check_int, check_number, check_tensor, tuple_of, wrong_type
 from progan.augment import HorizontalFlip
 from progan.averaging import Average
 from progan.callbacks import Callback, MetricsLog, Previews, Progress, all_told, crosses
 from progan.checkpoint import CheckpointError
+from progan.connections import world_size
 from progan.contention import CoreSharing, shared_cores
 from progan.data import Conversion, Feed, match_level, open_feed
 from progan.data.workers import refuse_in_starting_process
-from progan.distributed import Ranks, world_size
+from progan.distributed import Ranks
 from progan.finite import DivergenceError, not_finite
 from progan.functions import kernels_on
 from progan.graph import device_step
@@ -40,7 +42,7 @@ from progan.networks import Block, ProgressiveDiscriminator, ProgressiveGenerato
 from progan.paths import user_path
 from progan.planning import Plan, make_plan, recorded_stages, worth_planning
 from progan.randomness import key
-from progan.rebuild import check_counts, rebuild
+from progan.rebuild import check_counts, check_networks, check_recipe, rebuild
 from progan.recipe import Recipe, Training, check_ranks
 from progan.resume import Recorded
 from progan.run_directory import CONFIG, AnotherRunError, RunDirectory, changed_files, differences
@@ -170,6 +172,20 @@ class Trainer:
         overwrite: bool = False,
         start: str | PathLike[str] | None = None,
     ) -> None:
+        check_networks(generator, discriminator)
+        check_instance(
+            "schedule", schedule, Schedule, [(Sequence, "pass Schedule(stages)"), (Recipe, "pass recipe.schedule")]
+        )
+        check_instance(
+            "training", training, Training, [(Mapping, "pass Training(**it)"), (Recipe, "pass recipe.training")]
+        )
+        check_int("seed", seed)
+        for name, flag in (("progress", progress), ("overwrite", overwrite), ("graph", graph)):
+            if name != "graph" or flag is not None:
+                check_flag(name, flag)
+        if isinstance(callbacks, Callback):
+            raise wrong_type("callbacks", "a sequence of callbacks", callbacks, "pass [it]")
+        callbacks = tuple_of("callbacks", callbacks, "callbacks")
         if generator.architecture != discriminator.architecture:
             raise ValueError(
                 "generator and discriminator must have one architecture; differing: "
@@ -181,7 +197,7 @@ class Trainer:
             raise ValueError(f"on_failed_save must be 'raise' or 'go_on', got {on_failed_save!r}")
         for callback in callbacks:
             if not isinstance(callback, Callback):
-                raise TypeError(f"callbacks must be objects of classes derived from progan.Callback, got {callback!r}")
+                raise wrong_type("each of callbacks", "an instance of a class derived from progan.Callback", callback)
         dtypes = {parameter.dtype for network in (generator, discriminator) for parameter in network.parameters()}
         for role, network in (("generator", generator), ("discriminator", discriminator)):
             if any(parameter.is_inference() for parameter in network.parameters()):
@@ -276,6 +292,7 @@ class Trainer:
             (0, 16)
             >>> folder.cleanup()
         """
+        check_recipe(recipe)
         generator, discriminator = recipe.build(seed=keywords.get("seed", 0))
         return cls(generator, discriminator, recipe.schedule, recipe.training, **keywords)
 
@@ -302,6 +319,8 @@ class Trainer:
             True
         """
         refuse_in_starting_process("Trainer.recipe_for_hours")
+        check_recipe(recipe)
+        check_number("hours", hours)
         if not 0 < hours < math.inf:
             raise ValueError(f"hours must be a number above 0, got {hours!r}")
         alone = keywords.copy()
@@ -434,6 +453,7 @@ class Trainer:
         """
         refuse_in_starting_process("Trainer.step")
         check_gradients_on("a step trains by gradients")
+        check_tensor("real", real)
         if self._tracker.trusts:  # within fit
             return self._step_on(real)
         if self._images_seen == 0 or not self._tracker.is_untouched():
@@ -494,6 +514,7 @@ class Trainer:
             feed = self._take(data)
             stop = self.schedule.total_images
             if until is not None:
+                check_int("until", until)
                 stop = min(operator.index(until), stop)
             self._see_to_changes(together=True)
             self._ranks.check_same(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby, tee
 from os import PathLike
 from typing import Any, NamedTuple
@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 from typing_extensions import override
 
+from progan.arguments import check_int, check_size, wrong_type
 from progan.data.flips import FlipVerdict, flip_verdict, thumbnails
 from progan.data.folder import CHANNELS, Pictures
 from progan.data.workers import check_item_error, fetch
@@ -177,11 +178,24 @@ def open_feed(
         TypeError: if it is no such data set, or of another dtype.
         ValueError: if it is empty, or its images have other channels, another size, or values outside [0, 1].
     """
+    check_int("image_channels", image_channels, 1)
+    check_size("base_size", base_size)
+    device = torch.device(device)
     if isinstance(data, IterableDataset):
         raise TypeError(
             "an IterableDataset has no positions, so a run over it could not be resumed; "
             "pass a tensor, a folder, or a data set with __len__ and __getitem__"
         )
+    if isinstance(data, type):
+        raise wrong_type(
+            "data", "a tensor or a map-style data set", data, f"pass an instance of it, {data.__name__}(...)"
+        )
+    if isinstance(data, DataLoader):
+        raise wrong_type(
+            "data", "a tensor or a map-style data set", data, "pass its dataset; the trainer makes batches"
+        )
+    if isinstance(data, Mapping):
+        raise wrong_type("data", "a tensor or a map-style data set", data, "pass its values as a list")
     if isinstance(data, str | bytes | PathLike | np.ndarray):
         mend = (
             "pass torch.from_numpy(data)"

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from progan.arguments import check_tensor
+
 SIZE = 32  # pixels at which pictures are looked at; larger ones are averaged down, so thumbnails of it do as well
 _MOST = 1500  # pictures; of more, some are taken at even distances
 _AT_ONCE = 64  # of these, where what is computed of each takes much memory
@@ -59,6 +61,7 @@ def flip_verdict(images: Tensor) -> FlipVerdict:
         TypeError: if they are not uint8.
         ValueError: if they have another shape.
     """
+    check_tensor("images", images)
     if images.dtype != torch.uint8:
         raise TypeError(f"images must be uint8, got {images.dtype}")
     if images.dim() != 4 or images.shape[1] not in (1, 3, 4) or not images.shape[2] * images.shape[3]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from progan.arguments import check_int, check_size, check_tensor
 from progan.layers import blend_with_lower, downsample
 
 
@@ -36,6 +37,11 @@ def match_level(
         >>> match_level(torch.zeros(2, 3, 64, 64), level=3).shape
         torch.Size([2, 3, 32, 32])
     """
+    check_tensor("images", images)
+    check_int("level", level, 0)
+    check_size("base_size", base_size)
+    if images.ndim != 4:
+        raise ValueError(f"images must be (B, C, H, W), got {tuple(images.shape)}")
     if not images.is_floating_point():
         raise TypeError(f"match_level averages floats, got {images.dtype}; divide uint8 images by 255 first")
     height, width = (side << level for side in base_size)

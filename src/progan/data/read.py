@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from progan.arguments import check_instance
 from progan.data.decode import Decoded, decoded, decoding, require_pillow
 from progan.data.reading import MODES, Reading
 from progan.paths import user_path
@@ -36,6 +37,7 @@ def read_image(path: str | PathLike[str], reading: Reading) -> Tensor:
         ValueError: if it is no file, of another format, too large, has values outside the range of its kind or above
             ``reading.bit_depth``, or is to be refused.
     """
+    check_instance("reading", reading, Reading, [(int, "pass Reading(size)")])
     require_pillow()
     with decoding(), decoded(user_path(path), reading) as result:
         return squared(result, reading)

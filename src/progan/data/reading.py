@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from progan.arguments import wrong_type
 from progan.data.limits import MAX_PIXELS
 
 Squaring = Literal["crop", "pad", "edge", "refuse"]
@@ -40,12 +41,16 @@ class Reading:
 
     def __post_init__(self) -> None:
         """Check each setting once, here."""
+        if not isinstance(self.size, int | tuple | list):
+            raise wrong_type("size", "a side or (height, width) in pixels", self.size)
         if not all(isinstance(side, int) and side >= 1 for side in self.shape[:2]) or len(self.shape) != 2:
             raise ValueError(f"size must be a side or (height, width) in pixels, got {self.size!r}")
         if self.channels not in MODES:
             raise ValueError(f"channels must be 1 (grey), 3 (RGB) or 4 (RGBA), got {self.channels!r}")
         if self.squaring not in get_args(Squaring):
             raise ValueError(f"squaring must be one of {', '.join(get_args(Squaring))}, got {self.squaring!r}")
+        if not isinstance(self.background, tuple | list):
+            raise wrong_type("background", "three ints of 0..255", self.background, "pass (255, 255, 255) for white")
         if len(self.background) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in self.background):
             raise ValueError(f"background must be three ints of 0..255, got {self.background!r}")
         if type(self.max_pixels) is not int or self.max_pixels < 1:

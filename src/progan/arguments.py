@@ -1,0 +1,111 @@
+"""Checks of the kinds of arguments: each error names what came, what was expected, and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+_LONGEST = 80  # characters of a value that are quoted
+
+
+def described(value: object) -> str:
+    """Return a few words for what a value is.
+
+    Example:
+        >>> described(3), described([3]), described(int), described(len)
+        ('3', 'a list', 'the class int', 'the function len')
+    """
+    if value is None or isinstance(value, str | bytes | bool | Real):
+        text = repr(value)
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)} of {value.dtype}"
+    if isinstance(value, np.ndarray):
+        return f"a numpy array {value.shape} of {value.dtype}"
+    name = type(value).__name__
+    if callable(value) and hasattr(value, "__qualname__") and hasattr(value, "__name__"):
+        return f"the function {value.__name__}"
+    return f"an {name}" if name[0] in "AEIOaeio" else f"a {name}"
+
+
+def wrong_type(name: str, expected: str, value: object, remedy: str = "") -> TypeError:
+    """Return the error for an argument of a wrong kind.
+
+    Args:
+        name: Name of the argument.
+        expected: What it must be, with its article.
+        value: What came.
+        remedy: What to do instead; empty where the rest says so.
+    """
+    return TypeError(f"{name} must be {expected}, got {described(value)}{f'; {remedy}' if remedy else ''}")
+
+
+def check_instance(name: str, value: object, kind: type, remedies: Iterable[tuple[type, str]] = ()) -> None:
+    """Raise TypeError where an argument is not of a class.
+
+    Args:
+        name: Name of the argument.
+        value: What came.
+        kind: The class that it must be of.
+        remedies: What to do instead for values of some classes; the first that fits is said.
+    """
+    if isinstance(value, kind):
+        return
+    remedy = next((text for other, text in remedies if isinstance(value, other)), "")
+    if isinstance(value, type):
+        remedy = f"pass an instance of it, such as {value.__name__}(...)"
+    elif described(value).startswith("the function"):
+        remedy = f"pass what it returns: {getattr(value, '__name__', 'function')}(...)"
+    raise wrong_type(name, f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}", value, remedy)
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise TypeError where an argument is not a real number; NaN is one."""
+    if not isinstance(value, Real) or isinstance(value, bool | np.bool_):
+        raise wrong_type(name, "a number", value)
+
+
+def check_int(name: str, value: object, least: int | None = None) -> None:
+    """Raise where an argument is not an int: TypeError; or below a bound: ValueError."""
+    if not isinstance(value, Integral) or isinstance(value, bool | np.bool_):
+        raise wrong_type(name, "an int", value)
+    if least is not None and int(value) < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise TypeError where an argument is not True or False: any other text would count as True."""
+    if not isinstance(value, bool | np.bool_):
+        raise wrong_type(name, "True or False", value)
+
+
+def check_size(name: str, value: Any) -> None:
+    """Raise TypeError where an argument is not (height, width)."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise wrong_type(name, "(height, width)", value)
+    for side in value:
+        check_int(f"a side of {name}", side, 1)
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Raise TypeError where an argument is not a tensor."""
+    if not isinstance(value, Tensor):
+        remedy = f"pass torch.from_numpy({name})" if isinstance(value, np.ndarray) else ""
+        raise wrong_type(name, "a tensor", value, remedy)
+
+
+def tuple_of(name: str, value: Any, what: str) -> tuple[Any, ...]:
+    """Return a sequence as a tuple.
+
+    Raises:
+        TypeError: If it is not one; a text is none either.
+    """
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise wrong_type(name, f"a sequence of {what}", value)
+    return tuple(value)
