@@ -248,8 +248,12 @@ class Ranks:
                 result = work()
             except Exception as error:
                 failure, reason = error, f"{type(error).__name__}: {error}"
-        told: tuple[Result, str | None] = self.told([result, reason])
-        if failure is not None:
+        try:
+            told: tuple[Result, str | None] = self.told([result, reason])
+        except RankError:
+            if failure is None:
+                raise
+        if failure is not None:  # before the RankError, of which it may be the cause
             raise failure
         if told[1] is not None:
             raise RankError(f"rank 0 failed, and rank {self.rank} ends with it: {told[1]}")
@@ -286,8 +290,9 @@ class Ranks:
             names = [name for name in {**first, **others[ranks[0] - 1]} if name in differing[ranks[0] - 1]]
             raise RankError(
                 f"the ranks no longer hold the same weights: {named(ranks)} {'differ' if ranks[1:] else 'differs'} "
-                f"from rank 0, in {len(set().union(*differing))} tensors, such as {names[0]}; nothing was saved. "
-                "Change networks on all ranks alike; start all ranks again to resume from the last checkpoint"
+                f"from rank 0, in {len(set().union(*differing))} of {len(first)} tensors, such as {names[0]}; nothing "
+                "was saved. Change networks on all ranks alike; start all ranks again to resume from the last "
+                "checkpoint"
             )
 
     @contextmanager
