@@ -261,10 +261,12 @@ def test_what_cannot_be_started_from(old, recipe, images, tmp_path):
     for start in (old, checkpoints(old)[-1]):
         for keywords in ({}, {"overwrite": True}):
             with pytest.raises(
-                ValueError, match=r"lies in run_dir .*old, which is for the new run; pass another run_dir"
+                ValueError, match=r"is in run_dir .*old, which is for the new run; pass another run_dir"
             ):
                 make(recipe, old, start=start, **keywords)
     assert not (tmp_path / "new").exists()
+    beside = make(recipe, tmp_path, start=old)  # a run directory above another one
+    assert beside.start is not None
 
 
 # The same program again

@@ -138,6 +138,12 @@ def source_at(given: str | PathLike[str]) -> Path:
     return path.parent if path.name == checkpoint.TENSORS and checkpoint.is_checkpoint(path.parent) else path
 
 
+def is_of_run(given: str | PathLike[str], run_dir: Path) -> bool:
+    """Tell whether a path names a run directory, or one of its checkpoints."""
+    path, run_dir = Path(given).resolve(), run_dir.resolve()
+    return path == run_dir or path.is_relative_to(run_dir / checkpoint.FOLDER)
+
+
 def _digests(given: str | PathLike[str]) -> list[tuple[str, Path]]:
     """Return the SHA-256 and path of all that a path may stand for, newest first; nothing of what cannot be read."""
     try:

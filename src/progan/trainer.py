@@ -49,7 +49,7 @@ from progan.run_directory import CONFIG, AnotherRunError, RunDirectory, changed_
 from progan.sampling import GrownGenerator
 from progan.schedule import Growth, Schedule, Stage
 from progan.scoped import Interrupted, Interruption, choose_device, interruption, numerics
-from progan.start import Start, continuation, continuing, same_start
+from progan.start import Start, continuation, continuing, is_of_run, same_start
 from progan.state import take_over, tensors_of
 from progan.step import StepMetrics, TrainingStep
 from progan.transfer import find_source, take
@@ -135,8 +135,8 @@ class Trainer:
     Raises:
         TypeError: if a callback is none.
         ValueError: if the parts do not fit, or run_dir holds a run of other settings (each is named), or the processes
-            cannot share the schedule's batches, or a graph is asked for on a device other than CUDA's, or start lies
-            in run_dir.
+            cannot share the schedule's batches, or a graph is asked for on a device other than CUDA's, or start is the
+            run in run_dir.
         CheckpointError: if the run's checkpoints are all damaged; or if start cannot be read, or nothing in it fits.
         AttributeError: If one of the attributes is replaced later.
         RankError: if the other processes do not come, or the first cannot begin.
@@ -902,9 +902,9 @@ class Trainer:
         if continued is not None:
             self._start, self._fork = continued.start, continued.fork
         if self.run_dir is not None:
-            if start is not None and Path(start).resolve().is_relative_to(self.run_dir.resolve()):
+            if start is not None and is_of_run(start, self.run_dir):
                 raise ValueError(
-                    f"start {start} lies in run_dir {self.run_dir}, which is for the new run; pass another run_dir"
+                    f"start {start} is in run_dir {self.run_dir}, which is for the new run; pass another run_dir"
                 )
             keep = self._intervals["keep"]
             self._directory = RunDirectory(self.run_dir, overwrite=overwrite, keep=keep, keep_every=self._keep_every)
