@@ -256,7 +256,7 @@ def test_what_cannot_be_started_from(old, recipe, images, tmp_path):
         CheckpointError, match=r"nothing in .* fits the generator: differing: generator blocks.0.*and 2 m"
     ):
         make(replace(recipe, architecture=narrow), tmp_path / "new", start=old)
-    with pytest.raises(TypeError, match="int"):
+    with pytest.raises(TypeError, match=r"start must be a path, a str or an os.PathLike of str, got 3"):
         make(recipe, start=3)
     for start in (old, checkpoints(old)[-1]):
         for keywords in ({}, {"overwrite": True}):
@@ -352,6 +352,17 @@ def test_a_source_that_trains_on_is_the_same_start_and_another_one_in_its_place_
     make(recipe, old, keep=1, overwrite=True).fit(images, until=32)
     with pytest.raises(ValueError, match=r"start.sha256"):
         make(begun, new, start=old)
+
+
+def test_a_start_at_home_is_known_by_its_text_when_it_is_gone(old, images, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    recipe = at_top(small_recipe())
+    make(recipe, tmp_path / "new", start="~/old").fit(images, until=8)
+    with pytest.raises(ValueError, match=r"start ~/old is in run_dir"):
+        make(recipe, "~/old", start="~/old")
+    shutil.rmtree(old)
+    assert make(recipe, tmp_path / "new", start="~/old").images_seen == 8
 
 
 def test_planning_a_recipe_does_not_read_the_start(recipe, monkeypatch):

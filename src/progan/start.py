@@ -122,8 +122,8 @@ def same_start(recorded: Start | None, given: str | PathLike[str] | None) -> Sta
     sha256 = digests[0][0] if digests else "unknown"
     if recorded is None:
         return Start(os.fspath(given), None, None, sha256, ())
-    path, before = user_path(given, "start"), Path(recorded.path)
-    same_path = path == before or path.absolute() == before.absolute()
+    path = user_path(given, "start")
+    same_path = os.fspath(given) == recorded.path or path.absolute() == Path(recorded.path).absolute()
     is_run = bool(digests) and path.is_dir() and not checkpoint.is_checkpoint(path)
     trained_further = is_run and any(int(folder.name) > (recorded.images_seen or 0) for _, folder in digests)
     known = any(digest == recorded.sha256 for digest, _ in digests)
@@ -140,7 +140,7 @@ def source_at(given: str | PathLike[str]) -> Path:
 
 def is_of_run(given: str | PathLike[str], run_dir: Path) -> bool:
     """Tell whether a path names a run directory, or one of its checkpoints."""
-    path, run_dir = Path(given).resolve(), run_dir.resolve()
+    path, run_dir = user_path(given, "start").resolve(), run_dir.resolve()
     return path == run_dir or path.is_relative_to(run_dir / checkpoint.FOLDER)
 
 
