@@ -45,6 +45,11 @@ def test_runs(home):
     assert trained(Path("~/run")).run_dir == home / "run"
     assert (home / "run/checkpoints/000000008").is_dir()
     assert Trainer.from_run("~/run", **QUIET).run_dir == home / "run"
+    older = "~/run/checkpoints/000000008"
+    assert Trainer.from_run(older, run_dir="~/fork", **QUIET).run_dir == home / "fork"
+    start = Trainer.from_recipe(small_recipe(), start=older, **QUIET).start
+    assert start is not None
+    assert start.images_seen == 8
     assert load_generator("~/run").sample(1).shape == (1, 3, 4, 4)
     assert load_generator("~/run/checkpoints/000000008").level == 0
     recipe = Trainer.recipe_for_hours(small_recipe(), 1.0, run_dir="~/run", **QUIET)
@@ -73,7 +78,8 @@ def test_pictures(home):
 def test_no_public_function_that_takes_a_path_is_left_out():
     """The two tests above go over all of these."""
     tested = {
-        *("Trainer.run_dir", "Trainer.from_run.run_dir", "load_generator.path", "write_png.path"),
+        *("Trainer.run_dir", "Trainer.start", "Trainer.from_run.path", "Trainer.from_run.run_dir"),
+        *("load_generator.path", "write_png.path"),
         *("ImageFolder.path", "Pack.path", "pack.folder", "pack.path", "read_image.path", "check.folder"),
         *("check.sheets", "curate.folder", "Report.save_sheets.folder", "Curation.save.path", "Curation.load.path"),
         "Curation.load.folder",
@@ -106,16 +112,18 @@ def test_no_public_function_that_takes_a_path_is_left_out():
 @pytest.mark.parametrize(
     ("path", "error", "text"),
     [
-        ("~nobody-of-this-name/run", ValueError, r"run_dir: ~nobody-of-this-name is not a user with a home directory"),
-        ("", ValueError, r"run_dir is an empty path; pass '\.' for the current directory"),
-        (3, TypeError, r"run_dir must be a path, a str or an os.PathLike of str, got 3"),
-        (b"run", TypeError, r"run_dir must be a path, .* got b'run'"),
+        ("~nobody-of-this-name/run", ValueError, r": ~nobody-of-this-name is not a user with a home directory"),
+        ("", ValueError, r" is an empty path; pass '\.' for the current directory"),
+        (3, TypeError, r" must be a path, a str or an os.PathLike of str, got 3"),
+        (b"run", TypeError, r" must be a path, .* got b'run'"),
     ],
 )
 def test_what_is_not_a_path_is_refused(path, error, text, home):
-    with pytest.raises(error, match=text):
+    with pytest.raises(error, match=f"^run_dir{text}"):
         Trainer.from_recipe(small_recipe(), run_dir=path, **QUIET)
-    with pytest.raises(error, match=text):
+    with pytest.raises(error, match=f"^start{text}"):
+        Trainer.from_recipe(small_recipe(), start=path, **QUIET)
+    with pytest.raises(error, match=f"^path{text}"):
         Trainer.from_run(path)
 
 

@@ -633,7 +633,7 @@ class Trainer:
             self._in_step = False
             cores.look()
             if (remark := cores.remark()) is not None:
-                warnings.warn(remark, stacklevel=3)
+                warnings.warn(remark, stacklevel=4)
             save = crosses(self._intervals["save_every"], before, self._images_seen)
             log = crosses(self._intervals["log_every"], before, self._images_seen)
             if log or self.device.type == "cpu":  # elsewhere a look waits for the device
