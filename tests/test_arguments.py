@@ -21,6 +21,7 @@ from progan import (
     FadeIn,
     GrownGenerator,
     HorizontalFlip,
+    ImageFolder,
     MiniBatchStd,
     PixelNorm,
     Plan,
@@ -47,7 +48,7 @@ from progan import (
     write_png,
 )
 from progan.arguments import described
-from progan.data import Reading, flip_verdict, open_feed, read_image
+from progan.data import Reading, curate, flip_verdict, open_feed, read_image
 
 RECIPE = small_recipe()
 GENERATOR, DISCRIMINATOR = RECIPE.build()
@@ -298,6 +299,18 @@ VALUES = {
     ),
     "this plan is of 1 stages, and the schedule has 3": lambda: Plan((1.0,), (1.0,)).table(SCHEDULE),
 }
+
+
+def test_what_is_not_a_list_of_names(tmp_path):
+    pytest.importorskip("PIL.Image")
+    write_png(tmp_path / "0.png", to_uint8(IMAGES[0]))
+    for only, text in (
+        (curate(tmp_path), "only must be a list of names, got a Curation; pass its kept"),
+        (3, "only must be a list of names, got 3"),
+        ([0], "each name in only must be a str or an os.PathLike, got 0"),
+    ):
+        with pytest.raises(TypeError, match=re.escape(text)):
+            ImageFolder(tmp_path, 16, only=only)
 
 
 @pytest.mark.parametrize("text", VALUES)

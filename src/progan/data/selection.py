@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from progan.arguments import wrong_type
 from progan.data.listing import Listing, check_relative
 from progan.names import matched, shown, sort_key
 
@@ -66,6 +67,12 @@ def _only(listing: Listing, wanted: Iterable[str | PathLike[str]], folder: Path)
     """Return the wanted names as the folder has them, in sorted order."""
     if isinstance(wanted, str | bytes | PathLike):
         raise TypeError(f"only= takes a list of names, got {wanted!r}; pass [{wanted!r}]")
+    if not isinstance(wanted, Iterable):
+        raise wrong_type("only", "a list of names", wanted, "pass its kept" if hasattr(wanted, "kept") else "")
+    wanted = list(wanted)
+    for name in wanted:
+        if not isinstance(name, str | PathLike):
+            raise wrong_type("each name in only", "a str or an os.PathLike", name)
     chosen = set(map(Path, wanted))
     if not chosen:
         raise ValueError(f"the list of pictures to read from {folder} is empty; keep at least one")
