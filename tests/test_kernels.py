@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import pytest
@@ -11,8 +10,6 @@ import torch.nn.functional as F
 from conftest import gradients_of_a_step, small_recipe
 
 ON_CUDA = torch.cuda.is_available()
-if not ON_CUDA:
-    os.environ["TRITON_INTERPRET"] = "1"  # read when kernels are defined
 triton = pytest.importorskip("triton", reason="needs Triton, of the group dev on Linux")
 if not ON_CUDA and tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9):
     pytest.skip("needs an interpreter that knows today's numpy, Triton 3.9", allow_module_level=True)
