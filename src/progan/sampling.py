@@ -90,7 +90,7 @@ class GrownGenerator(nn.Module):
             seed: Random seed, the one given to `sample`.
 
         Returns:
-            (n, *latent_shape), float32, N(0, 1), on the CPU: the k-th of `sample` is ``images(latents([k]))``.
+            ``(n, *latent_shape)``, float32, N(0, 1), on the CPU: the k-th of `sample` is ``images(latents([k]))``.
 
         Raises:
             TypeError: If which is neither an int nor a list of ints.
@@ -115,12 +115,12 @@ class GrownGenerator(nn.Module):
         """Return the latents on the way from one to another, both included, in equal steps of the angle: see `slerp`.
 
         Args:
-            start: One latent, latent_shape, or several, (B, *latent_shape).
+            start: One latent, latent_shape, or several, ``(B, *latent_shape)``.
             end: The same of the other end; one goes with several.
             n: Number of latents on each way, at least 2.
 
         Returns:
-            (B * n, *latent_shape), way after way, so that an image grid of n columns has one in each row.
+            ``(B * n, *latent_shape)``, way after way, so that an image grid of n columns has one in each row.
 
         Raises:
             TypeError: If start or end is not a tensor of floats.
