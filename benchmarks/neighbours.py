@@ -31,7 +31,7 @@ from progan import presets
 from progan.contention import CoreSharing, shared_cores
 
 CONTENDERS = {"spin": {}, "adaptive": {}, "passive": {"OMP_WAIT_POLICY": "passive"}}
-SETTLES_S = 4.0  # seconds in which `adaptive` changes over, and which are not counted
+SETTLES_S = 3.0  # seconds in which `adaptive` changes over, and which are not counted
 
 
 def serve(level: int, precision: str) -> None:
