@@ -12,7 +12,7 @@ import torch
 from conftest import small_recipe
 from torch.utils.data import DataLoader, Dataset
 
-from progan import Trainer
+from progan import Callback, Trainer
 
 QUIET = {"device": "cpu", "progress": False}
 
@@ -47,7 +47,7 @@ def run(tmp_path, text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
 
 
-def test_a_script_without_a_main_guard_is_told_so_and_goes_on_with_one(tmp_path):
+def test_a_script_without_a_main_guard_is_told_so(tmp_path):
     done = run(tmp_path, SCRIPT + "main()")
     assert (done.returncode, done.stdout) == (1, "")
     worker, trainer = done.stderr.split("RuntimeError: the worker processes ended before they fetched an image")
@@ -55,8 +55,12 @@ def test_a_script_without_a_main_guard_is_told_so_and_goes_on_with_one(tmp_path)
     for said in (worker, trainer):
         assert '    if __name__ == "__main__":\n        main()' in said
     assert "is being written to" not in done.stderr
-    again = run(tmp_path, SCRIPT + GUARD)
-    assert again.stdout == "ended at 16\n", again.stderr
+
+
+@pytest.mark.slow
+def test_a_script_with_a_main_guard_trains_with_workers_that_are_not_forked(tmp_path):
+    done = run(tmp_path, SCRIPT + GUARD)
+    assert done.stdout == "ended at 16\n", done.stderr
 
 
 @pytest.mark.parametrize("call", ["fit", "step", "plan", "save", "recipe_for_hours"])
@@ -151,3 +155,16 @@ def test_the_error_of_an_item_names_it_and_keeps_its_type_where_it_can(kind, wor
     assert text in str(caught.value)
     said = "\n".join([str(caught.value), *getattr(caught.value.__cause__ or caught.value, "__notes__", [])])
     assert "raised for item 13 of the data set" in said
+    assert not multiprocessing.active_children(), "workers are gone, though the error is kept"
+
+
+@pytest.mark.parametrize("end", ["all", "stopped"])
+def test_workers_are_gone_when_fit_ends(end, recipe, images):
+    class Stop(Callback):
+        def on_step(self, run, metrics):
+            run.stop()
+
+    Trainer.from_recipe(recipe, workers=2, callbacks=[Stop()] if end == "stopped" else [], **QUIET).fit(
+        list(images), until=24
+    )
+    assert not multiprocessing.active_children()

@@ -64,29 +64,53 @@ def fetch(items: Dataset[Tensor], batches: Iterator[range], workers: int) -> Ite
         generator=torch.Generator(),
     )
     refuse_in_starting_process("a DataLoader with workers")
-    started = False
+    fetched: Iterator[Tensor] | None = None
     try:
-        fetched = iter(loader)
-        started = True
-        first = next(fetched, None)
-    except Exception as error:
-        if multiprocessing.get_start_method() != "fork":
-            # The pipe to a worker or to the fork server broke, or torch noticed the end of a worker.
-            broken = isinstance(error, OSError | EOFError) and not started
-            if broken or str(error).startswith("DataLoader worker"):
-                raise RuntimeError(
-                    "the worker processes ended before they fetched an image, by the error that they printed above. "
-                    f"If it says that the script was imported, {_GUARD}"
-                ) from error
-            if not started:
-                error.add_note(
-                    "the data set could not be sent to a worker process; define its class and functions at the top "
-                    "level of a module (no lambda), keep no open file in it, or train with workers=0"
-                )
-        raise
-    if first is not None:
-        yield first
-        yield from fetched
+        try:
+            fetched = iter(loader)
+            first = next(fetched, None)
+        except Exception as error:
+            _explain(error, started=fetched is not None)
+            raise
+        if first is not None:
+            yield first
+            yield from fetched
+    finally:
+        _end_workers(fetched)
+
+
+def _explain(error: Exception, *, started: bool) -> None:
+    """Raise a clear error in place of what comes where workers could not start; else note what may help.
+
+    Args:
+        error: what was raised before the first batch was there.
+        started: whether all processes were started.
+    """
+    if multiprocessing.get_start_method() == "fork":
+        return
+    # The pipe to a worker or to the fork server broke, or torch noticed the end of a worker.
+    broken = isinstance(error, OSError | EOFError) and not started
+    if broken or str(error).startswith("DataLoader worker"):
+        raise RuntimeError(
+            "the worker processes ended before they fetched an image, by the error that they printed above. If it says "
+            f"that the script was imported, {_GUARD}"
+        ) from error
+    if not started:
+        error.add_note(
+            "the data set could not be sent to a worker process; define its class and functions at the top level of a "
+            "module (no lambda), keep no open file in it, or train with workers=0"
+        )
+
+
+def _end_workers(fetched: Iterator[Tensor] | None) -> None:
+    """End the workers at once.
+
+    An error keeps the iterator alive, which would end them when it is deleted. By then the garbage collector may have
+    closed the queues, the workers would not hear of their end, and each would have to be waited for.
+    """
+    end = getattr(fetched, "_shutdown_workers", None)  # torch has no public name for it
+    if end is not None:
+        end()
 
 
 def check_item_error(error: Exception, index: int) -> None:
