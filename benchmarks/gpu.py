@@ -56,11 +56,11 @@ from progan import (
     Trainer,
     presets,
 )
-from progan.ahead import DrawsAhead
-from progan.graph import WARM_UP, CudaGraphs, DeviceStep
 from progan.randomness import normal, uniform
-from progan.scoped import numerics
-from progan.step import Draws, TrainingStep
+from progan.runtime.device import precision_scope
+from progan.training.captured_step import WARM_UP, CudaGraphs, DeviceStep
+from progan.training.draws import DrawsAhead
+from progan.training.step import Draws, TrainingStep
 
 BATCH = 8
 AFTER_CAPTURE = 5  # steps that are compared beyond the capture
@@ -221,7 +221,7 @@ def measure_check(sheet: Sheet, recipes: dict[str, Recipe], device: torch.device
                 if not sheet.has_time(name):
                     continue
                 exact = with_training(recipe, precision=precision)
-                with numerics(device, exact.training):
+                with precision_scope(device, exact.training.precision):
                     plain_one, plain_two = (trained(exact, level, alpha, device, graph=False) for _ in range(2))
                     captured = trained(exact, level, alpha, device, graph=True)
                 entry = {"captured": captured["captured"], "graph_and_plain": compared(plain_one, captured)}
@@ -365,7 +365,7 @@ def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int,
         }
         entry: dict[str, dict[str, Any]] = {"ms": {}, "kernels": {}, "mb": {}}
         for contender, (its, make) in contenders.items():
-            with numerics(device, its.training):  # TF32 where it is said only
+            with precision_scope(device, its.training.precision):  # TF32 where it is said only
                 found = measured_or_why(make, device, steps, rounds)
             for what, value in found.items():
                 entry[what][contender] = value
@@ -382,7 +382,7 @@ def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int,
     levels = recipe.architecture.top_level + 1
     for level in range(levels):  # last: at 256 px a step of its takes a second
         if sheet.has_time(f"{name_of(level, None)} pro_gan_pth", 15):
-            with numerics(device, recipe.training):
+            with precision_scope(device, recipe.training.precision):
                 found = measured_or_why(partial(peer_of, level, levels, device), device, steps, rounds)
             sheet.put(f"{name_of(level, None)} pro_gan_pth", found)
 

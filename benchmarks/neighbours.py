@@ -2,7 +2,7 @@
 
 python benchmarks/neighbours.py [--levels 0 4 6] [--neighbours 0 1 2] [--out benchmarks/results/neighbours.json]
 
-spin:     threads spin for as long as libgomp lets them, as without `progan.contention`.
+spin:     threads spin for as long as libgomp lets them, as without `progan.runtime.contention`.
 adaptive: what `Trainer.fit` does: they spin while the cores are free, and sleep while they are not.
 passive:  OMP_WAIT_POLICY=passive, set before torch is loaded: they always sleep.
 nice:     `spin`, with neighbours of the lowest priority.
@@ -28,7 +28,7 @@ import torch
 from measuring import name_of, report
 
 from progan import presets
-from progan.contention import CoreSharing, shared_cores
+from progan.runtime.contention import CoreSharing, shared_cores
 
 CONTENDERS = {"spin": {}, "adaptive": {}, "passive": {"OMP_WAIT_POLICY": "passive"}}
 SETTLES_S = 3.0  # seconds in which `adaptive` changes over, and which are not counted

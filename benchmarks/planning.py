@@ -25,7 +25,7 @@ import torch
 from measuring import report, timed
 
 from progan import Trainer
-from progan.memory import begin_peak, peak
+from progan.runtime.memory import begin_peak, peak
 
 EXAMPLE = Path(__file__).parent.parent / "examples/mel_icon"
 

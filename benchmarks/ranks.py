@@ -19,9 +19,9 @@ import torch.distributed as dist
 from measuring import Contender, in_turn, report
 
 from progan import Average, Growth, presets
-from progan.distributed import Ranks
 from progan.randomness import uniform
-from progan.step import Draws, TrainingStep
+from progan.runtime.ranks import Ranks
+from progan.training.step import Draws, TrainingStep
 
 CPU = torch.device("cpu")
 

@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from progan import Average, Growth, Recipe, presets
 from progan.randomness import normal, uniform
-from progan.step import Draws, TrainingStep
+from progan.training.step import Draws, TrainingStep
 
 BATCH = 8
 PHASES = [(0, None), *((level, 0.5) for level in range(1, 7)), (6, None)]  # (level, alpha) of the article's, in order

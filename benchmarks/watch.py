@@ -20,9 +20,9 @@ import torch
 
 import progan
 from progan import Average, Growth, presets
-from progan.finite import Watch
 from progan.randomness import uniform
-from progan.step import Draws, TrainingStep
+from progan.training.divergence import Watch
+from progan.training.step import Draws, TrainingStep
 
 
 def cost_at(step: TrainingStep, level: int, steps: int, device: torch.device) -> dict[str, float]:

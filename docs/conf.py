@@ -73,8 +73,8 @@ nitpicky = True  # a reference that leads nowhere is an error
 nitpick_ignore_regex = [(r"py:.*", r"(torch|numpy|abc|collections|json|os|pathlib|typing_extensions)\..*|Tensor")]
 # Not public: named so that a reader of the source finds them.
 nitpick_ignore = [
-    ("py:class", "progan.data.survey.Facts"),
-    ("py:class", "progan.trainer.TrainerKeywords"),
+    ("py:class", "progan.data.curation.survey.Facts"),
+    ("py:class", "progan.training.trainer.TrainerKeywords"),
     ("py:obj", "DiscriminatorBlock"),
     ("py:obj", "GeneratorBlock"),
     ("py:obj", "Training.augment"),

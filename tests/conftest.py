@@ -19,8 +19,9 @@ from launcher import Launcher
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from progan import Average, Growth, Recipe, Stage, files, presets
-from progan.step import Draws, TrainingStep
+from progan import Average, Growth, Recipe, Stage, presets
+from progan.storage import files
+from progan.training.step import Draws, TrainingStep
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -134,7 +135,7 @@ class Watched:
 
 @pytest.fixture
 def hooked(monkeypatch):
-    """Call a hook before every operation of progan.files on the disk."""
+    """Call a hook before every operation of progan.storage.files on the disk."""
 
     def install(hook: Hook) -> None:
         def opened(path: Path, mode: str) -> Watched:
@@ -188,3 +189,14 @@ class FakeStream:
 
     def wait_stream(self, other):
         self.log.append(f"{self.name} waits for {other.name}")
+
+
+class OwnBlock(torch.nn.Module):
+    """A generator block of a user's own."""
+
+    def __init__(self, architecture, level):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(architecture.channels[level - 1], architecture.channels[level], 3, padding=1)
+
+    def forward(self, x):
+        return torch.nn.functional.leaky_relu(self.conv(torch.nn.functional.interpolate(x, scale_factor=2.0)))

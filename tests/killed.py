@@ -17,8 +17,11 @@ from typing import Any
 import torch
 from conftest import small_recipe
 
-from progan import Interrupted, Trainer, callbacks, checkpoint, presets, scoped, trainer
-from progan.step import TrainingStep
+from progan import Interrupted, Trainer, presets
+from progan.runs import checkpoint
+from progan.runtime import device as scoped
+from progan.training import callbacks, trainer
+from progan.training.step import TrainingStep
 
 SAVE_EVERY, LOG_EVERY, PREVIEW_EVERY = 16, 8, 16
 LEFT_AT_ONCE = 77

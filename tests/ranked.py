@@ -24,7 +24,7 @@ import torch.distributed as dist
 from conftest import small_recipe
 
 from progan import Callback, Recipe, Run, Stage, StepMetrics, Trainer, presets
-from progan.step import TrainingStep
+from progan.training.step import TrainingStep
 
 kept: list[object] = []  # what a program has in its globals when it ends
 

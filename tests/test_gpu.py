@@ -13,13 +13,13 @@ import torch
 from conftest import gradients_of_a_step, small_recipe
 
 from progan import Average, ProgressiveDiscriminator, ProgressiveGenerator, Stage, Trainer, presets
-from progan import step as step_module
-from progan.blocks import GeneratorBlock
 from progan.data import Conversion, open_feed
 from progan.data import feed as feed_module
-from progan.graph import WARM_UP, Ring
-from progan.scoped import numerics
-from progan.step import Draws, StepGrowth, TrainingStep
+from progan.networks.blocks import GeneratorBlock
+from progan.runtime.device import precision_scope
+from progan.training import step as step_module
+from progan.training.captured_step import WARM_UP, Ring
+from progan.training.step import Draws, StepGrowth, TrainingStep
 
 pytestmark = [
     pytest.mark.gpu,
@@ -138,7 +138,7 @@ def test_works_at_once_have_the_gradients_of_one_after_the_other(preset, dtype, 
             return step._update_discriminator(real, draws, growth)
 
     ours = gradients()
-    monkeypatch.setattr(step_module, "at_once", lambda device, first, second: (first(), second()))
+    monkeypatch.setattr(step_module, "run_concurrently", lambda device, first, second: (first(), second()))
     theirs = gradients()
     largest = max(gradient.norm() for gradient in theirs)
     for mine, other in zip(ours, theirs, strict=True):
@@ -152,7 +152,7 @@ def test_our_kernels_have_the_gradients_of_torchs_operations(level, precision, b
     """The article's networks, at 64 and 256 px; in float64, none of our kernels is used."""
     recipe = presets.mel_icon()
     recipe = replace(recipe, training=replace(recipe.training, precision=precision))
-    with numerics(CUDA, recipe.training):
+    with precision_scope(CUDA, recipe.training.precision):
         ours, exact = (gradients_of_a_step(recipe, level, 8, CUDA, each) for each in (torch.float32, torch.float64))
     for mine, true in zip(ours, exact, strict=True):
         largest = max(gradient.norm() for gradient in true)

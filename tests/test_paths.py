@@ -13,7 +13,7 @@ import progan
 import progan.data
 from progan import ImageFolder, Trainer, load_generator, to_uint8, write_png
 from progan.data import Curation, Pack, Reading, check, curate, pack, read_image
-from progan.paths import user_path
+from progan.storage.paths import user_path
 
 QUIET = {"device": "cpu", "progress": False}
 

@@ -11,9 +11,10 @@ import torch
 from test_parity import Numbers, assert_agrees, both_types, mel_icon_shapes, needs_folder
 from torch import Tensor, nn
 
-from progan import Growth, blocks, presets
+from progan import Growth, presets
+from progan.networks import blocks
 from progan.randomness import uniform
-from progan.step import Draws, TrainingStep
+from progan.training.step import Draws, TrainingStep
 
 PHASES = [(0, None), *((level, 0.3) for level in range(1, 7)), (6, None)]
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from progan.architecture import Architecture
-from progan.augment import Contrast, HorizontalFlip
-from progan.losses import WganGp
+from progan.augment.augmentations import Contrast, HorizontalFlip
+from progan.losses.wgan_gp import WganGp
+from progan.networks.architecture import Architecture
 from progan.presets import karras2018, mel_icon
 from progan.recipe import Recipe, Training, check_fit
 from progan.schedule import Growth, Schedule, Stage

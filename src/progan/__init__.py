@@ -1,25 +1,11 @@
 """Progressive growing of GANs (Karras et al. 2018) for PyTorch."""
 
 from progan import presets
-from progan.architecture import Architecture
-from progan.augment import Contrast, HorizontalFlip, adjust_contrast
-from progan.averaging import Average
-from progan.callbacks import Callback, MetricsLog, Previews, Progress, Run
-from progan.checkpoint import CheckpointError
-from progan.connections import RankError
+from progan._version import __version__ as __version__
+from progan.augment.augmentations import Contrast, HorizontalFlip, adjust_contrast
 from progan.data import ImageFolder, match_level
-from progan.finite import DivergenceError
-from progan.interpolation import slerp
-from progan.layers import (
-    EqualizedConv2d,
-    EqualizedLinear,
-    FadeIn,
-    MiniBatchStd,
-    PixelNorm,
-    downsample,
-    upsample,
-)
-from progan.losses import (
+from progan.errors import CheckpointError, DivergenceError, Interrupted, RankError
+from progan.losses.wgan_gp import (
     CriticLoss,
     Loss,
     WganGp,
@@ -27,18 +13,21 @@ from progan.losses import (
     wgan_generator_loss,
     wgan_gp_loss,
 )
-from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
-from progan.planning import Plan
+from progan.networks.architecture import Architecture
+from progan.networks.layers import EqualizedConv2d, EqualizedLinear, FadeIn, MiniBatchStd, PixelNorm
+from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.ops.resampling import downsample, upsample
 from progan.recipe import Recipe, Training
 from progan.render import enlarge, image_grid, to_uint8, write_png
-from progan.sampling import GrownGenerator, load_generator
+from progan.runs.generator import load_generator
+from progan.runs.start import Start
+from progan.sampling import GrownGenerator, slerp
 from progan.schedule import Growth, Schedule, Stage
-from progan.scoped import Interrupted
-from progan.start import Start
-from progan.step import StepMetrics
-from progan.trainer import Trainer
-
-__version__ = "0.1.0"
+from progan.training.callbacks import Callback, MetricsLog, Previews, Progress, Run
+from progan.training.ema import Average
+from progan.training.planning import Plan
+from progan.training.step import StepMetrics
+from progan.training.trainer import Trainer
 
 __all__ = [
     "Architecture",

@@ -109,3 +109,12 @@ def tuple_of(name: str, value: Any, what: str) -> tuple[Any, ...]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise wrong_type(name, f"a sequence of {what}", value)
     return tuple(value)
+
+
+def check_alpha(alpha: float | Tensor) -> None:
+    """Raise where alpha is a number outside [0, 1]; a tensor is trusted, its value would have to be fetched."""
+    if isinstance(alpha, Tensor):
+        return
+    check_number("alpha", alpha)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is the weight of the newest level, in [0, 1], got {alpha!r}; None means fully grown")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from progan.architecture import Architecture
 from progan.arguments import check_int, tuple_of
-from progan.augment import Contrast
+from progan.augment.augmentations import Contrast
+from progan.networks.architecture import Architecture
 from progan.recipe import Recipe, Training
 from progan.schedule import Stage
 

@@ -10,12 +10,12 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import torch
 from torch import nn
 
-from progan.architecture import Architecture
 from progan.arguments import check_flag, check_instance, check_int, check_number, described, tuple_of, wrong_type
-from progan.augment import Augmentation, Contrast, HorizontalFlip
-from progan.layers import fitting_group_size
-from progan.losses import Loss, WganGp
-from progan.networks import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.augment.augmentations import Augmentation, Contrast, HorizontalFlip
+from progan.losses.wgan_gp import Loss, WganGp
+from progan.networks.architecture import Architecture
+from progan.networks.layers import fitting_group_size
+from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.randomness import key
 from progan.schedule import Growth, Schedule, Stage
 

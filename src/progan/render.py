@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from progan.arguments import check_int, check_tensor
-from progan.files import write_file
-from progan.layers import upsample
-from progan.paths import user_path
+from progan.ops.resampling import upsample
+from progan.storage.files import write_file
+from progan.storage.paths import user_path
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # grey, RGB, RGBA

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from os import PathLike
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from progan.arguments import check_instance, check_int, check_tensor
-from progan.averaging import Average
-from progan.checkpoint import (
-    MANIFEST,
-    CheckpointError,
-    blocks_of,
-    describing,
-    find_checkpoint,
-    images_seen_of,
-    read_manifest,
-    read_tensors,
-)
-from progan.interpolation import slerp
-from progan.memory import hold_heap_for
-from progan.networks import Block, ProgressiveGenerator
-from progan.paths import user_path
+from progan.arguments import check_instance, check_int, check_number, check_tensor
+from progan.networks.progressive import ProgressiveGenerator
 from progan.randomness import latents
-from progan.rebuild import check_block, check_tensors, without_memory
-from progan.recipe import Recipe
+from progan.runtime.memory import hold_heap_for
+
+_TINY = torch.finfo(torch.float64).tiny
 
 
 class GrownGenerator(nn.Module):
@@ -42,8 +28,10 @@ class GrownGenerator(nn.Module):
 
     def __init__(self, generator: ProgressiveGenerator, level: int, alpha: float | None = None) -> None:
         super().__init__()
-        remedies = [(Average, "pass average.module"), (GrownGenerator, "pass its generator")]
-        if hasattr(generator, "grown"):
+        remedies: list[tuple[type, str]] = [(GrownGenerator, "pass its generator")]
+        if isinstance(getattr(generator, "module", None), ProgressiveGenerator):
+            remedies = [(object, "pass average.module")]
+        elif hasattr(generator, "grown"):
             remedies = [(object, "call its grown()")]
         if not isinstance(
             getattr(generator, "_orig_mod", None), ProgressiveGenerator
@@ -152,36 +140,70 @@ class GrownGenerator(nn.Module):
         return images.clone()  # one that autograd takes too
 
 
-def load_generator(
-    path: str | PathLike[str], device: str | torch.device | None = None, *, block: Block | None = None
-) -> GrownGenerator:
-    """Load the averaged generator of a run, as far as it has grown.
+def slerp(start: Tensor, end: Tensor, weight: float | Tensor) -> Tensor:
+    """Interpolate between latents on the sphere.
+
+    With u and v the directions of start and end, omega the angle between them, and t the weight, the direction is
+    sin((1 - t) omega) / sin(omega) u + sin(t omega) / sin(omega) v (Shoemake 1985; for latents: White 2016, "Sampling
+    Generative Networks"), and the norm goes linearly from one to the other. Latents of many dimensions have norms close
+    to one another; a straight line passes through norms that the generator has never seen, and this path does not. A
+    latent of any shape counts as one vector.
 
     Args:
-        path: a run directory (its newest sound checkpoint) or one checkpoint of it.
-        device: where to put it; None = the CPU.
-        block: the block of one's own with which it was built, if any.
+        start: Latents, (B, ...), floats.
+        end: Latents of the same shape; a batch of 1 on either side goes with all of the other.
+        weight: 0 for start, 1 for end: a number, or one for each pair, (B,). Above 1 and below 0 the path goes on.
+
+    Returns:
+        (B, ...), in start's dtype and on its device; equal to start and end where the weight is 0 and 1. Where start
+        and end are opposite, many paths are shortest, and the same one is taken each time.
 
     Raises:
-        CheckpointError: if there is no sound checkpoint, or its block is not the one given.
+        TypeError: If start or end is not a tensor of floats.
+        ValueError: If the shapes do not fit.
+
+    Example:
+        >>> slerp(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]), torch.tensor([0.0, 0.5, 1.0]))
+        tensor([[1.0000, 0.0000],
+                [1.0607, 1.0607],
+                [0.0000, 2.0000]])
     """
-    checkpoint = find_checkpoint(user_path(path))
-    manifest = read_manifest(checkpoint)
-    with describing(checkpoint / MANIFEST):
-        recipe = Recipe.from_json(manifest["recipe"])
-        recorded, images_seen = blocks_of(manifest)["generator"], images_seen_of(manifest)
-    if block is None:
-        check_block(None, recorded, checkpoint, "block")
-        generator = without_memory(ProgressiveGenerator, recipe.architecture, checkpoint / MANIFEST)
-        check_tensors(generator, checkpoint, "average/")
-    else:
-        with torch.random.fork_rng(devices=[]):
-            generator = ProgressiveGenerator(recipe.architecture, block=block)
-        check_block(generator.block_name, recorded, checkpoint, "block")
-    state = read_tensors(checkpoint, "average/")
-    try:
-        generator.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{checkpoint}: its average does not fit its architecture: {error}") from error
-    generator.requires_grad_(False)
-    return GrownGenerator(generator, *recipe.schedule.reached(images_seen)).to(device or "cpu")
+    for name, given in (("start", start), ("end", end)):
+        if not isinstance(given, Tensor) or not given.is_floating_point():
+            got = given.dtype if isinstance(given, Tensor) else type(given).__name__
+            raise TypeError(f"{name} must be a tensor of floats, got {got}; GrownGenerator.latents draws some")
+    if not isinstance(weight, Tensor):
+        check_number("weight", weight)
+    weights = torch.as_tensor(weight, dtype=torch.float64, device="cpu").detach()
+    sizes = {len(part) for part in (start, end, weights) if part.ndim} - {1}
+    if min(start.ndim, end.ndim) < 2 or start.shape[1:] != end.shape[1:] or weights.ndim > 1 or len(sizes) > 1:
+        raise ValueError(
+            "slerp takes start and end (B, ...) of one shape and a weight, a number or (B,), got "
+            f"{tuple(start.shape)}, {tuple(end.shape)} and {tuple(weights.shape)}; pass z[None] for one latent"
+        )
+    # In float64, which not all devices have.
+    first, last = (z.detach().to("cpu", torch.float64).flatten(1) for z in (start, end))
+    t = weights.reshape(-1, 1)
+    norms = [torch.linalg.vector_norm(each, dim=1, keepdim=True) for each in (first, last)]
+    u, v = first / norms[0].clamp_min(_TINY), last / norms[1].clamp_min(_TINY)
+    u, v = torch.where(norms[0] > 0, u, v), torch.where(norms[1] > 0, v, u)  # 0 has no direction: that of the other
+    side = _perpendicular(u, v)
+    angle = torch.atan2((side * v).sum(1, keepdim=True).clamp_min(0), (u * v).sum(1, keepdim=True))
+    direction = torch.cos(t * angle) * u + torch.sin(t * angle) * side
+    path = ((1 - t) * norms[0] + t * norms[1]) * direction
+    path = torch.where(t == 0, first, torch.where(t == 1, last, path))
+    return path.reshape(-1, *start.shape[1:]).to(start.device, start.dtype)
+
+
+def _perpendicular(u: Tensor, v: Tensor) -> Tensor:
+    """Return unit vectors perpendicular to u in the plane of u and v; in any plane where they span none: (B, D)."""
+    u = u.expand(max(len(u), len(v)), -1)
+    # Of the axes, the one that u lies along the least.
+    axis = torch.nn.functional.one_hot(u.abs().argmin(1), u.shape[1]).to(u.dtype)
+    side = v - (u * v).sum(1, keepdim=True) * u
+    flat = torch.linalg.vector_norm(side, dim=1, keepdim=True) < 1e-14
+    side = torch.where(flat, axis, side)
+    for _ in range(2):  # the second time takes away what rounding left of u
+        side = side - (u * side).sum(1, keepdim=True) * u
+        side = side / torch.linalg.vector_norm(side, dim=1, keepdim=True).clamp_min(_TINY)
+    return side

@@ -1,14 +1,14 @@
 """Images in: check a folder, choose from it, read or pack it; take a data set in, match a level's size."""
 
-from progan.data.check import Report, check
-from progan.data.curate import Curation, curate
+from progan.data.curation.check import Report, check
+from progan.data.curation.curate import Curation, curate
+from progan.data.curation.flips import FlipVerdict, flip_verdict
+from progan.data.decoding.read import read_image
+from progan.data.decoding.reading import Reading
 from progan.data.feed import Conversion, Feed, open_feed
-from progan.data.flips import FlipVerdict, flip_verdict
 from progan.data.folder import ImageFolder
 from progan.data.levels import match_level
 from progan.data.pack import Pack, pack
-from progan.data.read import read_image
-from progan.data.reading import Reading
 
 __all__ = [
     "Conversion",

@@ -21,11 +21,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from typing_extensions import override
 
 from progan.arguments import check_int, check_size, wrong_type
-from progan.data.flips import FlipVerdict, flip_verdict, thumbnails
+from progan.data.curation.flips import FlipVerdict, flip_verdict, thumbnails
 from progan.data.folder import CHANNELS, Pictures
 from progan.data.workers import check_item_error, fetch
-from progan.memory import send
 from progan.randomness import item_state, permutation
+from progan.runtime.memory import to_device
 
 # Images that a verdict on flips is taken from: of those at hand, and of those that have to be fetched one by one.
 _JUDGED, _FETCHED = 1000, 300
@@ -74,7 +74,7 @@ class _OrderThere:
             epoch, place = divmod(positions.start, self._order.n)
             if epoch != self._epoch:
                 self._epoch = epoch
-                self._images = send(torch.from_numpy(self._order.of_epoch(epoch)), self._device)
+                self._images = to_device(torch.from_numpy(self._order.of_epoch(epoch)), self._device)
             part = self._images[place : place + positions.stop - positions.start : positions.step]
             parts.append(part)
             positions = positions[len(part) :]

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
 
-from progan.data.decode import Unreadable, decoded, decoding, read_each
-from progan.data.limits import MAX_PIXELS
-from progan.data.read import squared
-from progan.data.reading import Reading, Squaring
+from progan.data.decoding.decode import Unreadable, decoded, decoding, read_each
+from progan.data.decoding.limits import MAX_PIXELS
+from progan.data.decoding.read import squared
+from progan.data.decoding.reading import Reading, Squaring
 from progan.data.selection import (
     OnUnreadable,
     check_on_unreadable,
@@ -24,8 +24,8 @@ from progan.data.selection import (
     picture_paths,
     warn_of_unreadable,
 )
-from progan.names import UNREADABLE, normalised
-from progan.paths import user_path
+from progan.storage.names import UNREADABLE, normalised
+from progan.storage.paths import user_path
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 HASH_BYTES = 16  # of one picture's pixels

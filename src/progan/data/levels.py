@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from progan.arguments import check_int, check_size, check_tensor
-from progan.layers import blend_with_lower, downsample
+from progan.ops.resampling import blend_with_lower, downsample
 
 
 def match_level(

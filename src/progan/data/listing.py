@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from progan.data.decode import SUFFIXES, require_pillow
-from progan.data.header import picture_format
-from progan.data.kinds import Kind, first_bytes, kind_by_bytes, kind_by_suffix
+from progan.data.decoding.decode import SUFFIXES, require_pillow
+from progan.data.decoding.header import picture_format
+from progan.data.decoding.kinds import Kind, first_bytes, kind_by_bytes, kind_by_suffix
 from progan.data.leftovers import APPLE_DOUBLE, hidden_folder, is_leftover, may_be_apple_double
-from progan.names import shown, sort_key
+from progan.storage.names import shown, sort_key
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from progan.data.decode import Unreadable, decoding
+from progan.data.decoding.decode import Unreadable, decoding
+from progan.data.decoding.limits import MAX_PIXELS
+from progan.data.decoding.reading import Reading, Squaring
 from progan.data.folder import (
     CHANNELS,
     HASH_BYTES,
@@ -27,15 +29,13 @@ from progan.data.folder import (
     from_bytes,
     read_images,
 )
-from progan.data.limits import MAX_PIXELS
 from progan.data.listing import check_relative, require_file
-from progan.data.reading import Reading, Squaring
 from progan.data.selection import OnUnreadable, check_on_unreadable, check_unreadable, picture_paths, warn_of_unreadable
-from progan.files import owned, partial_of, remove, write_file
-from progan.names import shown
-from progan.paths import user_path
-from progan.progress import counted
-from progan.tensor_file import Entry, header_of, read_header
+from progan.runtime.progress import counted
+from progan.storage.files import owned, partial_of, remove, write_file
+from progan.storage.names import shown
+from progan.storage.paths import user_path
+from progan.storage.tensor_file import Entry, header_of, read_header
 
 _FORMAT, _VERSION = "progan pack", "1"
 _PARTS = ("images", "hashes", "names")

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, get_args
 
 from progan.arguments import wrong_type
 from progan.data.listing import Listing, check_relative
-from progan.names import matched, shown, sort_key
+from progan.storage.names import matched, shown, sort_key
 
 OnUnreadable = Literal["raise", "skip"]
 _LISTED = 20  # names in a warning

@@ -1,0 +1,5 @@
+"""Augmentations: what is done to images before the critic sees them.
+
+An augmentation draws nothing itself; its random numbers are arguments. Imports nothing of progan but the argument
+checks.
+"""

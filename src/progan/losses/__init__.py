@@ -1,0 +1,5 @@
+"""Loss functions of the critic and the generator.
+
+A loss takes scores, or a callable ``critic: images -> scores``; level, alpha, devices and augmentation never appear in
+its signature. Imports nothing of progan but the argument checks.
+"""

@@ -1,0 +1,158 @@
+"""What shapes both networks, checked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from progan.arguments import check_alpha, check_flag, check_number, tuple_of
+from progan.networks.layers import Equalization, Padding
+
+_FLAGS = (
+    *("minibatch_std_unbiased", "equalized_ends", "normalize_latent", "norm_before_activation"),
+    *("norm_in_discriminator", "norm_epsilon_outside_root", "widen_first"),
+)
+_LARGEST_SIDE = 65_536  # pixels, as a JPEG's; it bounds how many levels a crafted file may ask for
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Hold everything that shapes both networks. JSON-able: numbers, strings, tuples.
+
+    Args:
+        channels: widths per level, coarse first; as many levels as entries.
+        latent_shape: (512,) for a vector, which a dense layer spreads over the base size, or (512, 4, 4) for an image
+            of noise, which a convolution takes.
+        image_channels: 1 grey, 3 RGB, 4 RGBA.
+        base_size: (height, width) in pixels at level 0; (6, 4) makes images of 3:2.
+        image_range: values of black and white in the networks' images.
+        minibatch_std_group: images per MiniBatchStd group; a smaller batch is one group; None = always the whole batch.
+        minibatch_std_unbiased: divide by group - 1.
+        padding: of the 3x3 convolutions: ``zeros`` or ``reflect``.
+        equalization: of the convolutions: ``he`` (the paper's) or ``he_twice`` (the article's), see `EqualizedConv2d`.
+        equalized_ends: the layers to RGB, from RGB and to the score are equalised, with a LeakyReLU after from RGB;
+            else plain layers with nothing after.
+        normalize_latent: divide the latent by its root mean square.
+        norm_before_activation: PixelNorm, then LeakyReLU; else the other way round.
+        norm_in_discriminator: PixelNorm in both networks; else in the generator only.
+        norm_epsilon: of PixelNorm.
+        norm_epsilon_outside_root: see `PixelNorm`.
+        output: ``linear``, or ``sigmoid`` after the fade (then image_range must be (0, 1)).
+        widen_first: the discriminator's blocks widen in their first convolution; else in their second.
+        head_channels: width of the discriminator's last two layers; None = channels[0].
+
+    Raises:
+        TypeError: If a setting is of a wrong kind.
+        ValueError: if the numbers do not make a pair of networks.
+    """
+
+    channels: tuple[int, ...]
+    latent_shape: tuple[int, ...] = (512,)
+    image_channels: int = 3
+    base_size: tuple[int, int] = (4, 4)
+    image_range: tuple[float, float] = (-1.0, 1.0)
+    minibatch_std_group: int | None = 4
+    minibatch_std_unbiased: bool = False
+    padding: Padding = "zeros"
+    equalization: Equalization = "he"
+    equalized_ends: bool = True
+    normalize_latent: bool = True
+    norm_before_activation: bool = False
+    norm_in_discriminator: bool = False
+    norm_epsilon: float = 1e-8
+    norm_epsilon_outside_root: bool = False
+    output: Literal["linear", "sigmoid"] = "linear"
+    widen_first: bool = False
+    head_channels: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without building anything."""
+        for name in ("channels", "latent_shape", "base_size", "image_range"):
+            object.__setattr__(self, name, tuple_of(f"Architecture.{name}", getattr(self, name), "numbers"))
+        for name, least in (("channels", 1), ("latent_shape", 1), ("base_size", 2)):
+            values = getattr(self, name)
+            if not values or not all(isinstance(value, int) and value >= least for value in values):
+                raise ValueError(f"Architecture.{name} must be ints of at least {least}, got {values!r}")
+        if len(self.base_size) != 2:
+            raise ValueError(f"base_size must be (height, width), got {self.base_size!r}")
+        if max(self.size(self.top_level)) > _LARGEST_SIDE:
+            raise ValueError(
+                f"images of at most {_LARGEST_SIDE:,} pixels a side are made, got base_size {self.base_size!r} and "
+                f"{len(self.channels):,} levels, each twice as large as the one before"
+            )
+        if len(self.latent_shape) not in (1, 3) or (
+            len(self.latent_shape) == 3 and self.latent_shape[1:] != self.base_size
+        ):
+            raise ValueError(
+                f"latent_shape must be (channels,) or (channels, height, width) with base_size {self.base_size}, "
+                f"got {self.latent_shape!r}"
+            )
+        if self.image_channels not in (1, 3, 4):
+            raise ValueError(f"image_channels must be 1 (grey), 3 (RGB) or 4 (RGBA), got {self.image_channels!r}")
+        if len(self.image_range) != 2:
+            raise ValueError(f"image_range must be (value of black, value of white), got {self.image_range!r}")
+        for value in self.image_range:
+            check_number("each of Architecture.image_range", value)
+        low, high = self.image_range
+        if not -math.inf < low < high < math.inf:
+            raise ValueError(f"image_range must be (value of black, value of white), got {self.image_range!r}")
+        for name, allowed in (
+            ("padding", get_args(Padding)),
+            ("equalization", get_args(Equalization)),
+            ("output", ("linear", "sigmoid")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("minibatch_std_group", "head_channels"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"{name} must be an int of at least 1, or None, got {value!r}")
+        check_number("Architecture.norm_epsilon", self.norm_epsilon)
+        for name in _FLAGS:
+            check_flag(f"Architecture.{name}", getattr(self, name))
+        if not 0 < self.norm_epsilon < 1:
+            raise ValueError(f"norm_epsilon must be a small number above 0, got {self.norm_epsilon!r}")
+        if self.output == "sigmoid" and self.image_range != (0.0, 1.0):
+            raise ValueError(f"a sigmoid makes values in [0, 1], got image_range={self.image_range!r}; use (0.0, 1.0)")
+
+    @property
+    def top_level(self) -> int:
+        """Index of the highest level."""
+        return len(self.channels) - 1
+
+    def size(self, level: int) -> tuple[int, int]:
+        """Return (height, width) of the images at a level, in pixels."""
+        return self.base_size[0] << level, self.base_size[1] << level
+
+    def check_level(self, level: int) -> None:
+        """Raise where the networks lack a level."""
+        if not isinstance(level, int) or isinstance(level, bool):
+            raise TypeError(f"level must be an int, got {level!r}")
+        if not 0 <= level <= self.top_level:
+            raise ValueError(
+                f"the networks have levels 0 to {self.top_level} ({len(self.channels)} widths in channels), got "
+                f"level {level}"
+            )
+
+    def check_growth(self, level: int, alpha: float | Tensor | None) -> None:
+        """Raise where level and alpha ask for what the networks cannot do."""
+        self.check_level(level)
+        if alpha is not None:
+            check_alpha(alpha)
+            if level == 0:
+                raise ValueError("level 0 has no level below to fade from; pass alpha=None")
+
+    def level_of(self, height: int, width: int) -> int:
+        """Return the level whose images have this size.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        for level in range(len(self.channels)):
+            if self.size(level) == (height, width):
+                return level
+        sizes = ", ".join("x".join(map(str, self.size(level))) for level in range(len(self.channels)))
+        raise ValueError(f"images of {height}x{width} fit no level; the networks take {sizes} (height x width)")

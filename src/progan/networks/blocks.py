@@ -1,0 +1,178 @@
+"""What the networks are put together from: one level each, of layers as an architecture asks for them."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeGuard
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from progan.networks.architecture import Architecture
+from progan.networks.layers import Equalization, EqualizedConv2d, EqualizedLinear, MiniBatchStd, PixelNorm
+from progan.ops.resampling import downsample, upsample
+
+SLOPE = 0.2  # of every LeakyReLU, below 0
+
+
+class ConvUnit(nn.Module):
+    """A layer with its LeakyReLU and, where the architecture has one, its PixelNorm."""
+
+    def __init__(self, layer: nn.Module, architecture: Architecture, *, norm: bool) -> None:
+        super().__init__()
+        self.layer = layer
+        self.norm: PixelNorm | None = pixel_norm(architecture) if norm else None
+        self.norm_first: bool = architecture.norm_before_activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activated features: (B, C_in, ...) -> (B, C_out, ...)."""
+        return self.activate(self.layer(x))
+
+    def activate(self, x: Tensor) -> Tensor:
+        """Return what follows the layer: (B, C_out, ...), the same."""
+        if self.norm is None:
+            return F.leaky_relu(x, SLOPE)
+        normalized: Tensor = self.norm(x, SLOPE) if self.norm_first else self.norm(F.leaky_relu(x, SLOPE))
+        return normalized
+
+
+def is_unmodified(*modules: nn.Module) -> bool:
+    """Tell whether modules do nothing but their own forward, so that two of them may work as one.
+
+    A hook would not be called then, nor the forward of a class derived from theirs.
+    """
+    forwards = {kind.forward for kind in (ConvUnit, EqualizedConv2d, DiscriminatorBlock)}
+    return all(
+        type(module).forward in forwards
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not (module._backward_hooks or module._backward_pre_hooks)
+        for module in modules
+    )
+
+
+def pixel_norm(architecture: Architecture) -> PixelNorm:
+    """Build the PixelNorm of an architecture."""
+    return PixelNorm(architecture.norm_epsilon, epsilon_outside_root=architecture.norm_epsilon_outside_root)
+
+
+def conv_unit(architecture: Architecture, in_channels: int, out_channels: int, *, norm: bool) -> ConvUnit:
+    """Build a unit of the architecture on a 3x3 convolution."""
+    conv = EqualizedConv2d(
+        in_channels, out_channels, 3, equalization=architecture.equalization, padding=architecture.padding
+    )
+    return ConvUnit(conv, architecture, norm=norm)
+
+
+def rgb_layer(architecture: Architecture, in_channels: int, out_channels: int, *, gain: float) -> EqualizedConv2d:
+    """Build a 1x1 convolution to or from RGB."""
+    equalization: Equalization = "he" if architecture.equalized_ends else "none"
+    return EqualizedConv2d(in_channels, out_channels, 1, gain=gain, equalization=equalization)
+
+
+class GeneratorBlock(nn.Module):
+    """One level of the generator: upsample, then two units; (B, C[level-1], h, w) -> (B, C[level], 2h, 2w)."""
+
+    def __init__(self, architecture: Architecture, level: int) -> None:
+        super().__init__()
+        coarse, fine = architecture.channels[level - 1], architecture.channels[level]
+        self.first: ConvUnit = conv_unit(architecture, coarse, fine, norm=True)
+        self.second: ConvUnit = conv_unit(architecture, fine, fine, norm=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of twice the size."""
+        layer = self.first.layer
+        if isinstance(layer, EqualizedConv2d) and is_unmodified(self.first, layer):
+            x = self.first.activate(layer.of_upsampled(x))
+        else:
+            x = self.first(upsample(x))
+        features: Tensor = self.second(x)
+        return features
+
+
+class DiscriminatorBlock(nn.Module):
+    """One level of the discriminator: two units, then 2x2 means; (B, C[level], h, w) -> (B, C[level-1], h/2, w/2)."""
+
+    def __init__(self, architecture: Architecture, level: int) -> None:
+        super().__init__()
+        fine, coarse = architecture.channels[level], architecture.channels[level - 1]
+        between = coarse if architecture.widen_first else fine
+        self.first: ConvUnit = conv_unit(architecture, fine, between, norm=architecture.norm_in_discriminator)
+        self.second: ConvUnit = conv_unit(architecture, between, coarse, norm=architecture.norm_in_discriminator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of half the size."""
+        return downsample(self.second(self.first(x)))
+
+    def of_images(self, images: Tensor, from_rgb: EqualizedConv2d) -> Tensor:
+        """Return ``self(from_rgb(images))``, in one convolution less; only where `joins`."""
+        layer = self.first.layer
+        assert isinstance(layer, EqualizedConv2d)
+        return downsample(self.second(self.first.activate(layer.of_projected(images, from_rgb))))
+
+    def joins(self, from_rgb: nn.Module) -> TypeGuard[EqualizedConv2d]:
+        """Tell whether the 1x1 convolution that makes features of images can be one with the first of the block."""
+        layer = self.first.layer
+        return (
+            isinstance(layer, EqualizedConv2d)
+            and isinstance(from_rgb, EqualizedConv2d)
+            and layer.padding == "reflect"
+            and is_unmodified(self, self.first, layer, from_rgb)
+        )
+
+
+class GeneratorStem(nn.Module):
+    """Level 0 of the generator: latents to features at the base size."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        width = architecture.channels[0]
+        self.shape: tuple[int, int, int] = (width, *architecture.base_size)
+        self.normalize: nn.Module = pixel_norm(architecture) if architecture.normalize_latent else nn.Identity()
+        self.first: ConvUnit
+        if len(architecture.latent_shape) == 1:
+            # Gain sqrt(2)/4 as in the official program. Differs: one bias per number, there one per channel.
+            dense = EqualizedLinear(
+                architecture.latent_shape[0],
+                math.prod(self.shape),
+                gain=math.sqrt(2) / 4,
+                equalization=architecture.equalization,
+            )
+            self.first = ConvUnit(nn.Sequential(dense, nn.Unflatten(1, self.shape)), architecture, norm=True)
+        else:
+            self.first = conv_unit(architecture, architecture.latent_shape[0], width, norm=True)
+        self.second: ConvUnit = conv_unit(architecture, width, width, norm=True)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return features: (B, *latent_shape) -> (B, C[0], height, width)."""
+        features: Tensor = self.second(self.first(self.normalize(z)))
+        return features
+
+
+class DiscriminatorHead(nn.Module):
+    """Level 0 of the discriminator: features at the base size to scores."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        in_channels = architecture.channels[0]
+        width = architecture.head_channels or in_channels
+        norm = architecture.norm_in_discriminator
+        self.statistics: MiniBatchStd = MiniBatchStd(
+            architecture.minibatch_std_group, unbiased=architecture.minibatch_std_unbiased
+        )
+        self.conv: ConvUnit = conv_unit(architecture, in_channels + 1, width, norm=norm)
+        # A convolution whose kernel is the whole image is this dense layer, and slower.
+        dense = EqualizedLinear(
+            width * math.prod(architecture.base_size),
+            width,
+            equalization=architecture.equalization,
+            in_channels=width,
+        )
+        self.dense: ConvUnit = ConvUnit(dense, architecture, norm=norm)
+        ends: Equalization = "he" if architecture.equalized_ends else "none"
+        self.score: EqualizedLinear = EqualizedLinear(width, 1, gain=1.0, equalization=ends)
+
+    def forward(self, x: Tensor, batches: int) -> Tensor:
+        """Return scores: (B, C[0], height, width) -> (B,)."""
+        x = self.conv(self.statistics(x, batches))
+        scores: Tensor = self.score(self.dense(x.flatten(1)))
+        return scores.squeeze(1)

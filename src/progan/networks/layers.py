@@ -1,0 +1,422 @@
+"""The layers of a progressive GAN; each works alone.
+
+Equalised layers keep He's constant out of the stored weights and apply it at run time, so that Adam moves every weight
+by the same relative amount (Karras et al. 2018, section 4.1). PixelNorm (section 4.2) keeps magnitudes from escalating,
+MiniBatchStd (section 3) lets the critic see how much a batch varies, FadeIn (figure 2) brings a new level in smoothly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import override
+
+from progan.arguments import check_flag, check_int, check_number, check_tensor
+from progan.ops.convolution import channels_last_on, convolve, convolve_few, has_avx512, pads_within
+from progan.ops.functions import (
+    computing_dtype,
+    interleave,
+    is_compiling,
+    pixel_norm,
+    reflect,
+    widened,
+)
+from progan.ops.resampling import fade, upsample
+from progan.ops.weights import DeferredWeightGrad, are_kept, keep_all, kept, multiply
+
+Equalization = Literal["he", "he_twice", "none"]
+Padding = Literal["zeros", "reflect"]
+# Where a CPU's kernels for convolutions are not what is fastest: see benchmarks/NOTES.md.
+_FEW_PIXELS = 16  # and fewer: by a product of matrices, without AVX-512
+_MANY_PIXELS = 64  # and more: upsampled by kernels of 2x2
+
+
+class Initial(NamedTuple):
+    """Say how a parameter starts: N(0, scale^2), U(-scale, scale), or 0 everywhere."""
+
+    distribution: Literal["normal", "uniform", "zeros"]
+    scale: float = 0.0
+
+
+class _Equalized(nn.Module):
+    """Share what the equalised layers have in common: parameters, their initial values, the run-time constant.
+
+    - ``he``: weights start from N(0, 1), biases from 0; weights are multiplied by gain / sqrt(fan_in) at run time.
+    - ``he_twice``: He's constant stands in the initial weights, N(0, gain^2 / fan_in), *and* gain / sqrt(in_features)
+      is applied at run time; biases start as torch's do. The program of the Mel Icon article does this.
+    - ``none``: a plain layer with torch's initial values.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+    constant: float
+    initial: dict[str, Initial]
+
+    def __init__(self, shape: tuple[int, ...], gain: float, equalization: Equalization, in_features: int) -> None:
+        super().__init__()
+        check_number("gain", gain)
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.empty(shape[0]))
+        fan_in = math.prod(shape[1:])
+        torch_bound = 1 / math.sqrt(fan_in)
+        if equalization == "he":
+            self.constant = gain / math.sqrt(fan_in)
+            self.initial = {"weight": Initial("normal", 1.0), "bias": Initial("zeros")}
+        elif equalization == "he_twice":
+            self.constant = gain / math.sqrt(in_features)
+            self.initial = {
+                "weight": Initial("normal", gain / math.sqrt(fan_in)),
+                "bias": Initial("uniform", torch_bound),
+            }
+        elif equalization == "none":
+            self.constant = 1.0
+            self.initial = {"weight": Initial("uniform", torch_bound), "bias": Initial("uniform", torch_bound)}
+        else:
+            raise ValueError(f"equalization must be 'he', 'he_twice' or 'none', got {equalization!r}")
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw initial values anew from torch's global random state."""
+        if self.weight.is_meta:  # there is nothing to fill, and torch would load 800 modules to find out
+            return
+        with torch.no_grad():
+            for name, (distribution, scale) in self.initial.items():
+                parameter = getattr(self, name)
+                if distribution == "normal":
+                    parameter.normal_(0.0, scale)
+                elif distribution == "uniform":
+                    parameter.uniform_(-scale, scale)
+                else:
+                    parameter.zero_()
+
+    def _product(self, x: Tensor) -> Tensor:
+        """Return x W' + b, with the weight as a matrix: (N, in) -> (N, out)."""
+        if not are_kept():
+            return F.linear(x, self._matrix(), self.bias)
+        dtype = computing_dtype(x)
+        gathered = kept(self, f"matrix, {dtype}", lambda: DeferredWeightGrad(self._matrix().to(dtype)))
+        return multiply(x.to(dtype), gathered) + self._used_bias().to(dtype)
+
+    def _matrix(self) -> Tensor:
+        """Return the weight as `_product` takes it."""
+        return self._used_weight().flatten(1)
+
+    def _used_weight(self) -> Tensor:
+        """Return the weight, scaled where it is the weight that is scaled."""
+        factor = self.weight_factor
+        return kept(self, "weight", lambda: self.weight * factor if factor != 1.0 else self.weight)
+
+    def _used_bias(self) -> Tensor:
+        return kept(self, "bias", lambda: self.bias)
+
+    @property
+    def weight_factor(self) -> float:
+        """What the weight is multiplied by at run time."""
+        return self.constant
+
+
+class EqualizedConv2d(_Equalized):
+    """Convolve at stride 1, keeping the image size, with a learning rate equalised per layer.
+
+    y = conv(x, w * gain / sqrt(fan_in)) + b, w ~ N(0, 1) at the start (Karras et al. 2018, section 4.1).
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: an odd number of pixels.
+        gain: sqrt(2) before a LeakyReLU (He's constant), 1 before nothing.
+        equalization: ``he`` as in the paper, ``he_twice`` or ``none``, a plain layer; see docs/differences.md.
+        padding: what lies outside the image: ``zeros``, or its mirror image (``reflect``).
+
+    Example:
+        >>> EqualizedConv2d(3, 8, 3)(torch.zeros(2, 3, 16, 16)).shape
+        torch.Size([2, 8, 16, 16])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        gain: float = math.sqrt(2),
+        equalization: Equalization = "he",
+        padding: Padding = "zeros",
+    ) -> None:
+        check_int("in_channels", in_channels, 1)
+        check_int("out_channels", out_channels, 1)
+        check_int("kernel_size", kernel_size)
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, so that the image keeps its size, got {kernel_size}")
+        if padding not in ("zeros", "reflect"):
+            raise ValueError(f"padding must be 'zeros' or 'reflect', got {padding!r}")
+        if padding == "reflect" and kernel_size > 3:
+            raise ValueError(f"reflect padding is for kernels of 1 or 3, got {kernel_size}; use padding='zeros'")
+        super().__init__((out_channels, in_channels, kernel_size, kernel_size), gain, equalization, in_channels)
+        self.margin: int = kernel_size // 2
+        self.padding: Padding = padding
+
+    @override
+    def extra_repr(self) -> str:
+        out_channels, in_channels, kernel_size, _ = self.weight.shape
+        return f"{in_channels}, {out_channels}, kernel_size={kernel_size}, padding={self.padding!r}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolved features: (B, in_channels, H, W) -> (B, out_channels, H, W)."""
+        check_tensor("x", x)
+        if x.ndim != 4 or x.shape[1] != self.weight.shape[1]:
+            raise ValueError(f"x must be (B, {self.weight.shape[1]}, H, W), got {tuple(x.shape)}")
+        few = x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _FEW_PIXELS and self.margin > 0
+        if few and not is_compiling() and not has_avx512():
+            return convolve_few(self._padded(x), self.weight.shape[2], self._product)
+        return self._convolve(x, self._used_weight(), self._used_bias())
+
+    def of_projected(self, x: Tensor, projection: EqualizedConv2d) -> Tensor:
+        """Return ``self(projection(x))``, where projection is 1x1 and padding ``reflect``: two convolutions in one.
+
+        (B, projection.in_channels, H, W) -> (B, out_channels, H, W).
+        """
+
+        def join() -> tuple[Tensor, Tensor]:
+            weight = self._used_weight()
+            bias = self._used_bias() + weight.sum((2, 3)) @ projection._used_bias()
+            weight = torch.einsum("ocij,cr->orij", weight, projection._used_weight().flatten(1))
+            return weight.contiguous(), bias  # else all that follows were channels-last
+
+        return self._convolve(x, *kept((self, projection), "joined", join))
+
+    def of_upsampled(self, x: Tensor) -> Tensor:
+        """Return ``self(upsample(x))``, by a 3x3 kernel: (B, in_channels, H, W) -> (B, out_channels, 2 H, 2 W).
+
+        Every second pixel of the result sees a window of 2x2 pixels before they are repeated, where some of the
+        kernel's numbers come together; so four kernels of 2x2 do it, in 4/9 of the products.
+        """
+        if x.device.type != "cpu" or x.shape[2] * x.shape[3] < _MANY_PIXELS or self.margin != 1:
+            return self.forward(upsample(x))
+
+        def halve() -> Tensor:
+            weight = self._used_weight()
+            halves = weight.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+            weight = torch.einsum("aki,blj,ocij->abockl", halves, halves, weight)
+            return weight.reshape(-1, weight.shape[3], 2, 2).contiguous()
+
+        weight = kept(self, "of upsampled", halve)
+        # Mirrored beyond its edge, a row of repeated pixels goes on with the same one.
+        x = F.pad(x, (1, 1, 1, 1), mode="replicate" if self.padding == "reflect" else "constant")
+        return interleave(convolve(x, weight, self._used_bias().repeat(4)))
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if x.device.type == "cpu" and self.margin == 0:  # in an eighth of the time at 4 channels
+            product: Tensor = torch.baddbmm(bias[:, None], weight.flatten(1).expand(len(x), -1, -1), x.flatten(2))
+            return product.view(len(x), len(bias), *x.shape[2:])
+        if self.padding == "reflect" and not pads_within(x, weight):
+            return convolve(self._padded(x), weight, bias)
+        return convolve(x, weight, bias, self.margin, reflect=self.padding == "reflect")
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """Return x with a margin."""
+        if self.padding == "reflect":
+            return reflect(x, channels_last=channels_last_on(x)) if self.margin > 0 else x
+        return F.pad(x, (self.margin,) * 4)
+
+
+def take_parameters(modules: Iterable[nn.Module]) -> None:
+    """Within `weight_cache`, take what all equalised layers among modules use, weights scaled, at once.
+
+    But for layers with a hook before their forward, which may make the weight there.
+    """
+    layers = [each for each in modules if isinstance(each, _Equalized) and not each._forward_pre_hooks]
+    keep_all(
+        [(layer, name) for layer in layers for name in ("weight", "bias")],
+        [parameter for layer in layers for parameter in (layer.weight, layer.bias)],
+        [factor for layer in layers for factor in (layer.weight_factor, 1.0)],
+    )
+
+
+class EqualizedLinear(_Equalized):
+    """Multiply by a matrix, with a learning rate equalised per layer.
+
+    Args:
+        in_features: length of the input.
+        out_features: length of the output.
+        gain: as for `EqualizedConv2d`.
+        equalization: as for `EqualizedConv2d`.
+        in_channels: where the input is a flattened image, its channels (``he_twice`` counts those); else in_features.
+
+    Example:
+        >>> EqualizedLinear(512, 1, gain=1.0)(torch.zeros(2, 512)).shape
+        torch.Size([2, 1])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        gain: float = math.sqrt(2),
+        equalization: Equalization = "he",
+        in_channels: int | None = None,
+    ) -> None:
+        check_int("in_features", in_features, 1)
+        check_int("out_features", out_features, 1)
+        if in_channels is not None:
+            check_int("in_channels", in_channels, 1)
+        super().__init__((out_features, in_features), gain, equalization, in_channels or in_features)
+
+    @override
+    def extra_repr(self) -> str:
+        out_features, in_features = self.weight.shape
+        return f"{in_features}, {out_features}"
+
+    @property
+    @override
+    def weight_factor(self) -> float:
+        """Say 1, since of weight and input the input is the smaller one to multiply."""
+        return 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the product: (..., in_features) -> (..., out_features)."""
+        check_tensor("x", x)
+        if x.ndim < 1 or x.shape[-1] != self.weight.shape[1]:
+            raise ValueError(f"x must be (..., {self.weight.shape[1]}), got {tuple(x.shape)}")
+        x = x * self.constant
+        if x.ndim == 2:
+            return self._product(x)
+        return self._product(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], len(self.weight))
+
+
+class PixelNorm(nn.Module):
+    """Divide every pixel's feature vector by its root mean square.
+
+    y = x / sqrt(mean_c(x^2) + epsilon) (Karras et al. 2018, section 4.2). Half types are widened to float32 for the
+    mean.
+
+    Args:
+        epsilon: keeps a pixel that is 0 from being divided by 0.
+        epsilon_outside_root: y = x / (sqrt(mean_c(x^2)) + epsilon), as the program of the Mel Icon article has it.
+
+    Example:
+        >>> PixelNorm()(torch.full((1, 4, 1, 1), 5.0)).flatten()
+        tensor([1., 1., 1., 1.])
+    """
+
+    def __init__(self, epsilon: float = 1e-8, *, epsilon_outside_root: bool = False) -> None:
+        super().__init__()
+        check_number("epsilon", epsilon)
+        check_flag("epsilon_outside_root", epsilon_outside_root)
+        self.epsilon = epsilon
+        self.epsilon_outside_root = epsilon_outside_root
+
+    def forward(self, x: Tensor, slope: float = 1.0) -> Tensor:
+        """Return the normalised features, of x's shape and dtype: (B, C, ...).
+
+        Args:
+            x: features.
+            slope: below 0, of a LeakyReLU that follows at once; 1 = none.
+        """
+        check_tensor("x", x)
+        return pixel_norm(x, self.epsilon, outside_root=self.epsilon_outside_root, slope=slope)
+
+
+class MiniBatchStd(nn.Module):
+    """Append one channel that tells how much the images of a group differ.
+
+    The standard deviation over the group at each channel and pixel, averaged over channels and pixels, one number per
+    group (Karras et al. 2018, section 3). Image i of a batch is in group i mod (B / group_size), as in the official
+    program; a batch smaller than a group is one group.
+
+    Args:
+        group_size: images per group; None = the whole batch.
+        unbiased: divide by group_size - 1 (the Mel Icon article's program), not group_size (the official one).
+
+    Raises:
+        ValueError: if a larger batch is no multiple of the group size, or the tensor does not hold whole batches, or
+            no image.
+
+    Example:
+        >>> MiniBatchStd()(torch.zeros(8, 16, 4, 4)).shape
+        torch.Size([8, 17, 4, 4])
+    """
+
+    def __init__(self, group_size: int | None = 4, *, unbiased: bool = False) -> None:
+        super().__init__()
+        if group_size is not None:
+            check_int("group_size", group_size)
+        check_flag("unbiased", unbiased)
+        if group_size is not None and group_size < 1:
+            raise ValueError(f"group_size must be at least 1, or None for the whole batch, got {group_size}")
+        self.group_size = group_size
+        self.unbiased = unbiased
+
+    def forward(self, x: Tensor, batches: int = 1) -> Tensor:
+        """Return x with one channel more: (B, C, H, W) -> (B, C + 1, H, W).
+
+        Args:
+            x: features.
+            batches: how many batches of equal size lie one after another in x; statistics never cross between them.
+        """
+        check_tensor("x", x)
+        check_int("batches", batches)
+        if x.ndim != 4:
+            raise ValueError(f"x must be (B, C, H, W), got {tuple(x.shape)}")
+        if len(x) == 0:
+            raise ValueError(f"there is no image to compare, got {tuple(x.shape)}; pass at least one")
+        if batches < 1 or x.shape[0] % batches:
+            raise ValueError(
+                f"{x.shape[0]} images are not {batches} batches of equal size; pass batches= as they lie in x"
+            )
+        batch = x.shape[0] // batches
+        group_size = fitting_group_size(batch, self.group_size)
+        groups = widened(x).reshape(batches, group_size, batch // group_size, *x.shape[1:])
+        deviation = groups - groups.mean(dim=1, keepdim=True)
+        count = max(group_size - 1, 1) if self.unbiased else group_size
+        # Differs: the article's program has no epsilon; equal images would then give NaN gradients.
+        std = (deviation.square().sum(dim=1) / count + 1e-8).sqrt()
+        statistic = std.mean(dim=(2, 3, 4)).to(x.dtype)
+        spread = statistic[:, None, :].expand(-1, group_size, -1).reshape(-1, 1, 1, 1)
+        return torch.cat([x, spread.expand(-1, 1, *x.shape[2:])], dim=1)
+
+
+def fitting_group_size(batch: int, group_size: int | None) -> int:
+    """Return the images per MiniBatchStd group in a batch.
+
+    Raises:
+        ValueError: if a batch larger than a group is no multiple of it.
+    """
+    if group_size is None or batch <= group_size:
+        return batch
+    if batch % group_size:
+        raise ValueError(
+            f"a batch of {batch} images cannot be split into MiniBatchStd groups of {group_size}; "
+            f"use a batch of at most {group_size} or a multiple of it, or another group size (minibatch_std_group)"
+        )
+    return group_size
+
+
+class FadeIn(nn.Module):
+    """Blend the old path with the new one: (1 - alpha) * old + alpha * new (Karras et al. 2018, figure 2).
+
+    Exact at both ends: alpha 0 returns old and alpha 1 returns new, bit for bit.
+
+    Example:
+        >>> FadeIn()(torch.zeros(2), torch.ones(2), 0.25)
+        tensor([0.2500, 0.2500])
+    """
+
+    def forward(self, old: Tensor, new: Tensor, alpha: float | Tensor) -> Tensor:
+        """Return the blend, in the wider dtype of the two.
+
+        Args:
+            old: the path that was there, any shape.
+            new: the path through the newest level, of old's shape.
+            alpha: weight of new, in [0, 1]; a float, or a 0-d tensor, whose value is trusted.
+
+        Raises:
+            ValueError: if alpha is a float outside [0, 1].
+        """
+        return fade(old, new, alpha)

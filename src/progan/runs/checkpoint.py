@@ -1,0 +1,350 @@
+"""Checkpoints: a JSON manifest beside one file of raw tensors. Nothing in them is ever executed.
+
+``checkpoints/000480000/`` holds ``manifest.json`` and ``tensors.safetensors``; the manifest has a SHA-256 of the other
+file and one of itself. The folder is written beside its final name, synced, and renamed, so that it is whole or not
+there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from progan.errors import CheckpointError
+from progan.storage.files import make_folder, move, remove, write_file
+from progan.storage.tensor_file import Entry, header_of, read_header
+from progan.storage.untrusted import open_file, read_json
+
+SUFFIX = ".safetensors"
+MANIFEST, TENSORS, FOLDER = "manifest.json", f"tensors{SUFFIX}", "checkpoints"
+_FORMAT, _VERSION = "progan checkpoint", 1
+_OWN_HASH, _NO_HASH = "manifest_sha256", "0" * 64
+MANIFEST_LIMIT = 500_000  # bytes; those of the presets have 3,000, one of a thousand stages 200,000
+_LONGEST_REASON = 300  # characters; what a file holds may be quoted in it
+
+
+def write_checkpoint(
+    run_dir: Path, images_seen: int, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> Path:
+    """Write a checkpoint of a run.
+
+    Args:
+        run_dir: the run's folder.
+        images_seen: real images, which name the checkpoint.
+        manifest: JSON-able; format, version and the tensors' checksum are added.
+        tensors: by name.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    final = run_dir / FOLDER / f"{images_seen:09d}"
+    beside, aside = final.with_name(f".{final.name}.partial"), _aside(final)
+    try:
+        remove_partial(run_dir)  # of a save that failed, and could not clean up
+        make_folder(beside)
+        digest = hashlib.sha256()
+        write_file(beside / TENSORS, _hashed(_pieces(tensors), digest))
+        contents = {"format": _FORMAT, "version": _VERSION, "images_seen": images_seen, **manifest}
+        contents["tensors_sha256"] = digest.hexdigest()
+        contents[_OWN_HASH] = _NO_HASH
+        text = (json.dumps(contents, indent=1) + "\n").encode()
+        write_file(beside / MANIFEST, text.replace(_NO_HASH.encode(), _own_hash(text)))
+        verify(beside)
+        if final.exists():
+            move(final, aside)  # until the new one stands in its place
+        move(beside, final)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove(beside)
+            _put_back(final)
+        raise
+    with contextlib.suppress(OSError):  # the next start removes it
+        remove(aside)
+    return final
+
+
+def checkpoints(run_dir: Path) -> list[Path]:
+    """List a run's checkpoints, oldest first."""
+    folders = (path for path in (run_dir / FOLDER).glob("[0-9]*") if path.name.isdecimal())
+    return sorted(
+        (path for path in folders if path.is_dir() and not path.is_symlink()), key=lambda path: int(path.name)
+    )
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove a checkpoint; one that is cut off here is no longer taken for one."""
+    beside = folder.with_name(f".{folder.name}.partial")
+    move(folder, beside)
+    remove(beside)
+
+
+def rotate(run_dir: Path, images_seen: int, keep: int, keep_every: int | None) -> None:
+    """Remove the checkpoints that are not to stay; warn of one that cannot be removed.
+
+    Args:
+        run_dir: the run's folder.
+        images_seen: real images. Checkpoints of a higher count are not older ones, and stay: a resume passed them over,
+            as damaged or of a newer progan.
+        keep: how many of the newest stay.
+        keep_every: real images; the first checkpoint at or after each multiple stays too. None = no such ones.
+    """
+    so_far = [found for found in checkpoints(run_dir) if int(found.name) <= images_seen]
+    stay = set(so_far[-keep:])
+    if keep_every is not None:
+        first = {int(found.name) // keep_every: found for found in reversed(so_far)}
+        stay |= {found for multiple, found in first.items() if multiple > 0}
+    for old in so_far:
+        if old not in stay:
+            try:
+                remove_checkpoint(old)
+            except OSError as error:
+                warnings.warn(f"the old checkpoint {old} could not be removed: {error}", stacklevel=5)
+
+
+def _aside(final: Path) -> Path:
+    """Return where a checkpoint of the same count waits while it is replaced."""
+    return final.with_name(f".{final.name}.replaced")
+
+
+def _put_back(final: Path) -> None:
+    """Undo what a failed save did to the checkpoint that it was to replace."""
+    if _aside(final).exists() and not final.exists():
+        move(_aside(final), final)
+
+
+def remove_partial(run_dir: Path) -> None:
+    """Remove what a save that was cut off left beside the checkpoints; what it was about to replace is put back."""
+    for folder in (run_dir / FOLDER).glob(".[0-9]*.replaced"):
+        _put_back(folder.with_name(folder.name[1:].removesuffix(".replaced")))
+        remove(folder)
+    for folder in (run_dir / FOLDER).glob(".[0-9]*.partial"):
+        remove(folder)
+    for folder in (run_dir, run_dir / "samples"):
+        for path in folder.glob(".*.partial"):
+            remove(path)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Tell whether a path names one checkpoint, not a run."""
+    return (path / MANIFEST).is_file()
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint that a path names: itself, or the newest sound one of a run; warn of those passed over.
+
+    Raises:
+        CheckpointError: if there is none, or the one named is damaged.
+    """
+    if is_checkpoint(path):
+        verify(path)
+        return path
+    if not checkpoints(path):
+        raise CheckpointError(f"{path} is no checkpoint, and no run with one: it has no {FOLDER}/*/{MANIFEST}")
+    found, reasons = newest_sound(path)
+    if reasons:
+        warnings.warn(f"{found} is taken, and newer checkpoints were passed over: {'; '.join(reasons)}", stacklevel=3)
+    return found
+
+
+def newest_sound(run_dir: Path) -> tuple[Path, list[str]]:
+    """Return a run's newest sound checkpoint, and why newer ones were passed over.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    reasons: list[str] = []
+    for candidate in reversed(checkpoints(run_dir)):
+        try:
+            verify(candidate)
+        except CheckpointError as error:
+            reasons.append(str(error))
+        else:
+            return candidate, reasons
+    raise CheckpointError(f"no checkpoint of {run_dir} is sound: " + "; ".join(reasons))
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check a checkpoint against its checksum and return its manifest.
+
+    Raises:
+        CheckpointError: if it is damaged or incomplete.
+    """
+    manifest = read_manifest(folder)
+    if sha256_of(folder / TENSORS) != manifest.get("tensors_sha256"):
+        raise CheckpointError(f"{folder}: {TENSORS} is damaged: its checksum is not the manifest's")
+    read_entries(folder)
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a checkpoint's manifest.
+
+    Raises:
+        CheckpointError: if it cannot be read, or is of a kind that this version does not know.
+    """
+    try:
+        manifest, text = read_json(folder / MANIFEST, MANIFEST_LIMIT)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: {MANIFEST} cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+        raise CheckpointError(f"{folder}: {MANIFEST} is not a {_FORMAT}'s")
+    check_version(manifest, _VERSION, folder / MANIFEST)
+    declared = str(manifest.pop(_OWN_HASH, "")).encode(errors="replace")
+    if len(declared) != len(_NO_HASH) or _own_hash(text.replace(declared, _NO_HASH.encode())) != declared:
+        raise CheckpointError(f"{folder}: {MANIFEST} is damaged: its checksum is not its own")
+    return manifest
+
+
+def check_version(contents: Mapping[str, Any], version: int, path: Path) -> None:
+    """Raise where a file is of a version of its format that this progan does not know."""
+    if contents.get("version") != version:
+        raise CheckpointError(
+            f"{path}: version {repr(contents.get('version'))[:_LONGEST_REASON]} of the format, this progan reads "
+            f"{version}; update progan"
+        )
+
+
+@contextmanager
+def describing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with the settings in a file into a CheckpointError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        cut = "..." if len(reason) > _LONGEST_REASON else ""
+        raise CheckpointError(f"{path} does not describe a run: {reason[:_LONGEST_REASON]}{cut}") from error
+
+
+def images_seen_of(manifest: Mapping[str, Any]) -> int:
+    """Return a manifest's count of real images.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    images_seen = manifest.get("images_seen")
+    if type(images_seen) is not int or images_seen < 0:
+        raise ValueError(f"images_seen must be an int of at least 0, got {images_seen!r}")
+    return images_seen
+
+
+def blocks_of(contents: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the recorded blocks of both networks, None where they are the built-in ones.
+
+    Raises:
+        ValueError: if they are not recorded.
+    """
+    blocks = contents.get("blocks")
+    if (
+        not isinstance(blocks, dict)
+        or set(blocks) != {"generator", "discriminator"}
+        or not all(name is None or (isinstance(name, str) and len(name) <= 200) for name in blocks.values())
+    ):
+        raise ValueError(f"blocks must have a name or null for generator and discriminator, got {blocks!r}")
+    return blocks
+
+
+def _own_hash(text: bytes) -> bytes:
+    """Return the hash of a manifest's text in which it stands as zeros itself."""
+    return hashlib.sha256(text).hexdigest().encode()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
+    """Open a file of tensors; what goes wrong with it is a CheckpointError that names it."""
+    try:
+        with open_file(path) as file:
+            yield file
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    except (OSError, EOFError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file of tensors, as 64 hexadecimal digits.
+
+    Raises:
+        CheckpointError: If it cannot be read.
+    """
+    with _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_entries(path: Path) -> dict[str, Entry]:
+    """Return what the tensors of a checkpoint are, from the header alone.
+
+    Args:
+        path: Folder of a checkpoint, or a file of tensors.
+
+    Raises:
+        CheckpointError: If the file is damaged.
+    """
+    path = tensors_at(path)
+    with _opened(path) as file:
+        return read_header(file, path)[0]
+
+
+def read_tensors(folder: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Read the tensors whose names begin with a prefix, on the CPU, the prefix taken off.
+
+    Every offset is checked against the file's size before memory is taken.
+
+    Raises:
+        CheckpointError: if the file is damaged.
+    """
+    found = read_named(folder, {name for name in read_entries(folder) if name.startswith(prefix)})
+    return {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+
+
+def read_named(path: Path, names: Collection[str]) -> dict[str, Tensor]:
+    """Read some of the tensors, on the CPU.
+
+    Args:
+        path: Folder of a checkpoint, or a file of tensors.
+        names: Names in the file.
+
+    Raises:
+        CheckpointError: If the file is damaged.
+    """
+    path = tensors_at(path)
+    with _opened(path) as file:
+        entries, _ = read_header(file, path)
+        return {name: _read_tensor(file, entry) for name, entry in entries.items() if name in names}
+
+
+def tensors_at(path: Path) -> Path:
+    """Return the file of tensors that a path stands for: the one in a checkpoint's folder, or the path itself."""
+    return path if path.suffix == SUFFIX and not path.is_dir() else path / TENSORS
+
+
+def _read_tensor(file: BufferedReader, entry: Entry) -> Tensor:
+    raw = torch.empty(math.prod(entry.shape) * entry.dtype.itemsize, dtype=torch.uint8, device="cpu")
+    file.seek(entry.begin)
+    if file.readinto(raw.numpy().data) != len(raw):
+        raise EOFError("the file ends early")
+    return raw.view(entry.dtype).reshape(entry.shape)
+
+
+def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """Yield the file: header length, header, then each tensor's bytes, which are copied only from another device."""
+    yield header_of({name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}, {})
+    for tensor in tensors.values():
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        yield flat.view(torch.uint8).numpy().data
+
+
+def _hashed(pieces: Iterator[bytes | memoryview], digest: Any) -> Iterator[bytes | memoryview]:
+    for piece in pieces:
+        digest.update(piece)
+        yield piece

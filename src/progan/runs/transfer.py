@@ -1,0 +1,295 @@
+"""The weights of another run or of a file, taken into networks: what fits is taken, and what does not is named.
+
+Weights are taken part by part: one level's block, or one RGB layer, where all of its tensors have the names and shapes
+of ours. Files are read like any checkpoint, and nothing that does not fit is read into memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from progan.errors import CheckpointError
+from progan.networks.architecture import Architecture
+from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.recipe import Recipe
+from progan.runs import checkpoint
+from progan.runs.checkpoint import blocks_of, describing, images_seen_of
+from progan.runs.rebuild import same_block
+from progan.runs.start import ROLES, Start, digest_of, folders, source_at
+from progan.schedule import Schedule
+from progan.storage.tensor_file import Entry
+
+# Settings of an architecture that change no image, and those that shapes tell of.
+_HARMLESS = {"minibatch_std_group", "minibatch_std_unbiased"}
+_IN_SHAPES = {"channels", "latent_shape", "base_size", "image_channels", "head_channels", "widen_first"}
+_SHOWN = 4  # of several reasons in one message
+
+
+class Source(NamedTuple):
+    """A checkpoint or a file to start from; none of its tensors has been read yet.
+
+    Attributes:
+        path: As given.
+        tensors: File of tensors.
+        sha256: Of that file.
+        prefixes: What the names of a role's tensors begin with there, by role.
+        entries: Tensors in the file, by name.
+        images_seen: Real images that it was trained on; None = unknown.
+        level: Level to which it had grown; None = unknown.
+        architecture: Of its networks; None = unknown.
+        blocks: Names of its blocks of one's own, by role; None = unknown.
+    """
+
+    path: str
+    tensors: Path
+    sha256: str
+    prefixes: dict[str, str]
+    entries: dict[str, Entry]
+    images_seen: int | None = None
+    level: int | None = None
+    architecture: Architecture | None = None
+    blocks: dict[str, str | None] | None = None
+
+
+def find_source(given: str | PathLike[str], recorded: Start | None = None) -> Source:
+    """Find what to start from, and check all of it but the tensors' values.
+
+    Args:
+        given: Run directory (its newest sound checkpoint), folder of a checkpoint, or ``.safetensors`` file.
+        recorded: What it must be, if anything.
+
+    Raises:
+        CheckpointError: If it is none of these, damaged, or not what is recorded.
+    """
+    path = source_at(given)
+    if path.is_dir():
+        if recorded is not None:
+            same = [folder for folder in folders(path) if digest_of(folder) == recorded.sha256]
+            path = same[0] if same else path
+        source = _of_checkpoint(os.fspath(given), checkpoint.find_checkpoint(path))
+    elif path.suffix == checkpoint.SUFFIX and path.exists():
+        source = _of_file(os.fspath(given), path)
+    else:
+        there = "got another file" if path.exists() else "nothing is there"
+        raise CheckpointError(
+            f"cannot start from {path}: {there}; pass a run directory, the folder of a checkpoint or a "
+            f"{checkpoint.SUFFIX} file"
+        )
+    if recorded is not None and source.sha256 != recorded.sha256:
+        raise CheckpointError(
+            f"{path} no longer holds what the run started from (SHA-256 {recorded.sha256[:12]}), and the run has no "
+            "checkpoint of its own yet; pass overwrite=True to start it anew from what is there now"
+        )
+    return source
+
+
+def _of_checkpoint(given: str, folder: Path) -> Source:
+    manifest = checkpoint.read_manifest(folder)
+    with describing(folder / checkpoint.MANIFEST):
+        recipe = Recipe.from_json(manifest["recipe"])
+        blocks, images_seen = blocks_of(manifest), images_seen_of(manifest)
+    return Source(
+        given,
+        folder / checkpoint.TENSORS,
+        str(manifest["tensors_sha256"]),
+        {role: f"{role}/" for role in ROLES},
+        checkpoint.read_entries(folder),
+        images_seen,
+        recipe.schedule.reached(images_seen)[0],
+        recipe.architecture,
+        blocks,
+    )
+
+
+def _of_file(given: str, path: Path) -> Source:
+    """Read what a file holds: tensors under ``generator/``, ``average/``, ``discriminator/``, or one generator's."""
+    digest, entries = checkpoint.sha256_of(path), checkpoint.read_entries(path)
+    there = [role for role in ROLES if any(name.startswith(f"{role}/") for name in entries)]
+    prefixes = {role: f"{role}/" for role in there} or {"generator": ""}
+    if "average" in there and "generator" not in there:
+        prefixes["generator"] = "average/"
+    return Source(given, path, digest, prefixes, entries)
+
+
+class _Fit(NamedTuple):
+    """What of a network is taken from a source.
+
+    Attributes:
+        taken: Name there, by name here.
+        missing: Parts of the network that the source lacks.
+        differing: Why a part that it has cannot be taken, by part.
+    """
+
+    taken: dict[str, str]
+    missing: list[str]
+    differing: dict[str, str]
+
+
+def take(
+    source: Source,
+    generator: ProgressiveGenerator,
+    discriminator: ProgressiveDiscriminator,
+    average: nn.Module,
+    schedule: Schedule,
+) -> tuple[Start, list[str]]:
+    """Give networks the weights of a source, as far as they fit. All is read before any weight is changed.
+
+    Args:
+        source: From `find_source`.
+        generator: On its device; the weights take its dtype.
+        discriminator: Likewise.
+        average: Copy of the generator that holds its average; without an average there, the generator's weights.
+        schedule: Of the new run.
+
+    Returns:
+        The record of the start, and what a person should know: what was not taken, and what may be an oversight.
+
+    Raises:
+        CheckpointError: If nothing fits the generator, or a value is not finite.
+    """
+    networks: dict[str, nn.Module] = {
+        "generator": generator,
+        "discriminator": discriminator,
+        "average": average,
+    }
+    blocks = dict.fromkeys(networks, generator.block_name) | {"discriminator": discriminator.block_name}
+    fits = {role: _fit(networks[role], source, role, blocks[role]) for role in ROLES if role in source.prefixes}
+    if "generator" not in fits or not fits["generator"].taken:
+        reasons = list(fits["generator"].differing.values()) if "generator" in fits else []
+        known = f"differing: {_several(reasons)}" if reasons else "it has none of the generator's tensors"
+        raise CheckpointError(
+            f"nothing in {source.tensors} fits the generator: {known}. A start must have tensors under the names of "
+            "generator.state_dict(), by themselves or after 'generator/' or 'average/'"
+        )
+    values = _read(source, networks, fits)
+    taken = tuple(role for role in ROLES if role in fits and fits[role].taken)
+    with torch.no_grad():
+        for role in taken:
+            if role == "average":
+                average.load_state_dict(generator.state_dict())  # where the average does not fit
+            own = networks[role].state_dict()
+            for name, value in values[role].items():
+                own[name].copy_(value)
+    if "average" not in taken:
+        average.load_state_dict(generator.state_dict())
+    record = Start(source.path, source.images_seen, source.level, source.sha256, taken)
+    return record, _notes(source, fits, generator.architecture, schedule)
+
+
+def _fit(network: nn.Module, source: Source, role: str, block_name: str | None) -> _Fit:
+    """Compare the parts of a network with those of a source."""
+    prefix = source.prefixes[role]
+    theirs: dict[str, dict[str, Entry]] = {}
+    for name, entry in source.entries.items():
+        if name.startswith(prefix):
+            theirs.setdefault(_part_of(name.removeprefix(prefix)), {})[name.removeprefix(prefix)] = entry
+    ours: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in network.state_dict().items():
+        ours.setdefault(_part_of(name), {})[name] = tensor
+    theirs_name = (source.blocks or {}).get("generator" if role == "average" else role)
+    same = source.blocks is None or same_block(block_name, theirs_name)
+    fit = _Fit({}, [], {})
+    for part, tensors in ours.items():
+        if part not in theirs:
+            fit.missing.append(part)
+        elif part.startswith("blocks.") and part != "blocks.0" and not same:
+            there, here = (name or "the built-in block" for name in (theirs_name, block_name))
+            fit.differing[part] = f"{role} {part} is made of {there} there, of {here} here"
+        elif (reason := _difference(theirs[part], tensors)) is not None:
+            fit.differing[part] = f"{role} {reason}"
+        else:
+            fit.taken.update({name: f"{prefix}{name}" for name in tensors})
+    return fit
+
+
+def _part_of(name: str) -> str:
+    """Return what a tensor is a part of.
+
+    Example:
+        >>> _part_of("blocks.2.first.layer.weight"), _part_of("to_rgb.0.bias"), _part_of("scale")
+        ('blocks.2', 'to_rgb.0', 'scale')
+    """
+    first, *rest = name.split(".")
+    return f"{first}.{rest[0]}" if len(rest) > 1 and rest[0].isdecimal() else name
+
+
+def _difference(theirs: Mapping[str, Entry], ours: Mapping[str, Tensor]) -> str | None:
+    """Say how the tensors of a part differ from ours; None where they fit."""
+    for name in {**ours, **theirs}:
+        if name not in ours:
+            return f"{name[:200]} is not here"
+        if name not in theirs:
+            return f"{name} is not there"
+        shape, dtype = theirs[name].shape, theirs[name].dtype
+        if shape != tuple(ours[name].shape):
+            return f"{name} is {shape} there, {tuple(ours[name].shape)} here"
+        if dtype != ours[name].dtype and not (dtype.is_floating_point and ours[name].is_floating_point()):
+            return f"{name} is of {dtype} there, of {ours[name].dtype} here"
+    return None
+
+
+def _read(source: Source, networks: Mapping[str, nn.Module], fits: Mapping[str, _Fit]) -> dict[str, dict[str, Tensor]]:
+    """Read what is taken, in the networks' dtypes, on the CPU.
+
+    Raises:
+        CheckpointError: If a value is not finite.
+    """
+    found: dict[str, dict[str, Tensor]] = {}
+    for role, fit in fits.items():
+        own = networks[role].state_dict()
+        there = checkpoint.read_named(source.tensors, set(fit.taken.values()))
+        found[role] = {name: there[theirs].to(own[name].dtype) for name, theirs in fit.taken.items()}
+        for name, value in found[role].items():
+            if not torch.isfinite(value).all():
+                raise CheckpointError(
+                    f"{source.tensors}: {fit.taken[name]} has values that are not finite in {value.dtype}; start from "
+                    "an earlier checkpoint"
+                )
+    return found
+
+
+def _notes(source: Source, fits: Mapping[str, _Fit], architecture: Architecture, schedule: Schedule) -> list[str]:
+    """Say what was not taken, and what may be an oversight."""
+    notes = []
+    parts = [(role, part) for role in ("generator", "discriminator") if role in fits for part in fits[role].missing]
+    levels = sorted({int(part.split(".")[1]) for _, part in parts if part.split(".")[-1].isdecimal()})
+    sizes = [f"level {level} ({'x'.join(map(str, architecture.size(level)))})" for level in levels]
+    others = [f"{role} {part}" for role, part in parts if not part.split(".")[-1].isdecimal()]
+    if missing := [*sizes, *others]:
+        notes.append(f"it has no {', '.join(missing)}; initial weights stay there")
+    known = fits["generator"].differing
+    reasons = [
+        reason
+        for role, fit in fits.items()
+        for part, reason in fit.differing.items()
+        if not (role == "average" and part in known)
+    ]
+    if reasons:
+        notes.append(f"these parts do not fit, and keep their initial weights: {_several(reasons)}")
+    if "discriminator" not in fits:
+        notes.append("it has no discriminator; initial weights stay there")
+    if source.architecture is not None:
+        there, here = vars(source.architecture), vars(architecture)
+        names = [name for name in here if name not in _HARMLESS | _IN_SHAPES and there[name] != here[name]]
+        if names:
+            differing = [f"{name} {there[name]!r} -> {here[name]!r}" for name in names]
+            notes.append(f"its weights make other images in this architecture, which differs in {_several(differing)}")
+    first = schedule.stages[0].level
+    if source.level is not None and first not in (source.level, source.level + 1):
+        notes.append(
+            f"it had grown to level {source.level}, and this schedule begins at level {first}; to go on from there, "
+            "pass stages that begin at that level or the next"
+        )
+    return notes
+
+
+def _several(texts: list[str]) -> str:
+    """Join a few of several texts."""
+    return "; ".join(texts[:_SHOWN]) + (f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else "")

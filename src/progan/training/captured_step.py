@@ -1,0 +1,404 @@
+"""Training steps on a CUDA device: captured as a graph, whose replay launches all kernels of a step at once.
+
+A graph holds addresses and numbers as they were at its capture. So whatever changes from step to step is a tensor at a
+fixed address, filled before each replay; and a graph is dropped when what it points at is replaced.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from progan.runtime.ranks import Ranks
+from progan.runtime.streams import stream_for
+from progan.schedule import Growth
+from progan.training.step import Draws, StepGrowth, TrainingStep, losses_of
+
+WARM_UP = 3  # real steps of each kind that run plain before it is captured
+# What a replay may differ by from the plain step, as a share of what the step changes: sums on CUDA vary in their last
+# bits, a number that was frozen makes all the difference.
+_TOLERANCE = 0.01
+_READ_AT_ONCE = 256  # bytes; as torch places tensors
+
+Key = tuple[object, ...]
+
+
+class Sent(Protocol):
+    """Tell when what was sent has arrived, as `torch.cuda.Event` does."""
+
+    def synchronize(self) -> None:
+        """Wait for it."""
+        ...
+
+
+class Ring:
+    """Send values to a device, all of them in one copy, through a few buffers on the host that are filled in turn.
+
+    On CUDA the buffers are pinned: a copy out of them waits for nothing, so the host makes the next steps' values while
+    the device still works. A buffer is filled again once its last copy is over.
+
+    Args:
+        kinds: shape and dtype of each value.
+        device: where they go.
+        slots: buffers, and so the steps that the host can be ahead.
+        mark: notes what has been sent, to be waited for; None = an event on CUDA, and elsewhere nothing.
+
+    Attributes:
+        targets: where the values are on the device, at addresses that stay.
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[tuple[Sequence[int], torch.dtype]],
+        device: torch.device,
+        *,
+        slots: int = 3,
+        mark: Callable[[], Sent] | None = None,
+    ) -> None:
+        pinned = device.type == "cuda"
+        size = sum(_room(shape, dtype) for shape, dtype in kinds)
+        self._there = torch.zeros(size, dtype=torch.uint8, device=device)
+        self.targets: list[Tensor] = _parts(self._there, kinds)
+        self._slots = [torch.zeros(size, dtype=torch.uint8, pin_memory=pinned) for _ in range(slots)]
+        self._values = [_parts(slot, kinds) for slot in self._slots]
+        self._sent: list[Sent | None] = [None] * slots
+        self._mark = mark or ((lambda: _event(device)) if pinned else None)
+        self._next = 0
+
+    def send(self, values: Sequence[Tensor]) -> None:
+        """Copy values, on the CPU and of the targets' shapes, into the targets."""
+        number, self._next = self._next, (self._next + 1) % len(self._slots)
+        sent = self._sent[number]
+        if sent is not None:
+            sent.synchronize()
+        for here, value in zip(self._values[number], values, strict=True):
+            _copy(value, here)
+        self._there.copy_(self._slots[number], non_blocking=True)
+        if self._mark is not None:
+            self._sent[number] = self._mark()
+
+
+class Graphs(Protocol):
+    """Capture work on a device: `CudaGraphs`, or what a test puts in its place."""
+
+    def beside(self) -> AbstractContextManager[None]:
+        """Work as captured work does, on a stream of its own; before and after, the streams wait for each other."""
+        ...
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Note the kernels that some work launches, without running them, and return what runs them."""
+        ...
+
+    def wait(self) -> None:
+        """Wait for all that was launched."""
+        ...
+
+
+class CudaGraphs:
+    """Capture work on a CUDA device.
+
+    Args:
+        device: on which all of it is.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = stream_for(device, "capture")
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Work on the stream that captures."""
+        outside = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(outside)
+        with torch.cuda.stream(self._stream):
+            yield
+        outside.wait_stream(self._stream)
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Note the kernels that some work launches, without running them, and return what runs them."""
+        with torch.cuda.device(self._device):
+            outside = torch.cuda.current_stream()
+            graph = torch.cuda.CUDAGraph()
+            try:
+                # Of this thread only: others may take pinned memory meanwhile, such as those that fetch images.
+                with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                    work()
+            finally:
+                torch.cuda.set_stream(outside)  # a capture that fails leaves its own behind
+        return graph.replay
+
+    def wait(self) -> None:
+        """Wait for all that was launched."""
+        torch.cuda.synchronize(self._device)
+
+
+class DeviceStep:
+    """Run training steps through buffers at fixed addresses; captured, one graph per kind of step, where asked.
+
+    A kind is (level, fading or not, batch). Its first steps run plain; then it is captured, which trains nothing, and
+    compared with the plain step from a copy of the state, which is put back. Where the two disagree, or a step cannot
+    be captured, a warning says so and the plain step goes on.
+
+    Only one kind is held. It is dropped when another comes, when Adam's state is replaced, and by `forget`.
+
+    Args:
+        step: on its device.
+        graphs: capture it; None = all steps run plain.
+    """
+
+    def __init__(self, step: TrainingStep, graphs: Graphs | None) -> None:
+        self._step = step
+        self._graphs = graphs
+        self._kind: _Kind | None = None
+
+    @property
+    def captures(self) -> bool:
+        """Whether steps are captured: asked for, and no capture has failed."""
+        return self._graphs is not None
+
+    def __call__(self, real: Tensor, draws: Draws, growth: Growth, images_seen: int) -> dict[str, Tensor]:
+        """Train on one batch, as `TrainingStep` does.
+
+        Args:
+            real: (B, C, H, W), on the device.
+            draws: of the step, on the CPU.
+            growth: of the step.
+            images_seen: real images shown when it begins.
+
+        Returns:
+            The losses, 0-d, on the device; no later step changes them.
+        """
+        now = self._step.growth_of(growth, images_seen)
+        key = (now.level, now.alpha is None, real.shape, real.dtype, self._step.adam_version)
+        if self._kind is None or self._kind.key != key:
+            self.forget()
+            self._kind = _Kind(self._step, key, real, draws, now)
+        kind = self._kind
+        kind.fill(real, draws, now)
+        if self._graphs is not None and kind.replay is None and kind.steps == WARM_UP:
+            self._capture(self._graphs, kind, real, draws, now)
+        if kind.replay is not None:
+            kind.replay()
+        elif self._graphs is not None:
+            with self._graphs.beside():
+                kind.run()
+        else:
+            kind.run()
+        kind.steps += 1
+        return kind.losses()
+
+    def forget(self) -> None:
+        """Drop the buffers and the graph; the next step begins anew."""
+        if self._kind is not None and self._kind.replay is not None and self._graphs is not None:
+            self._graphs.wait()  # its memory may be in use
+        self._kind = None
+
+    @contextmanager
+    def anew(self) -> Iterator[None]:
+        """Hold no graph from before, nor afterwards: it would keep settings, such as TF32, as they were."""
+        self.forget()
+        try:
+            yield
+        finally:
+            self.forget()
+
+    def _capture(self, graphs: Graphs, kind: _Kind, real: Tensor, draws: Draws, now: StepGrowth) -> None:
+        """Capture a kind of step, and compare it with the plain one; nothing of the training changes."""
+        try:
+            replay = graphs.capture(kind.run)
+        except Exception as error:
+            self._go_on_plain(kind, f"it cannot be captured ({(str(error) or repr(error)).splitlines()[0]})")
+            return
+        if differing := self._differing(graphs, kind, replay, real, draws, now):
+            self._go_on_plain(kind, f"it does not do what the plain step does to {', '.join(differing)}")
+        else:
+            kind.replay = replay
+        kind.fill(real, draws, now)
+
+    def _differing(
+        self,
+        graphs: Graphs,
+        kind: _Kind,
+        replay: Callable[[], None],
+        real: Tensor,
+        draws: Draws,
+        now: StepGrowth,
+    ) -> list[str]:
+        """Return what a replay changes in another way than the plain step does, from the same state."""
+        kind.fill(*_others(real, draws, now))
+        state = {**self._step.moved(), "the losses": [kind.seen]}
+        before = _copies(state)
+        try:
+            with graphs.beside():
+                kind.run()
+            plain = _copies(state)
+            _put_back(state, before)
+            replay()
+            return [
+                name
+                for name, tensors in state.items()
+                if not _distance(plain[name], tensors) <= _TOLERANCE * _distance(plain[name], before[name])
+            ]
+        finally:
+            _put_back(state, before)
+
+    def _go_on_plain(self, kind: _Kind, reason: str) -> None:
+        """Capture nothing any more, and say why."""
+        self._graphs = None
+        warnings.warn(
+            f"training goes on without a CUDA graph, more slowly: at level {kind.level} {reason}; pass graph=False to "
+            "train without this warning",
+            stacklevel=5,
+        )
+
+
+class _Kind:
+    """Hold the buffers of one kind of step, and what replays it.
+
+    Attributes:
+        key: tells it from other kinds.
+        level: of the step.
+        steps: so far.
+        replay: runs the captured step on the buffers; None before the capture, and where there is none.
+        seen: what the step told last, one number each.
+    """
+
+    seen: Tensor
+
+    def __init__(self, step: TrainingStep, key: Key, real: Tensor, draws: Draws, now: StepGrowth) -> None:
+        self.key = key
+        self.level = now.level
+        self.steps = 0
+        self.replay: Callable[[], None] | None = None
+        self._step = step
+        self._names: list[str] = []
+        self._real = torch.empty(real.shape, dtype=real.dtype, device=real.device)
+        kinds = [(draw.shape, real.dtype) for draw in draws]
+        self._ring = Ring([*kinds, ((len(now.numbers()),), torch.float32), ((), torch.int64)], real.device)
+        *sent, numbers, images_seen = self._ring.targets
+        self._draws = Draws(*sent)
+        self._growth = now.with_tensors(numbers, images_seen)
+
+    def fill(self, real: Tensor, draws: Draws, now: StepGrowth) -> None:
+        """Put the values of a step into the buffers."""
+        self._real.copy_(real, non_blocking=True)
+        self._ring.send([*draws, torch.tensor(now.numbers()), torch.tensor(now.images_seen)])
+
+    def run(self) -> None:
+        """Train on what the buffers hold."""
+        seen = self._step.update(self._real, self._draws, self._growth)
+        values = list(seen.values())
+        if not self._names:
+            self._names, self.seen = list(seen), torch.stack(values)
+        else:
+            torch.stack(values, out=self.seen)
+
+    def losses(self) -> dict[str, Tensor]:
+        """Return copies of the last step's losses."""
+        return losses_of(dict(zip(self._names, self.seen.clone().unbind(), strict=True)))
+
+
+def device_step(
+    step: TrainingStep, device: torch.device, graph: bool | None, ranks: Ranks, *, own_blocks: bool
+) -> DeviceStep | None:
+    """Return how steps are to run on a CUDA device; None on any other, where the plain step does.
+
+    Args:
+        step: on the device.
+        device: of the networks.
+        graph: whether to capture; None = where it is known to work.
+        ranks: that train together.
+        own_blocks: whether the networks have blocks of one's own, whose Python a graph would not run.
+
+    Raises:
+        ValueError: if a graph is asked for on another device.
+    """
+    if device.type != "cuda":
+        if graph:
+            raise ValueError(f"graph=True is for CUDA devices, got device {device}; leave graph out")
+        return None
+    if graph is None:
+        graph = not own_blocks
+    if graph and ranks.size > 1:
+        graph = False
+        if ranks.rank == 0:
+            warnings.warn(
+                f"training runs without a CUDA graph, more slowly: {ranks.size} processes exchange gradients within a "
+                "step; pass graph=False to train without this warning",
+                stacklevel=3,
+            )
+    return DeviceStep(step, CudaGraphs(device) if graph else None)
+
+
+def _room(shape: Sequence[int], dtype: torch.dtype) -> int:
+    """Return the bytes that a value takes in a buffer: a multiple of what kernels read at once."""
+    return -(-math.prod(shape) * dtype.itemsize // _READ_AT_ONCE) * _READ_AT_ONCE
+
+
+def _parts(buffer: Tensor, kinds: Sequence[tuple[Sequence[int], torch.dtype]]) -> list[Tensor]:
+    """Return the values that lie one after another in a buffer of bytes."""
+    parts, begin = [], 0
+    for shape, dtype in kinds:
+        end = begin + math.prod(shape) * dtype.itemsize
+        parts.append(buffer[begin:end].view(dtype).view(shape))
+        begin += _room(shape, dtype)
+    return parts
+
+
+def _copy(value: Tensor, here: Tensor) -> None:
+    """Copy a value on the CPU, in this thread alone.
+
+    torch asks others for help from 32,768 numbers on. While threads make random numbers, that took longer than a whole
+    step at 4x4 does on a GPU.
+    """
+    if here.dtype == torch.bfloat16:  # which numpy does not know
+        here.copy_(value)
+    else:
+        np.copyto(here.numpy(), value.numpy(), casting="same_kind")
+
+
+def _event(device: torch.device) -> torch.cuda.Event:
+    """Return an event behind all that was launched so far."""
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+def _others(real: Tensor, draws: Draws, now: StepGrowth) -> tuple[Tensor, Draws, StepGrowth]:
+    """Return other values than those of the capture, so that one that it froze is noticed."""
+    return (
+        real.flip(-1),
+        Draws(-draws.z_critic, -draws.z_generator, 1 - draws.mix, 1 - draws.augment),
+        now._replace(
+            alpha=None if now.alpha is None else (now.alpha + 0.5) % 1,
+            learning_rate=now.learning_rate / 2,
+            average_weight=(now.average_weight + 0.5) % 1,
+        ),
+    )
+
+
+def _copies(state: Mapping[str, Sequence[Tensor]]) -> dict[str, list[Tensor]]:
+    """Return copies of tensors."""
+    return {name: [tensor.detach().clone() for tensor in tensors] for name, tensors in state.items()}
+
+
+@torch.no_grad()
+def _put_back(state: Mapping[str, Sequence[Tensor]], copies: Mapping[str, Sequence[Tensor]]) -> None:
+    """Fill tensors with what was copied from them."""
+    for name, tensors in state.items():
+        for tensor, copy in zip(tensors, copies[name], strict=True):
+            tensor.copy_(copy)
+
+
+@torch.no_grad()
+def _distance(ones: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+    """Return the Euclidean distance between the values of two lists of tensors."""
+    squares = [(one.double() - other.double()).square().sum() for one, other in zip(ones, others, strict=True)]
+    return math.sqrt(float(torch.stack(squares).sum())) if squares else 0.0

@@ -1,0 +1,258 @@
+"""How long a run will take, and what memory: a few timed steps of every stage, on copies."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from typing_extensions import override
+
+from progan.networks.layers import fitting_group_size
+from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.randomness import uniform
+from progan.recipe import Recipe, Training
+from progan.runs.directory import read_config
+from progan.runtime.memory import begin_peak, is_out_of_memory, memory_limit, peak
+from progan.runtime.progress import duration
+from progan.schedule import Growth, Schedule, Stage
+from progan.training.captured_step import WARM_UP, CudaGraphs, DeviceStep
+from progan.training.ema import Average
+from progan.training.step import Draws, TrainingStep
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Hold what the steps of each stage cost.
+
+    Attributes:
+        image_s: seconds per real image, by stage; None where a stage was over already.
+        stage_s: seconds left, by stage.
+        memory: bytes that training takes at its peak: on CUDA those of torch's tensors, on the CPU those of the whole
+            process; None where the system does not tell.
+        memory_limit: bytes that it may take; None where the system does not tell.
+    """
+
+    image_s: tuple[float | None, ...]
+    stage_s: tuple[float, ...]
+    memory: int | None = None
+    memory_limit: int | None = None
+
+    @property
+    def total_s(self) -> float:
+        """Seconds left for the run."""
+        return sum(self.stage_s)
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the memory is there; None where that cannot be told."""
+        return None if self.memory is None or self.memory_limit is None else self.memory <= self.memory_limit
+
+    def table(self, schedule: Schedule, base_size: tuple[int, int] = (4, 4)) -> str:
+        """Return what is planned as a text table.
+
+        Args:
+            schedule: that was planned for.
+            base_size: (height, width) in pixels at level 0.
+
+        Example:
+            >>> schedule = Schedule([Stage(0, hold_images=800), Stage(1, 800)])
+            >>> print(Plan((0.01, 0.02), (8.0, 16.0), 400_000_000, 8_000_000_000).table(schedule))
+            stage  resolution  batch  images/s  time left
+                0         4x4      8     100.0        8 s
+                1         8x8      8      50.0       16 s
+            in all: 24 s; memory: 0.40 GB of 8.00 GB
+        """
+        if len(schedule.stages) != len(self.stage_s):
+            raise ValueError(
+                f"this plan is of {len(self.stage_s)} stages, and the schedule has {len(schedule.stages)}; pass "
+                "the one that was planned for"
+            )
+        rows = [["stage", "resolution", "batch", "images/s", "time left"]]
+        for index, (stage, image_s, left) in enumerate(zip(schedule.stages, self.image_s, self.stage_s, strict=True)):
+            height, width = (side << stage.level for side in base_size)
+            pace = "done" if image_s is None else f"{1 / image_s:.1f}"
+            rows.append([f"{index}", f"{height}x{width}", f"{stage.batch_size}", pace, duration(left)])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        return "\n".join([*lines, f"in all: {self}; memory: {self.memory_for_people()}"])
+
+    def memory_for_people(self) -> str:
+        """Write the memory taken, and that which is there."""
+        if self.memory is None:
+            return "not measured here"
+        memory_limit = "" if self.memory_limit is None else f" of {_gigabytes(self.memory_limit)}"
+        return f"{_gigabytes(self.memory)}{memory_limit}{', too much' if self.fits is False else ''}"
+
+    @override
+    def __str__(self) -> str:
+        return duration(self.total_s)
+
+
+def make_plan(
+    generator: ProgressiveGenerator,
+    discriminator: ProgressiveDiscriminator,
+    schedule: Schedule,
+    training: Training,
+    images_seen: int,
+    *,
+    timed_steps: int = 10,
+    ranks: int = 1,
+    graph: bool = False,
+    after_step: Callable[[], None] = lambda: None,
+) -> Plan:
+    """Time a few steps of every stage that is still to come, and see what memory they take.
+
+    They run on copies and on noise: weights, averages, draws and random states of the run stay as they are. Reading
+    data, previews and checkpoints are not in it.
+
+    Args:
+        generator: on its device.
+        discriminator: on the same.
+        schedule: of the run.
+        training: of the run.
+        images_seen: real images shown so far.
+        timed_steps: per stage; fewer where they take longer than two seconds in all.
+        ranks: processes that share each batch; what they need to average the gradients is not in the plan.
+        graph: whether the run's steps are captured as CUDA graphs.
+        after_step: Called after each step, outside of the time that is taken.
+
+    Raises:
+        ValueError: if a stage's batch takes more memory than there is; the message names the largest that does not.
+    """
+    device = next(generator.parameters()).device
+    begin_peak(device)
+    base = peak(device)
+    size_of_copies = sum(
+        copies * parameter.numel() * parameter.element_size()
+        for copies, network in ((2, generator), (1, discriminator))
+        for parameter in network.parameters()
+    )
+    generator, discriminator = copy.deepcopy(generator), copy.deepcopy(discriminator)
+    step = TrainingStep(generator, discriminator, Average(generator, training.average_decay), training)
+    captured = DeviceStep(step, CudaGraphs(next(generator.parameters()).device)) if graph else None
+    seconds: dict[tuple[int, bool, int], float] = {}
+    image_s: list[float | None] = []
+    stage_s = []
+    for index, stage in enumerate(schedule.stages):
+        left = schedule.end(index) - max(images_seen, schedule.starts[index])
+        if left <= 0:
+            image_s.append(None)
+            stage_s.append(0.0)
+            continue
+        per_image = {}
+        for fading in {stage.fade_images > 0, stage.hold_images == 0}:
+            kind = (stage.level, fading, stage.batch_size)
+            if kind not in seconds:
+                growth = Growth(index, stage.level, 0.5 if fading else None, stage.learning_rate, stage.batch_size)
+                _check_fits(step, growth, ranks, base)
+                growth = replace(growth, batch_size=stage.batch_size // ranks)
+                seconds[kind] = _time(step, captured, growth, timed_steps, after_step)
+            per_image[fading] = seconds[kind] / stage.batch_size
+        fade_left = min(left, max(0, left - stage.hold_images))
+        total = fade_left * per_image.get(True, 0.0) + (left - fade_left) * per_image.get(False, 0.0)
+        stage_s.append(total)
+        image_s.append(total / left)
+    taken = peak(device)
+    return Plan(tuple(image_s), tuple(stage_s), None if taken is None else taken - size_of_copies, memory_limit(device))
+
+
+def _check_fits(step: TrainingStep, growth: Growth, ranks: int, base: int | None) -> None:
+    """Raise where a batch takes more memory than there is.
+
+    The batches tried grow by twos, from the smallest: each only where, by those before it, there is enough for it.
+    """
+    device = next(step.generator.parameters()).device
+    limit, whole = memory_limit(device), growth.batch_size
+    group = fitting_group_size(whole, step.generator.architecture.minibatch_std_group) * ranks
+    size, tried = min(group, whole), [(0, base or 0)]  # images, bytes
+    while True:
+        try:
+            _step_on_noise(step, replace(growth, batch_size=size // ranks), 0)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise _too_large(growth, tried[-1][0], None, limit) from None
+        taken = peak(device)
+        if size == whole or limit is None or taken is None:
+            return
+        slope = (taken - tried[-1][1]) / (size - tried[-1][0])
+        following = whole if taken + slope * (whole - size) <= limit else min(2 * size, whole)
+        if taken + slope * (following - size) > limit:
+            largest = size + max(0, int((limit - taken) / slope)) // group * group
+            raise _too_large(growth, largest, int(taken + slope * (whole - size)), limit)
+        tried.append((size, taken))
+        size = following
+
+
+def _too_large(growth: Growth, largest: int, wanted: int | None, limit: int | None) -> ValueError:
+    takes = "more memory than there is" if wanted is None else f"about {_gigabytes(wanted)} of memory"
+    there = "" if limit is None else f", and there are {_gigabytes(limit)}"
+    remedy = f"the largest that fits is {largest}" if largest else "not even the smallest fits"
+    return ValueError(
+        f"stage {growth.stage} does not fit: a batch of {growth.batch_size} at level {growth.level} takes {takes}"
+        f"{there}; {remedy}. Give the stage a smaller batch_size, or train a lower resolution"
+    )
+
+
+def _gigabytes(number: int) -> str:
+    return f"{number / 1e9:.2f} GB"
+
+
+def worth_planning(schedule: Schedule, begin: int, stop: int) -> bool:
+    """Tell whether a run is so long that a few timed steps per stage do not matter."""
+    last = schedule.at(begin).batch_size
+    return (stop - begin) // last > 200 * len(schedule.stages)
+
+
+def _time(
+    step: TrainingStep,
+    captured: DeviceStep | None,
+    growth: Growth,
+    timed_steps: int,
+    after_step: Callable[[], None],
+) -> float:
+    """Return the seconds of one step: the mean of a few, after one that is not counted, or those before a capture.
+
+    A run takes the mean of its steps too; their median, by 3 % less on a CPU that others use, is too hopeful.
+    """
+    uncounted = 1 if captured is None else WARM_UP + 1
+    times: list[float] = []
+    while len(times) < uncounted + timed_steps and sum(times[uncounted:]) < 2.0:
+        times.append(_step_on_noise(step, growth, len(times), captured))
+        after_step()
+    return sum(times[uncounted:]) / len(times[uncounted:])
+
+
+def recorded_stages(run_dir: Path, recipe: Recipe) -> tuple[Stage, ...] | None:
+    """Return the stages of the run in run_dir where they are the recipe's at another length; None where none are."""
+    config = read_config(run_dir)
+    if config is None:
+        return None
+    try:
+        stages = Recipe.from_json(config["recipe"]).stages
+    except (KeyError, TypeError, ValueError):
+        return None  # the trainer says what is wrong with it
+    kinds = [
+        [(one.level, one.fade_images > 0, one.hold_images > 0, one.batch_size, one.learning_rate) for one in each]
+        for each in (stages, recipe.stages)
+    ]
+    return stages if kinds[0] == kinds[1] else None
+
+
+def _step_on_noise(step: TrainingStep, growth: Growth, number: int, captured: DeviceStep | None = None) -> float:
+    """Take one step, and return the seconds that it took."""
+    architecture = step.generator.architecture
+    parameter = next(step.generator.parameters())
+    low, high = architecture.image_range
+    shape = (growth.batch_size, architecture.image_channels, *architecture.size(growth.level))
+    real = (uniform(shape, 0, "plan", 0) * (high - low) + low).to(parameter.device, parameter.dtype)
+    begin = time.perf_counter()
+    draws = Draws.at(number, growth.batch_size, architecture.latent_shape, 0, len(step.training.augment))
+    (captured or step)(real, draws, growth, number)
+    if parameter.device.type == "cuda":
+        torch.cuda.synchronize(parameter.device)
+    return time.perf_counter() - begin

@@ -1,0 +1,421 @@
+"""One training step of both networks. What it draws is handed in, what it knows of time too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from progan.errors import CheckpointError
+from progan.networks.layers import take_parameters
+from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.ops.resampling import blend_with_lower
+from progan.ops.weights import weight_cache
+from progan.randomness import normal, uniform
+from progan.recipe import Training
+from progan.runtime.memory import hold_heap
+from progan.runtime.ranks import Ranks
+from progan.runtime.streams import First, Second, run_concurrently
+from progan.schedule import Growth
+from progan.training.divergence import Watch
+from progan.training.ema import Average
+
+ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
+Network = ProgressiveGenerator | ProgressiveDiscriminator
+_GRADIENTS = {"adam_generator": "the generator's gradient", "adam_discriminator": "the discriminator's gradient"}
+
+
+class Draws(NamedTuple):
+    """Hold the random numbers of one step.
+
+    Attributes:
+        z_critic: latents of the critic's update, (B, *latent_shape).
+        z_generator: latents of the generator's.
+        mix: for the penalty, (B,).
+        augment: a row for each of `Training.augment`, (number of augmentations, B).
+    """
+
+    z_critic: Tensor
+    z_generator: Tensor
+    mix: Tensor
+    augment: Tensor
+
+    @classmethod
+    def at(
+        cls, images_seen: int, batch_size: int, latent_shape: tuple[int, ...], seed: int, augmentations: int
+    ) -> Draws:
+        """Make the numbers of the step that begins at ``images_seen``: float32, on the CPU.
+
+        Args:
+            images_seen: real images shown when it begins.
+            batch_size: B.
+            latent_shape: of one latent.
+            seed: of the run.
+            augmentations: their number.
+        """
+        shape = (batch_size, *latent_shape)
+        return cls(
+            normal(shape, seed, "z_critic", images_seen),
+            normal(shape, seed, "z_generator", images_seen),
+            uniform((batch_size,), seed, "mix", images_seen),
+            uniform((augmentations, batch_size), seed, "augment", images_seen),
+        )
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Draws:
+        """Move all to a device and a dtype."""
+        return Draws(*(draw.to(device, dtype, non_blocking=True) for draw in self))
+
+    def part(self, ranks: Ranks) -> Draws:
+        """Return those of a rank's images."""
+        return Draws(*(ranks.part(draw, draw.ndim - 1 if draw is self.augment else 0) for draw in self))
+
+
+class StepGrowth(NamedTuple):
+    """Hold what governs one step, as its kernels take it.
+
+    Attributes:
+        level: index of the resolution.
+        alpha: weight of the newest level; None once it is fully grown.
+        learning_rate: Adam's, for both networks.
+        average_weight: of the generator in its average.
+        images_seen: real images shown when the step begins.
+    """
+
+    level: int
+    alpha: float | Tensor | None
+    learning_rate: float | Tensor
+    average_weight: float | Tensor
+    images_seen: int | Tensor
+
+    def on(self, device: torch.device) -> StepGrowth:
+        """Return it with 0-d tensors on a CUDA device, where a captured step would freeze numbers; else as it is."""
+        if device.type != "cuda":
+            return self
+        numbers = torch.tensor(self.numbers(), dtype=torch.float32).to(device, non_blocking=True)
+        return self.with_tensors(numbers, torch.tensor(self.images_seen).to(device, non_blocking=True))
+
+    def numbers(self) -> tuple[float | Tensor, ...]:
+        """Return the learning rate, the average's weight and alpha, 0 where there is none."""
+        return self.learning_rate, self.average_weight, 0.0 if self.alpha is None else self.alpha
+
+    def with_tensors(self, numbers: Tensor, images_seen: Tensor) -> StepGrowth:
+        """Return it with tensors in the place of numbers.
+
+        Args:
+            numbers: what `numbers` returned, (3,), float32: a fused Adam takes its learning rate in no other dtype.
+            images_seen: 0-d, int64.
+        """
+        learning_rate, average_weight, alpha = numbers.unbind()
+        return StepGrowth(self.level, None if self.alpha is None else alpha, learning_rate, average_weight, images_seen)
+
+
+class StepMetrics(NamedTuple):
+    """Hold what a step tells.
+
+    Attributes:
+        images_seen: real images shown, this step's included.
+        growth: of the step.
+        losses: 0-d tensors on the device: generator_loss, critic_loss, and the critic's parts before their weights.
+    """
+
+    images_seen: int
+    growth: Growth
+    losses: dict[str, Tensor]
+
+
+class TrainingStep:
+    """Update both networks and the average once.
+
+    Args:
+        generator: on its device.
+        discriminator: on the same.
+        average: of the generator, or None.
+        training: loss, order, optimizers, precision.
+        ranks: that train together; None = this process alone.
+
+    Attributes:
+        watch: for losses and gradients that are not finite.
+        adam_version: counts how often Adam's state was replaced; a captured step still points at the one before.
+    """
+
+    def __init__(
+        self,
+        generator: ProgressiveGenerator,
+        discriminator: ProgressiveDiscriminator,
+        average: Average | None,
+        training: Training,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.generator = generator
+        self.discriminator = discriminator
+        self.average = average
+        self.training = training
+        self.watch: Watch = Watch()
+        self.adam_version: int = 0
+        self._ranks = ranks or Ranks()
+        self._heap = hold_heap() if next(generator.parameters()).device.type == "cpu" else None
+        self.adam_generator: torch.optim.Adam = adam(generator, training)
+        self.adam_discriminator: torch.optim.Adam = adam(discriminator, training)
+        for optimizer, _ in self._optimizers().values():
+            optimizer.zero_grad()  # left over from elsewhere, it would move parameters that are not in use
+
+    def __call__(self, real: Tensor, draws: Draws, growth: Growth, images_seen: int) -> dict[str, Tensor]:
+        """Train on one batch.
+
+        The order: one network, the average, the other network; latents are drawn anew for each of the two.
+
+        Args:
+            real: (B, C, H, W), in image_range, of the level's size; of several ranks, this one's part.
+            draws: the step's random numbers; this rank's part.
+            growth: of the step.
+            images_seen: real images shown when it begins.
+
+        Returns:
+            The losses, 0-d, on the device; of several ranks, their means.
+        """
+        draws = draws.to(real.device, real.dtype)
+        return losses_of(self.update(real, draws, self.growth_of(growth, images_seen).on(real.device)))
+
+    def growth_of(self, growth: Growth, images_seen: int) -> StepGrowth:
+        """Return what governs the step that begins at ``images_seen``."""
+        weight = 0.0 if self.average is None else self.average.weight_of_new(images_seen, growth.batch_size)
+        return StepGrowth(growth.level, growth.alpha, growth.learning_rate, weight, images_seen)
+
+    def update(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
+        """Train on one batch; all tensors are on the device, and nothing is fetched from it.
+
+        Args:
+            real: as for a call.
+            draws: on real's device and in its dtype.
+            growth: of the step.
+
+        Returns:
+            What the watch looks at, 0-d: the losses, and a number for each network's gradients.
+        """
+        with self._own_autocast(real.device):
+            return self._update(real, draws, growth)
+
+    def _update(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
+        real = self._as_shown(real, draws, growth)
+        updates = [
+            lambda: self._update_discriminator(real, draws, growth),
+            lambda: self._update_generator(real, draws, growth),
+        ]
+        if self.training.order == "generator_first":
+            updates.reverse()
+        seen = updates[0]()
+        if self.average is not None:
+            self.average.blend(self.generator, growth.average_weight)
+        seen |= updates[1]()
+        self.watch.look(seen, growth.images_seen)
+        return seen
+
+    def moved(self) -> dict[str, list[Tensor]]:
+        """Return all tensors that a step changes in place, by what they are."""
+        networks = {"generator": self.generator, "discriminator": self.discriminator, "average": self.average}
+        found = {
+            name: [*network.parameters(), *network.buffers()]
+            for name, network in networks.items()
+            if network is not None
+        }
+        for name, tensor in self.adam_tensors().items():
+            found.setdefault(name.rsplit("/", 1)[0], []).append(tensor)
+        if self.watch.first is not None:
+            found["watch"] = [self.watch.first]
+        return found
+
+    def reset_adam(self) -> None:
+        """Forget the moments of both optimizers."""
+        self.adam_version += 1
+        for optimizer, _ in self._optimizers().values():
+            optimizer.state.clear()
+
+    def adam_tensors(self) -> dict[str, Tensor]:
+        """Return both optimizers' state by parameter name: ``adam_generator/exp_avg/blocks.0...``."""
+        tensors: dict[str, Tensor] = {}
+        for role, (optimizer, network) in self._optimizers().items():
+            for name, parameter in network.named_parameters():
+                if state := optimizer.state.get(parameter):
+                    tensors |= {f"{role}/{part}/{name}": state[part] for part in ADAM_STATE}
+        return tensors
+
+    def check_adam_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise CheckpointError where `load_adam_tensors` would find something missing, unknown or of another shape."""
+        known: dict[str, nn.Parameter] = {}
+        for role, (_, network) in self._optimizers().items():
+            for name, parameter in network.named_parameters():
+                parts = {f"{role}/{part}/{name}": parameter for part in ADAM_STATE}
+                if 0 < len(parts.keys() & tensors.keys()) < len(parts):
+                    raise CheckpointError(f"the state has {role} of {name} in part only")
+                known |= parts
+        for name, tensor in tensors.items():
+            if name not in known:
+                raise CheckpointError(f"the state has {name[:200]}, which is not known here")
+            shape = () if "/step/" in name else known[name].shape
+            dtype = torch.float32 if "/step/" in name else known[name].dtype
+            if tensor.shape != shape or tensor.dtype != dtype:
+                raise CheckpointError(
+                    f"{name} must be {tuple(shape)} of {dtype}, got {tuple(tensor.shape)} of {tensor.dtype}"
+                )
+
+    def load_adam_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over a state that `adam_tensors` returned; parameters that are not in it start anew."""
+        self.reset_adam()
+        for role, (optimizer, network) in self._optimizers().items():
+            for name, parameter in network.named_parameters():
+                if f"{role}/step/{name}" in tensors:
+                    # Laid out as the parameter is: see _apply.
+                    state = {
+                        part: torch.empty_like(parameter).copy_(tensors[f"{role}/{part}/{name}"])
+                        for part in ("exp_avg", "exp_avg_sq")
+                    }
+                    state["step"] = tensors[f"{role}/step/{name}"].clone()
+                    if optimizer.defaults["fused"]:
+                        state["step"] = state["step"].to(parameter.device)
+                    optimizer.state[parameter] = state
+
+    def _optimizers(self) -> dict[str, tuple[torch.optim.Adam, Network]]:
+        return {
+            "adam_generator": (self.adam_generator, self.generator),
+            "adam_discriminator": (self.adam_discriminator, self.discriminator),
+        }
+
+    def _as_shown(self, real: Tensor, draws: Draws, growth: StepGrowth) -> Tensor:
+        """Return real images as the critic sees them: augmented, and blended while a level fades in."""
+        if self.training.augment:
+            low, high = self.generator.architecture.image_range
+            real = (real - low) / (high - low)
+            for augmentation, numbers in zip(self.training.augment, draws.augment, strict=True):
+                real = augmentation(real, numbers)
+            real = real * (high - low) + low
+        if self.training.blend_real and growth.alpha is not None:
+            real = blend_with_lower(real, growth.alpha)
+        return real
+
+    def _update_discriminator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
+        with torch.no_grad(), self._weight_cache(growth, self.generator):
+            fake = self._generate(draws.z_critic, growth)
+        with self._weight_cache(growth, self.discriminator):
+            total, parts = self.training.loss.critic(self._critic(growth), real, fake, mix=draws.mix)
+            return self._apply("adam_discriminator", {"critic_loss": total, **parts}, growth)
+
+    def _update_generator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
+        with self._weight_cache(growth, self.generator, self.discriminator):
+            fake = self._generate(draws.z_generator, growth)
+            loss = self.training.loss.generator(self._critic(growth), real, fake)
+            return self._apply("adam_generator", {"generator_loss": loss}, growth)
+
+    def _apply(self, role: str, losses: Mapping[str, Tensor], growth: StepGrowth) -> dict[str, Tensor]:
+        """Move the parameters in use along the first loss; all others keep no gradient and stay where they are.
+
+        Returns:
+            The losses, and a number that is finite where all gradients are; means over the ranks.
+        """
+        optimizer, network = self._optimizers()[role]
+        in_use = network.in_use(growth.level, growth.alpha).values()
+        parameters = [parameter for parameter in in_use if parameter.requires_grad]
+        gradients: list[Tensor] = []
+        if parameters:  # else frozen by the user
+            found = torch.autograd.grad(next(iter(losses.values())), parameters, allow_unused=True)
+            pairs = [pair for pair in zip(parameters, found, strict=True) if pair[1] is not None]
+            parameters, gradients = [parameter for parameter, _ in pairs], [gradient for _, gradient in pairs]
+        means = self._ranks.average([*gradients, *(loss.detach() for loss in losses.values())])
+        gradients, seen = means[: len(gradients)], dict(zip(losses, means[len(gradients) :], strict=True))
+        if gradients:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                # The fused kernel walks both memories alike; a gradient from autograd.grad may lie in another order.
+                if gradient.stride() != parameter.stride():
+                    gradient = torch.empty_like(parameter).copy_(gradient)
+                parameter.grad = gradient
+            seen[_GRADIENTS[role]] = self.watch.measure(gradients)
+            optimizer.param_groups[0]["lr"] = growth.learning_rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return seen
+
+    @contextmanager
+    def _weight_cache(self, growth: StepGrowth, *networks: Network) -> Iterator[None]:
+        """Let networks keep what they make of their weights; on CUDA, take these at once.
+
+        The gradients are to be taken within: what several streams use must be held until they are there.
+        """
+        with weight_cache():
+            for network in networks:
+                if takes_at_once(network):
+                    names = {name.rpartition(".")[0] for name in network.in_use(growth.level, growth.alpha)}
+                    take_parameters(network.get_submodule(name) for name in sorted(names))
+            yield
+
+    def _generate(self, z: Tensor, growth: StepGrowth) -> Tensor:
+        with self._autocast(z.device):
+            images: Tensor = self.generator(z, growth.level, growth.alpha)
+        return images.to(z.dtype)
+
+    def _critic(self, growth: StepGrowth) -> StepCritic:
+        return StepCritic(self, growth)
+
+    def _own_autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """Keep a user's autocast out, under which the precision would not be the one that was asked for."""
+        if torch.is_autocast_enabled(device.type):
+            return torch.autocast(device.type, enabled=False)
+        return nullcontext()
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        if self.training.precision != "bf16":
+            return nullcontext()
+        # Without its cache, whose copies of weights a captured step would not make anew.
+        return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+
+class StepCritic:
+    """The discriminator as a loss sees it: images to scores, at the growth and in the precision of a step."""
+
+    def __init__(self, step: TrainingStep, growth: StepGrowth) -> None:
+        self._step = step
+        self._growth = growth
+
+    def __call__(self, images: Tensor, batches: int = 1) -> Tensor:
+        """Return scores, (B,)."""
+        with self._step._autocast(images.device):
+            scores: Tensor = self._step.discriminator(images, self._growth.level, self._growth.alpha, batches=batches)
+        return scores
+
+    def both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, ...]:
+        """Return the scores of two batches in one pass; their statistics stay apart."""
+        return self(torch.cat([real, fake]), batches=2).chunk(2)
+
+    def run_concurrently(self, first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
+        """Do two works that do not need each other, and return their results."""
+        discriminator = self._step.discriminator
+        if discriminator.block_name is not None:  # autograd warns of parameters used on streams of which none is theirs
+            return first(), second()
+        return run_concurrently(next(discriminator.parameters()).device, first, second)
+
+
+def takes_at_once(network: Network) -> bool:
+    """Tell whether a network's parameters are taken together.
+
+    So it is on CUDA: to scale each would be a small kernel, and the gradients of works at once can meet on one stream.
+    """
+    return next(network.parameters()).is_cuda
+
+
+def losses_of(seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the losses among what `TrainingStep.update` returned."""
+    return {name: value for name, value in seen.items() if name not in _GRADIENTS.values()}
+
+
+def adam(network: nn.Module, training: Training) -> torch.optim.Adam:
+    """Build the optimizer of a network: one fused kernel where the device has it; on CUDA one that can be captured."""
+    parameters = list(network.parameters())
+    device = parameters[0].device.type
+    return torch.optim.Adam(
+        parameters,
+        betas=training.adam_betas,
+        eps=training.adam_eps,
+        fused=device in ("cpu", "cuda"),
+        capturable=device == "cuda",
+    )

@@ -1,0 +1,215 @@
+"""The losses of WGAN-GP: in closed form for critics simple enough, differentiable twice, parts before their weights."""
+
+import re
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+from torch.testing import assert_close
+
+from progan.losses.wgan_gp import CriticLoss, WganGp, gradient_penalty, wgan_generator_loss, wgan_gp_loss
+
+WEIGHT = torch.tensor([3.0, 4.0], dtype=torch.float64)  # norm 5
+REAL = torch.tensor([[1.0, 0.0], [2.0, 1.0], [0.0, 1.0], [1.0, 1.0]], dtype=torch.float64).reshape(4, 1, 1, 2)
+FAKE = torch.tensor([[0.0, 0.0], [0.0, 2.0], [4.0, 1.0], [2.0, 2.0]], dtype=torch.float64).reshape(4, 1, 1, 2)
+MIX = torch.tensor([0.0, 0.25, 0.5, 1.0], dtype=torch.float64)
+
+
+def linear(images):
+    return (images.flatten(1) * WEIGHT.to(images.dtype)).sum(1)
+
+
+def half_square(images):
+    """Score by |x|^2 / 2, whose gradient is x itself."""
+    return images.flatten(1).square().sum(1) / 2
+
+
+def number(value):
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def seeded(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def identical(actual, expected):
+    assert_close(actual, expected, rtol=0, atol=0)
+
+
+def test_linear_critic_in_closed_form():
+    # Scores of real 3, 10, 4, 7 and of fake 0, 8, 16, 14; a norm of 5 everywhere, which over the batch would be 10.
+    loss = wgan_gp_loss(linear, REAL, FAKE, mix=MIX)
+    assert isinstance(loss, CriticLoss)
+    identical(loss.wasserstein, number((0 + 8 + 16 + 14) / 4 - (3 + 10 + 4 + 7) / 4))
+    identical(loss.penalty, number((5.0 - 1) ** 2))
+    identical(loss.drift, number((9 + 100 + 16 + 49) / 4))
+    assert_close(loss.total, number(3.5 + 10 * 16 + 1e-3 * 43.5))
+
+
+def test_parts_are_reported_before_their_weights():
+    plain = wgan_gp_loss(linear, REAL, FAKE, mix=MIX)
+    weighted = wgan_gp_loss(linear, REAL, FAKE, mix=MIX, penalty_weight=3.0, drift_weight=0.5)
+    identical(plain[1:], weighted[1:])
+    assert_close(weighted.total, number(3.5 + 3 * 16 + 0.5 * 43.5))
+
+
+@pytest.mark.parametrize(("target", "expected"), [(2.0, 9 / 4), (5.0, 0.0), (10.0, 0.25)])
+def test_target(target, expected):
+    identical(gradient_penalty(linear, REAL, FAKE, mix=MIX, target=target), number(expected))
+    identical(wgan_gp_loss(linear, REAL, FAKE, mix=MIX, target=target).penalty, number(expected))
+
+
+def test_one_mix_and_one_norm_per_image():
+    # The norm at x_hat is |x_hat|, with x_hat = mix * real + (1 - mix) * fake written out for every image.
+    mixed = torch.tensor([[0.0, 0.0], [0.5, 1.75], [2.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    expected = sum((row.norm() - 1) ** 2 for row in mixed) / 4
+    assert_close(gradient_penalty(half_square, REAL, FAKE, mix=MIX), expected)
+    each = [
+        gradient_penalty(
+            half_square, *(tensor[index : index + 1] for tensor in (REAL, FAKE)), mix=MIX[index : index + 1]
+        )
+        for index in range(4)
+    ]
+    assert_close(torch.stack(each).mean(), expected)
+
+
+def test_images_of_any_shape_have_one_norm():
+    real, fake, mix = seeded(3, 3, 4, 4), seeded(3, 3, 4, 4, seed=1), torch.tensor([0.1, 0.5, 0.9])
+    mixed = mix.double().reshape(3, 1, 1, 1) * real + (1 - mix.double().reshape(3, 1, 1, 1)) * fake
+    expected = (mixed.square().sum(dim=(1, 2, 3)).sqrt() - 1).square().mean()
+    assert_close(gradient_penalty(half_square, real, fake, mix=mix), expected)
+
+
+def test_penalty_differentiates_twice():
+    real, fake, mix = seeded(3, 1, 1, 3), seeded(3, 1, 1, 3, seed=1), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
+
+    def penalty(first, bias, second):
+        return gradient_penalty(lambda x: torch.tanh(x.flatten(1) @ first + bias) @ second, real, fake, mix=mix)
+
+    weights = [seeded(*shape, seed=2).requires_grad_() for shape in ((3, 4), (4,), (4,))]
+    assert gradcheck(penalty, weights)
+    assert gradgradcheck(penalty, weights)
+
+
+def test_a_flat_critic_has_finite_gradients():
+    weight = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    penalty = gradient_penalty(lambda x: x.flatten(1) @ weight, REAL, FAKE, mix=MIX)
+    identical(penalty, number(1.0))
+    penalty.backward()
+    assert weight.grad.isfinite().all()
+
+
+def test_no_gradient_into_fake():
+    weight = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    fake = FAKE.clone().requires_grad_()
+    wgan_gp_loss(lambda x: x.flatten(1) @ weight, REAL, fake * 2, mix=MIX).total.backward()
+    assert fake.grad is None
+    assert weight.grad is not None
+
+
+def test_no_mix_is_drawn_from_the_global_random_state():
+    torch.manual_seed(11)
+    drawn = wgan_gp_loss(half_square, REAL, FAKE)
+    torch.manual_seed(11)
+    identical(drawn, wgan_gp_loss(half_square, REAL, FAKE, mix=torch.rand(4)))
+
+
+def test_images_of_two_kinds_of_floats_meet_in_the_wider_one():
+    def critic(x):
+        return x.flatten(1).square().sum(1)
+
+    fake = FAKE.bfloat16()  # as autocast leaves it
+    expected = wgan_gp_loss(critic, REAL, fake.to(REAL.dtype), mix=MIX)
+    assert_close(wgan_gp_loss(critic, REAL, fake, mix=MIX), expected, rtol=1e-2, atol=1e-2)
+    assert_close(gradient_penalty(critic, REAL, fake, mix=MIX), expected.penalty)
+
+
+def test_what_a_penalty_cannot_differentiate_is_refused():
+    images = torch.zeros(4, 1, 1, 2, dtype=torch.uint8)
+    with pytest.raises(TypeError, match=r"must be floats in the critic's range, got torch.uint8 and torch.float"):
+        gradient_penalty(lambda x: x.flatten(1).sum(1), images, FAKE, mix=MIX)
+    with torch.no_grad(), pytest.raises(RuntimeError, match=r"differentiates the critic; call it outside"):
+        gradient_penalty(lambda x: x.flatten(1).sum(1), REAL, FAKE, mix=MIX)
+
+
+def test_half_types_are_widened_for_the_norm():
+    # 300^2 is beyond float16.
+    penalty = gradient_penalty(lambda x: x.flatten(1).sum(1) * 300, REAL.half(), FAKE.half(), mix=MIX.float())
+    assert penalty.dtype == torch.float32
+    assert_close(penalty, (300 * torch.tensor(2.0).sqrt() - 1) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "settings", "text"),
+    [
+        (REAL, FAKE[:2], {"mix": MIX}, "real and fake must have one shape, got (4, 1, 1, 2) and (2, 1, 1, 2)"),
+        (REAL, FAKE, {"mix": MIX[:1]}, "mix must hold one number per image, shape (4,), got (1,)"),
+        (
+            REAL,
+            FAKE,
+            {"mix": MIX.reshape(4, 1, 1, 1)},
+            "mix must hold one number per image, shape (4,), got (4, 1, 1, 1)",
+        ),
+        (REAL, FAKE, {"mix": MIX, "target": 0.0}, "target must be positive, got 0.0"),
+    ],
+)
+def test_refusals(real, fake, settings, text):
+    for loss in (gradient_penalty, wgan_gp_loss):
+        with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+            loss(linear, real, fake, **settings)
+
+
+def test_generator_loss():
+    identical(wgan_generator_loss(torch.tensor([1.0, 2.0, 6.0])), torch.tensor(-3.0))
+
+
+def test_wgan_gp_is_the_same_loss():
+    settings = {"penalty_weight": 2.0, "drift_weight": 0.1, "target": 3.0}
+    for loss, expected in (
+        (WganGp(), wgan_gp_loss(half_square, REAL, FAKE, mix=MIX)),
+        (WganGp(**settings), wgan_gp_loss(half_square, REAL, FAKE, mix=MIX, **settings)),
+    ):
+        total, parts = loss.critic(half_square, REAL, FAKE, mix=MIX)
+        identical(total, expected.total)
+        assert list(parts) == ["wasserstein", "penalty", "drift"]
+        identical(tuple(parts.values()), expected[1:])
+        identical(loss.generator(half_square, REAL, FAKE), wgan_generator_loss(half_square(FAKE)))
+
+
+def test_generator_loss_reaches_fake():
+    fake = FAKE.clone().requires_grad_()
+    WganGp().generator(linear, REAL, fake).backward()
+    assert_close(fake.grad, (-WEIGHT / 4).expand(4, 2).reshape(FAKE.shape))
+
+
+def test_scores_and_penalty_are_at_once_where_the_critic_offers_it():
+    class Critic:
+        def __init__(self):
+            self.log = []
+
+        def __call__(self, images):
+            self.log.append("scores")
+            return linear(images)
+
+        def run_concurrently(self, first, second):
+            self.log.append("first")
+            of_first = first()
+            self.log.append("second")
+            return of_first, second()
+
+    critic = Critic()
+    for ours, expected in zip(
+        wgan_gp_loss(critic, REAL, FAKE, mix=MIX), wgan_gp_loss(linear, REAL, FAKE, mix=MIX), strict=True
+    ):
+        identical(ours, expected)
+    assert critic.log == ["first", "scores", "scores", "second", "scores"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"penalty_weight": -1.0}, {"drift_weight": -1.0}, {"target": 0.0}, {"target": float("inf")}]
+    + [{name: float("nan")} for name in ("penalty_weight", "drift_weight", "target")],
+)
+def test_wgan_gp_refusals(settings):
+    with pytest.raises(ValueError, match="weights of at least 0 and a positive target, all finite, got WganGp"):
+        WganGp(**settings)

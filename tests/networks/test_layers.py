@@ -1,0 +1,436 @@
+"""The layers against slow, plain NumPy versions written from the paper; their exact ends; their gradients."""
+
+import math
+import re
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.autograd import gradcheck, gradgradcheck
+from torch.testing import assert_close
+
+from progan.networks.layers import EqualizedConv2d, EqualizedLinear, FadeIn, MiniBatchStd, PixelNorm, fitting_group_size
+from progan.ops.functions import mean_of_pixels, pixel_norm, reflect, repeat_pixels
+from progan.ops.resampling import blend_with_lower, downsample, upsample
+from progan.ops.weights import weight_cache
+
+BOTH_NORMS = [PixelNorm(1e-8), PixelNorm(1e-7, epsilon_outside_root=True)]
+norms = pytest.mark.parametrize("norm", BOTH_NORMS, ids=["inside root", "outside root"])
+
+
+def seeded(*shape, dtype=torch.float64, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def identical(actual, expected):
+    assert_close(actual, expected, rtol=0, atol=0)
+
+
+def fill(layer):
+    """Give a layer parameters that depend on no random state."""
+    layer.double()
+    with torch.no_grad():
+        for index, parameter in enumerate(layer.parameters()):
+            parameter.copy_(seeded(*parameter.shape, seed=index + 1))
+    return layer
+
+
+# Equalised layers
+
+
+def slow_convolution(x, weight, bias, padding):
+    """Convolve with four loops."""
+    size, margin = weight.shape[-1], weight.shape[-1] // 2
+    mode = {"zeros": "constant", "reflect": "reflect"}[padding]
+    padded = np.pad(x, ((0, 0), (0, 0), (margin, margin), (margin, margin)), mode=mode)
+    y = np.zeros((x.shape[0], weight.shape[0], *x.shape[2:]))
+    for b, o, i, j in np.ndindex(*y.shape):
+        y[b, o, i, j] = (padded[b, :, i : i + size, j : j + size] * weight[o]).sum() + bias[o]
+    return y
+
+
+def constant(equalization, gain, fan_in, channels):
+    """He's constant: over the fan-in in the paper, over the channels in the article's program."""
+    return {"he": gain / math.sqrt(fan_in), "he_twice": gain / math.sqrt(channels), "none": 1.0}[equalization]
+
+
+@pytest.mark.parametrize("gain", [math.sqrt(2), 1.0])
+@pytest.mark.parametrize(
+    ("padding", "size"), [("zeros", 1), ("zeros", 3), ("zeros", 5), ("reflect", 1), ("reflect", 3)]
+)
+@pytest.mark.parametrize("equalization", ["he", "he_twice", "none"])
+def test_convolution(equalization, padding, gain, size):
+    layer = fill(EqualizedConv2d(3, 2, size, gain=gain, equalization=equalization, padding=padding))
+    x = seeded(2, 3, 4, 6)
+    weight, bias = (parameter.detach().numpy() for parameter in (layer.weight, layer.bias))
+    expected = slow_convolution(x.numpy(), weight * constant(equalization, gain, 3 * size**2, 3), bias, padding)
+    assert_close(layer(x), torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("equalization", ["he", "he_twice", "none"])
+@pytest.mark.parametrize("in_channels", [None, 3])
+def test_linear(equalization, in_channels):
+    layer = fill(EqualizedLinear(12, 5, gain=0.7, equalization=equalization, in_channels=in_channels))
+    x = seeded(4, 12)
+    scale = constant(equalization, 0.7, 12, in_channels or 12)
+    expected = x.numpy() @ (layer.weight.detach().numpy().T * scale) + layer.bias.detach().numpy()
+    assert_close(layer(x), torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("shape", [(12,), (4, 5, 12), (0, 5, 12)])
+@pytest.mark.parametrize("together", [False, True])
+def test_linear_of_other_shapes(shape, together):
+    """Such as tokens: alone, and as within a step. As many rows as tokens would hide a mistake in their gradients."""
+    layer = fill(EqualizedLinear(12, 5))
+    x = seeded(*shape)
+    with weight_cache() if together else nullcontext():
+        y = layer(x)
+        ours = torch.autograd.grad(y.square().sum(), [layer.weight, layer.bias])
+    plain = F.linear(x * layer.constant, layer.weight, layer.bias)
+    assert_close(y, plain)
+    assert_close(ours, torch.autograd.grad(plain.square().sum(), [layer.weight, layer.bias]))
+
+
+@pytest.mark.parametrize(
+    ("equalization", "weight_std", "bias_std"),
+    # He et al.: gain / sqrt(fan_in). Torch's own: U(-b, b) with b = 1 / sqrt(fan_in), whose deviation is b / sqrt(3).
+    [
+        ("he", 1.0, 0.0),
+        ("he_twice", math.sqrt(2 / 576), 1 / math.sqrt(3 * 576)),
+        ("none", 1 / math.sqrt(3 * 576), 1 / math.sqrt(3 * 576)),
+    ],
+)
+def test_initial_values(equalization, weight_std, bias_std):
+    torch.manual_seed(0)
+    layer = EqualizedConv2d(64, 256, 3, equalization=equalization)
+    assert_close(layer.weight.std().item(), weight_std, rtol=0.01, atol=0)
+    assert abs(layer.weight.mean().item()) < 4 * weight_std / math.sqrt(layer.weight.numel())
+    assert_close(layer.bias.std().item(), bias_std, rtol=0.15, atol=0)
+    assert abs(layer.bias.mean().item()) <= 4 * bias_std / 16
+    if equalization == "none":
+        assert layer.weight.abs().max() <= 1 / 24
+
+
+def test_plain_layer_starts_as_torchs_do():
+    torch.manual_seed(3)
+    ours = EqualizedLinear(8, 4, equalization="none")
+    torch.manual_seed(3)
+    theirs = torch.nn.Linear(8, 4)
+    assert_close(ours.weight, theirs.weight)
+    assert_close(ours.bias, theirs.bias)
+
+
+def test_equalised_layers_refuse_what_they_cannot_do():
+    with pytest.raises(ValueError, match="kernel_size must be odd, so that the image keeps its size, got 4"):
+        EqualizedConv2d(3, 3, 4)
+    with pytest.raises(ValueError, match="padding must be 'zeros' or 'reflect', got 'circular'"):
+        EqualizedConv2d(3, 3, 3, padding="circular")
+    with pytest.raises(ValueError, match="reflect padding is for kernels of 1 or 3, got 5; use padding='zeros'"):
+        EqualizedConv2d(3, 3, 5, padding="reflect")
+    with pytest.raises(ValueError, match="equalization must be 'he', 'he_twice' or 'none', got 'she'"):
+        EqualizedLinear(3, 3, equalization="she")
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 5), (4, 4)])
+def test_reflect_is_torchs(size):
+    x = seeded(2, 3, *size).requires_grad_()
+    ours, theirs = reflect(x), F.pad(x, (1, 1, 1, 1), mode="reflect")
+    identical(ours, theirs)
+    weights = seeded(*ours.shape, seed=1)
+    for padded in (ours, theirs):
+        padded.backward(weights, inputs=[x], retain_graph=True)
+    doubled, x.grad = x.grad, None
+    theirs.backward(weights, inputs=[x])
+    assert_close(doubled, 2 * x.grad)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 5)])
+def test_reflect_gradients(size):
+    x = seeded(1, 1, *size).requires_grad_()
+    assert gradcheck(reflect, x)
+    assert gradgradcheck(reflect, x)
+
+
+def test_convolution_gradients():
+    layer = fill(EqualizedConv2d(2, 2, 3, padding="reflect"))
+
+    def convolve(x, weight, bias):
+        return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+
+    inputs = (seeded(1, 2, 3, 3).requires_grad_(), *layer.parameters())
+    assert gradcheck(convolve, inputs)
+    assert gradgradcheck(convolve, inputs)
+
+
+# PixelNorm
+
+
+def slow_pixel_norm(x, epsilon, outside):
+    y = np.zeros_like(x)
+    for b, i, j in np.ndindex(x.shape[0], *x.shape[2:]):
+        mean_square = (x[b, :, i, j] ** 2).mean()
+        y[b, :, i, j] = x[b, :, i, j] / (
+            math.sqrt(mean_square) + epsilon if outside else math.sqrt(mean_square + epsilon)
+        )
+    return y
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_pixel_norm(outside):
+    x = seeded(2, 5, 3, 4)
+    # A large epsilon, so that a misplaced one shows.
+    ours = PixelNorm(0.3, epsilon_outside_root=outside)(x)
+    assert_close(ours, torch.from_numpy(slow_pixel_norm(x.numpy(), 0.3, outside)))
+
+
+@norms
+def test_pixel_norm_of_vectors_has_mean_square_one(norm):
+    assert_close(norm(seeded(3, 7)).square().mean(1), torch.ones(3, dtype=torch.float64), rtol=1e-6, atol=1e-6)
+
+
+@norms
+def test_pixel_norm_gradients(norm):
+    x = seeded(2, 3, 2, 2).requires_grad_()
+    assert gradcheck(norm, x)
+    assert gradgradcheck(norm, x)
+
+
+def first_and_second_gradient(function, x):
+    x = x.clone().requires_grad_()
+    weights = torch.arange(1.0, 1 + function(x).numel(), dtype=x.dtype).reshape(function(x).shape)
+    (first,) = torch.autograd.grad((function(x) * weights).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), x)
+    return first, second
+
+
+@pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize("slope", [1.0, 0.2])
+def test_pixel_norm_and_leaky_relu_gradients_of_three_orders(outside, slope):
+    x = seeded(2, 3, 2, 2).requires_grad_()
+
+    def ours(x):
+        return pixel_norm(x, 0.3, outside_root=outside, slope=slope)
+
+    assert_close(ours(x), F.leaky_relu(PixelNorm(0.3, epsilon_outside_root=outside)(x), slope))
+    assert gradcheck(ours, x)
+    assert gradgradcheck(ours, x)
+
+    def formula(x):
+        root = (x.square().mean(1, keepdim=True) + (0 if outside else 0.3)).sqrt()
+        return F.leaky_relu(x, slope) / (root + (0.3 if outside else 0))
+
+    # Something nonlinear follows, so that the gradient that comes back depends on x, too.
+    for create_graph in (False, True):
+        for order in (1, 2, 3):
+            assert_close(nested_gradient(ours, x, order, create_graph), nested_gradient(formula, x, order, True))
+
+
+def nested_gradient(function, x, order, create_graph):
+    """Differentiate the sum of cubes, then the squared norm of each gradient; the last of them with a graph or not."""
+    value = function(x).pow(3).sum()
+    for number in range(1, order + 1):
+        (gradient,) = torch.autograd.grad(value, x, create_graph=create_graph or number < order)
+        value = gradient.square().sum()
+    return gradient.detach()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3, 3), (1, 1, 4, 5), (3, 8, 8), (1, 1, 1, 1)])
+def test_downsample_refuses_what_it_cannot_average(shape):
+    with pytest.raises(ValueError, match=r"multiples of the factor, 2, got \("):
+        downsample(torch.zeros(shape))
+    with pytest.raises(TypeError, match=r"uint8; divide uint8 by 255"):
+        downsample(torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
+
+
+def test_upsample_refuses_a_single_image():
+    with pytest.raises(ValueError, match=r"takes \(B, C, H, W\) and a factor of at least 1, got \(3, 8, 8\)"):
+        upsample(torch.zeros(3, 8, 8))
+
+
+@pytest.mark.parametrize("function", [mean_of_pixels, repeat_pixels])
+def test_resizing_gradients(function):
+    x = seeded(2, 3, 4, 6).requires_grad_()
+    assert gradcheck(function, x)
+    assert gradgradcheck(function, x)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_pixel_norm_gradients_are_those_of_its_formula(outside):
+    x = seeded(2, 5, 3, 4)
+
+    def formula(x):
+        mean_square = x.square().mean(dim=1, keepdim=True)
+        return x / (mean_square.sqrt() + 0.3 if outside else (mean_square + 0.3).sqrt())
+
+    ours = first_and_second_gradient(PixelNorm(0.3, epsilon_outside_root=outside), x)
+    assert_close(ours, first_and_second_gradient(formula, x))
+
+
+@norms
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [0.0, 1e-22, 1e-18, 1e-14, 1e-10])  # the square of some is 0, or nearly, in float32
+def test_pixel_norm_of_almost_nothing_has_finite_gradients(norm, dtype, size):
+    x = seeded(2, 3, 2, 2, dtype=dtype)
+    x[0] *= size
+    assert norm(x)[0].abs().max() <= 1e8 * x[0].abs().max()
+    for gradient in first_and_second_gradient(norm, x):
+        assert gradient.isfinite().all()
+
+
+@norms
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_pixel_norm_widens_half_types_for_the_mean(norm, dtype):
+    # 300^2 is beyond float16, and 512 of anything beyond what bfloat16 can add up.
+    x = (300 + 20 * seeded(2, 512, 2, 2)).to(dtype)
+    y = norm(x)
+    assert y.dtype == dtype
+    identical(y, norm(x.float()).to(dtype))
+
+
+# MiniBatchStd
+
+
+def slow_minibatch_std(x, group_size, unbiased):
+    """Take image i into group i mod (B / group_size)."""
+    groups = len(x) // group_size
+    y = np.zeros((len(x), 1, *x.shape[2:]))
+    for group in range(groups):
+        members = [image for image in range(len(x)) if image % groups == group]
+        total = 0.0
+        for place in np.ndindex(*x.shape[1:]):
+            values = np.array([x[(image, *place)] for image in members])
+            squares = ((values - values.mean()) ** 2).sum() / (len(members) - unbiased)
+            total += math.sqrt(squares + 1e-8)
+        y[members] = total / math.prod(x.shape[1:])
+    return np.concatenate([x, y], axis=1)
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+@pytest.mark.parametrize(
+    ("batch", "group_size", "effective"), [(8, 4, 4), (8, 2, 2), (12, 4, 4), (4, 4, 4), (3, 4, 3), (6, None, 6)]
+)
+def test_minibatch_std(batch, group_size, effective, unbiased):
+    x = seeded(batch, 3, 2, 3)
+    expected = torch.from_numpy(slow_minibatch_std(x.numpy(), effective, unbiased))
+    assert_close(MiniBatchStd(group_size, unbiased=unbiased)(x), expected)
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_minibatch_std_of_one_image(unbiased):
+    spread = MiniBatchStd(4, unbiased=unbiased)(seeded(1, 3, 4, 4))[:, -1]
+    assert_close(spread, torch.full_like(spread, 1e-4))  # the root of its epsilon
+
+
+@pytest.mark.parametrize("group_size", [2, 4, None])
+def test_minibatch_std_never_crosses_batches(group_size):
+    layer, x = MiniBatchStd(group_size), seeded(24, 2, 3, 3)
+    expected = torch.cat([layer(part) for part in x.chunk(3)])
+    identical(layer(x, batches=3), expected)
+    assert not torch.equal(layer(x), expected)
+
+
+def test_minibatch_std_ignores_order_within_a_group():
+    layer, x = MiniBatchStd(4), seeded(8, 2, 3, 3)
+    swapped = [6, 5, 2, 1, 4, 3, 0, 7]  # even images are one group, odd ones the other
+    assert_close(layer(x[swapped])[:, -1], layer(x)[:, -1])
+    across = [1, 0, 2, 3, 4, 5, 6, 7]
+    assert (layer(x[across])[:, -1] - layer(x)[:, -1]).abs().min() > 1e-4
+
+
+def test_minibatch_std_refusals():
+    remedy = "use a batch of at most 4 or a multiple of it, or another group size (minibatch_std_group)"
+    text = f"a batch of 6 images cannot be split into MiniBatchStd groups of 4; {remedy}"
+    with pytest.raises(ValueError, match=re.escape(text)):
+        MiniBatchStd(4)(seeded(6, 2, 2, 2))
+    with pytest.raises(ValueError, match=re.escape(text)):
+        MiniBatchStd(4)(seeded(12, 2, 2, 2), batches=2)
+    for batches in (0, 3):
+        with pytest.raises(
+            ValueError, match=f"8 images are not {batches} batches of equal size; pass batches= as they"
+        ):
+            MiniBatchStd(4)(seeded(8, 2, 2, 2), batches=batches)
+    with pytest.raises(ValueError, match="group_size must be at least 1, or None for the whole batch, got 0"):
+        MiniBatchStd(0)
+
+
+def test_fitting_group_size():
+    assert [fitting_group_size(batch, 4) for batch in (1, 3, 4, 8)] == [1, 3, 4, 4]
+    assert fitting_group_size(7, None) == 7
+
+
+def test_minibatch_std_gradients():
+    x = seeded(4, 1, 2, 2).requires_grad_()
+    assert gradcheck(MiniBatchStd(2), x)
+    assert gradgradcheck(MiniBatchStd(2), x)
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_minibatch_std_of_equal_images_has_finite_gradients(batch, unbiased, dtype):
+    x = seeded(1, 2, 3, 3, dtype=dtype).repeat(batch, 1, 1, 1)
+    for gradient in first_and_second_gradient(MiniBatchStd(4, unbiased=unbiased), x):
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_minibatch_std_widens_half_types(dtype):
+    # The spread is small against the values: in the half type itself it would be lost.
+    x = (300 + seeded(8, 64, 2, 2)).to(dtype)
+    y = MiniBatchStd()(x)
+    assert y.dtype == dtype
+    identical(y, MiniBatchStd()(x.float()).to(dtype))
+
+
+# FadeIn and resizing
+
+
+@pytest.mark.parametrize("tensor", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_fade_in(dtype, tensor):
+    # Of very unlike sizes, where old + alpha * (new - old) is not exact at 1.
+    old, new = seeded(2, 3, dtype=dtype) * 1e5, seeded(2, 3, seed=1, dtype=dtype) * 1e-4
+
+    def faded(alpha):
+        return FadeIn()(old, new, torch.tensor(alpha) if tensor else alpha)
+
+    identical(faded(0.0), old)
+    identical(faded(1.0), new)
+    expected = 0.75 * old.double() + 0.25 * new.double()
+    assert_close(faded(0.25).double(), expected, rtol=4 * torch.finfo(dtype).eps, atol=0)
+
+
+def test_fade_in_takes_the_wider_type():
+    old, new = seeded(2, dtype=torch.bfloat16), seeded(2, seed=1, dtype=torch.float32)
+    identical(FadeIn()(old, new, 0.0), old.float())
+    identical(FadeIn()(new, old, torch.tensor(1.0, dtype=torch.float64)), old.float())
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.01, 2, math.nan, math.inf])
+def test_fade_in_refuses_an_alpha_outside_its_range(alpha):
+    text = f"alpha is the weight of the newest level, in [0, 1], got {alpha!r}; None means fully grown"
+    with pytest.raises(ValueError, match=re.escape(text)):
+        FadeIn()(torch.zeros(1), torch.zeros(1), alpha)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_downsample_undoes_upsample_to_the_bit(dtype):
+    x = seeded(2, 3, 32, 48, dtype=dtype)
+    identical(downsample(upsample(x)), x)
+    identical(downsample(upsample(x, 1), 1), x)
+    assert_close(downsample(upsample(x, 4), 4), x)
+
+
+def test_resizing():
+    x = seeded(1, 2, 4, 6)
+    assert_close(upsample(x), torch.from_numpy(x.numpy().repeat(2, axis=2).repeat(2, axis=3)))
+    assert_close(downsample(x), torch.from_numpy(x.numpy().reshape(1, 2, 2, 2, 3, 2).mean(axis=(3, 5))))
+
+
+def test_blend_with_lower():
+    x = seeded(1, 2, 4, 4)
+    identical(blend_with_lower(x, 1.0), x)
+    identical(blend_with_lower(x, 0.0), upsample(downsample(x)))
+    assert_close(blend_with_lower(x, 0.3), 0.3 * x + 0.7 * upsample(downsample(x)))

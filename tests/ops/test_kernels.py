@@ -1,0 +1,184 @@
+"""Our own kernels against torch's operations: on a CUDA device, or without one in Triton's interpreter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import gradients_of_a_step, small_recipe
+
+ON_CUDA = torch.cuda.is_available()
+triton = pytest.importorskip("triton", reason="needs Triton, of the group dev on Linux")
+if not ON_CUDA and tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9):
+    pytest.skip("needs an interpreter that knows today's numpy, Triton 3.9", allow_module_level=True)
+
+from progan.ops import convolution, functions  # noqa: E402
+from progan.ops import triton as kernels  # noqa: E402
+from progan.ops.functions import pixel_norm  # noqa: E402
+from progan.training import step  # noqa: E402
+
+DEVICE = torch.device("cuda" if ON_CUDA else "cpu")
+LAST = torch.channels_last
+LAYOUTS = {"planes": torch.contiguous_format, "channels last": LAST}
+SIZES = [(2, 3, 4, 6), (1, 5, 2, 2), (3, 8, 6, 10)]
+
+
+def seeded(*shape, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(DEVICE, dtype)
+
+
+def assert_near(ours, expected, tolerance=2e-6):
+    assert ours.shape == expected.shape
+    assert (ours.double() - expected.double()).norm() <= tolerance * expected.double().norm()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_images_are_resized_padded_and_folded(size, layout):
+    x = seeded(*size).contiguous(memory_format=LAYOUTS[layout])
+    padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
+    assert torch.equal(kernels.repeat_pixels(x, 0.5), F.interpolate(x, scale_factor=2.0) * 0.5)
+    assert_near(kernels.add_pixels(x, 0.25), F.avg_pool2d(x, 2))
+    assert torch.equal(kernels.pad(x, channels_last=False), padded)
+    turned = kernels.pad(x, channels_last=True)
+    assert torch.equal(turned, padded)
+    assert turned.is_contiguous(memory_format=LAST)
+    # The adjoint: <pad x, p> = <x, fold p>.
+    p = seeded(*padded.shape).contiguous(memory_format=LAYOUTS[layout])
+    torch.testing.assert_close((padded * p).sum(), (x * kernels.fold(p)).sum(), rtol=1e-4, atol=1e-4)
+    assert_near(kernels.fold(p), functions._Fold.forward(None, p.double()))
+
+
+def derivatives(function, x, gradient, v):
+    """Return a function's value, its derivative along a gradient, and that one's two along v."""
+    x, gradient = x.detach().requires_grad_(), gradient.detach().requires_grad_()
+    y = function(x)
+    (back,) = torch.autograd.grad(y, x, gradient, create_graph=True)
+    return [y, back, *torch.autograd.grad(back, (gradient, x), v)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("outside", "slope"), [(True, 0.2), (False, 1.0)])
+@pytest.mark.parametrize("size", [*SIZES, (5, 7)], ids=str)
+def test_pixel_norm(size, outside, slope, layout):
+    x, gradient, v = (seeded(*size, *[1] * k)[(...,) + (0,) * k] for k in range(3))
+    if len(size) == 4:
+        x = x.contiguous(memory_format=LAYOUTS[layout])
+    exact = [each.cpu().double() for each in (x, gradient, v)]
+    expected = derivatives(lambda x: pixel_norm(x, 1e-7, outside_root=outside, slope=slope), *exact)
+    how = 1e-7, outside, slope
+    ours = [
+        kernels.norm(x, *how),
+        kernels.norm_backward(gradient, x, *how),
+        *kernels.norm_second(v, gradient, x, *how),
+    ]
+    for mine, theirs in zip(ours, expected, strict=True):
+        assert_near(mine.cpu(), theirs)
+    half = kernels.norm(x.bfloat16(), *how)
+    assert half.dtype == torch.bfloat16
+    assert_near(half.cpu(), expected[0], 1e-2)
+
+
+@pytest.mark.parametrize("reflect", [False, True])
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 3, 5, 4, 3), (1, 8, 3, 3, 4), (1, 2, 9, 2, 3), (1, 1, 1, 3, 70), (1, 1, 5, 2, 130), (1, 1, 3, 2, 258)],
+    ids=str,
+)
+def test_convolutions_of_few_channels(shape, reflect):
+    images, channels, out, height, width = shape
+    x, weight, bias = seeded(images, channels, height, width), seeded(out, channels, 3, 3), seeded(out)
+    gradient = seeded(images, out, height, width)
+    exact = [each.double().requires_grad_() for each in (x, weight, bias)]
+    padded = F.pad(exact[0], (1, 1, 1, 1), mode="reflect" if reflect else "constant")
+    y = F.conv2d(padded, *exact[1:])
+    by_x, by_weight, by_bias = torch.autograd.grad(y, exact, gradient.double())
+    assert_near(kernels.convolve(x, weight, bias, reflect=reflect), y)
+    assert_near(kernels.convolve(x, weight, None, reflect=reflect), y - exact[2][:, None, None])
+    assert_near(kernels.by_input(gradient, weight, reflect=reflect), by_x)
+    ours = kernels.by_weight(gradient, x, reflect=reflect)
+    assert_near(ours[0], by_weight)
+    assert_near(ours[1], by_bias)
+    assert_near(kernels.convolve(x.bfloat16(), weight, bias, reflect=reflect), y, 1e-2)
+
+
+@pytest.fixture
+def _as_on_cuda(monkeypatch):
+    """Let what asks for the kernels have them on the CPU too."""
+    if not ON_CUDA:
+        for module in (functions, convolution):
+            monkeypatch.setattr(module, "own_kernels", lambda x: kernels if x.dtype != torch.float64 else None)
+        monkeypatch.setattr(step, "takes_at_once", lambda network: True)
+
+
+@pytest.mark.usefixtures("_as_on_cuda")
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
+def test_a_steps_gradients_are_those_without_them(last, monkeypatch):
+    """Of both networks, one level of images by our kernels, one by torch's; a penalty differentiates all twice."""
+    monkeypatch.setattr(convolution, "_FEW_PRODUCTS", 24)
+    monkeypatch.setattr(convolution, "_tf32_is_allowed", lambda: last)
+    recipe = small_recipe()
+    architecture = replace(recipe.architecture, channels=(6, 4))
+    recipe = replace(recipe, architecture=architecture, stages=recipe.stages[:2])
+    found = [gradients_of_a_step(recipe, 1, 2, DEVICE, dtype) for dtype in (torch.float64, torch.float32)]
+    for exact, ours in zip(*found, strict=True):
+        largest = max(each.norm() for each in exact)
+        assert all((a - b).norm() < 1e-4 * largest for a, b in zip(exact, ours, strict=True))
+
+
+@pytest.mark.usefixtures("_as_on_cuda")
+@pytest.mark.parametrize("reflect", [False, True])
+def test_a_third_derivative_is_torchs(reflect):
+    x, weight, bias = (seeded(*size).requires_grad_() for size in ((1, 2, 3, 4), (2, 2, 3, 3), (2,)))
+
+    def third(function):
+        value = function(x, weight, bias).square().sum()
+        for _ in range(3):
+            grads = torch.autograd.grad(value, (x, weight, bias), create_graph=True)
+            value = sum(each.square().sum() for each in grads)
+        return [value, *grads]
+
+    def torchs(x, weight, bias):
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect" if reflect else "constant"), weight, bias)
+
+    ours = third(lambda *tensors: convolution.convolve(*tensors, 1, reflect=reflect))
+    for mine, theirs in zip(ours, third(torchs), strict=True):
+        assert_near(mine, theirs, 1e-4)
+
+
+@pytest.mark.usefixtures("_as_on_cuda")
+@pytest.mark.parametrize("few", [0, 512], ids=["by torch", "by us"])
+@pytest.mark.parametrize("reflect", [False, True])
+def test_autocast_takes_weights_as_they_are(reflect, few, monkeypatch):
+    monkeypatch.setattr(convolution, "_FEW_PRODUCTS", few)
+    by_torch = convolution._backward
+
+    def checked(gradient, x, weight, *others):
+        assert gradient.dtype == x.dtype == weight.dtype, "cuDNN takes one dtype"
+        return by_torch(gradient, x, weight, *others)
+
+    monkeypatch.setattr(convolution, "_backward", checked)
+    tensors = [seeded(*size).requires_grad_() for size in ((2, 3, 4, 3), (2, 3, 3, 3), (2,))]
+
+    def penalised(enabled):
+        x, weight, bias = tensors
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=enabled, cache_enabled=False):
+            y = convolution.convolve(x, weight, bias, 1, reflect=reflect)
+        assert y.dtype == (torch.bfloat16 if enabled else torch.float32)
+        (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return torch.autograd.grad(slope.square().sum() + y.float().sum(), tensors)
+
+    for half, whole in zip(penalised(True), penalised(False), strict=True):
+        assert half.dtype == torch.float32
+        assert_near(half, whole, 3e-2)
+
+
+def test_without_triton_a_warning_says_what_is_missing(monkeypatch):
+    def fail(device):
+        raise RuntimeError("Failed to find C compiler\nand more")
+
+    monkeypatch.setattr(kernels, "try_out", fail)
+    with pytest.warns(UserWarning, match=r"Triton does not work here \(Failed to find C compiler\); it comes with"):
+        assert functions.kernels_on.__wrapped__(torch.device("cuda")) is None

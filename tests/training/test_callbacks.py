@@ -1,0 +1,168 @@
+"""What watches: the progress and its estimate, the previews and the strip."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import small_recipe
+
+from progan import Plan, Schedule, Stage, StepMetrics, Trainer, image_grid, to_uint8
+from progan.randomness import latents
+from progan.render import enlarge, read_png
+from progan.runtime.progress import duration
+from progan.training.callbacks import MetricsLog, Previews, Progress, Rate
+
+
+def test_strip_has_one_row_per_resolution_of_the_same_latents(recipe, images, tmp_path):
+    trainer = Trainer.from_recipe(recipe, run_dir=tmp_path, device="cpu", progress=False, preview_every=1000)
+    rows = []
+
+    for until in (32, 64, 1000):
+        trainer.fit(images, until=until)
+        z = latents(range(16), recipe.architecture.latent_shape, trainer.seed, "preview")
+        pictures = enlarge(to_uint8(torch.cat([trainer.grown().images(part) for part in z.split(8)])), 128)
+        rows.append(image_grid(pictures[:8], 8))
+        assert torch.equal(read_png(tmp_path / "progress.png"), torch.cat(rows, dim=1))
+        assert torch.equal(read_png(tmp_path / f"samples/{trainer.images_seen:09d}.png"), image_grid(pictures, 4))
+
+
+def test_a_row_that_a_person_changed_is_left_out(recipe, images, tmp_path):
+    trainer = Trainer.from_recipe(recipe, run_dir=tmp_path, device="cpu", progress=False)
+    trainer.fit(images, until=32)
+    (tmp_path / "samples/level_0.png").write_text("mine")
+    trainer.fit(images, until=64)
+    assert read_png(tmp_path / "progress.png").shape == (3, 128, 8 * 128)
+
+
+def test_rows_of_a_run_that_grew_on_are_enlarged(tmp_path, images):
+    """A longer schedule may go to levels that are higher than the rows were drawn."""
+    recipe = small_recipe()
+
+    class Small(Previews):
+        def __init__(self):
+            super().__init__(10, least_height=8)
+
+    short = replace(recipe, stages=recipe.stages[:2])
+    for stages in (short, recipe):
+        trainer = Trainer.from_recipe(stages, run_dir=tmp_path, device="cpu", progress=False)
+        trainer._callbacks = [Small()]
+        trainer.fit(images)
+    assert read_png(tmp_path / "samples/level_1.png").shape == (3, 8, 8 * 8)
+    assert read_png(tmp_path / "progress.png").shape == (3, 3 * 16, 8 * 16)
+
+
+def test_a_log_and_previews_of_ones_own_take_the_place_of_the_trainers(tmp_path, images):
+    class Own(Previews):
+        """A derived one does, too."""
+
+    own = [MetricsLog(24), Own(48)]
+    trainer = Trainer.from_recipe(
+        small_recipe(), run_dir=tmp_path, device="cpu", progress=False, log_every=8, preview_every=8, callbacks=own
+    )
+    trainer.fit(images, until=64)
+    counts = [json.loads(line)["images_seen"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert counts == [24, 48]
+    assert [path.name for path in sorted((tmp_path / "samples").glob("0*"))] == [
+        *("000000032.png", "000000048.png", "000000064.png")  # and two ends of stages
+    ]
+
+
+@pytest.mark.parametrize("kind", [MetricsLog, Previews])
+def test_what_writes_into_a_run_directory_needs_one(kind, images):
+    with pytest.raises(ValueError, match=f"{kind.__name__} writes into a run directory; give the trainer a run_dir"):
+        Trainer.from_recipe(small_recipe(), device="cpu", progress=False, callbacks=[kind(8)]).fit(images)
+    for every in (0, 8.0):
+        with pytest.raises(ValueError, match=f"{kind.__name__} takes an int of at least 1, real images, got {every}"):
+            kind(every)
+
+
+def test_what_is_no_callback_is_refused():
+    with pytest.raises(TypeError, match=r"derived from progan.Callback, got the function print"):
+        Trainer.from_recipe(small_recipe(), device="cpu", callbacks=[print])
+
+
+def test_previews_may_be_few():
+    assert Previews(10, n=4).row == 4
+
+
+SCHEDULE = Schedule([Stage(0, 0, 80), Stage(1, 40, 40), Stage(2, 80, 0)])
+
+
+def metrics(images_seen: int) -> StepMetrics:
+    return StepMetrics(images_seen, SCHEDULE.at(images_seen - 8), {})
+
+
+def test_time_left_follows_the_plan_at_the_pace_of_the_present_stage():
+    rate = Rate(SCHEDULE, Plan((1.0, 2.0, 4.0), (80.0, 160.0, 320.0)))
+    rate.update(metrics(8), 0.0)
+    assert rate.left(metrics(8)) == (72.0, 72.0 + 160 + 320), "before two steps are timed, the plan's own word"
+    rate.update(metrics(16), 12.0)  # 1.5 s an image, half as much again as planned
+    assert rate.left(metrics(16)) == (64 * 1.5, 64 * 1.5 + 1.5 * 480)
+    rate.update(metrics(88), 500.0)
+    assert rate.left(metrics(88)) == (72 * 2.0, 72 * 2.0 + 320), "a new stage starts from its own plan"
+
+
+def test_time_left_without_a_plan_is_told_only_where_it_is_known():
+    rate = Rate(SCHEDULE, None)
+    rate.update(metrics(8), 0.0)
+    assert rate.left(metrics(8)) == (None, None)
+    rate.update(metrics(16), 8.0)
+    assert rate.left(metrics(16)) == (64.0, None)
+    rate.update(metrics(168), 0.0)
+    rate.update(metrics(176), 8.0)
+    assert rate.left(metrics(176)) == (64.0, 64.0)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (None, "?")])
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_plain_lines_without_a_terminal(recipe, images, capsys):
+    trainer = Trainer.from_recipe(recipe, device="cpu", progress=False, callbacks=[Progress(line_every_s=0.0)])
+    trainer.fit(images, until=40)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 6  # a line a step, and one for the end of the stage
+    assert lines[-1].startswith("stage 2/3  8x8  alpha 0.10  40/93 images  ")
+    assert "images/s  left: stage " in lines[-1]
+    assert ", run ?" in lines[-1]
+
+
+def test_a_bar_on_a_terminal(recipe, images, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    trainer = Trainer.from_recipe(recipe, device="cpu", progress=True)
+    trainer.fit(images, until=40)
+    bar = capsys.readouterr().err.split("\r")[-1]
+    assert "stage 2/3  8x8  alpha 0.10" in bar
+    assert "40/93 images" in bar
+    assert "left: stage" in bar
+
+
+def test_lines_on_a_terminal_without_tqdm(recipe, images, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    Trainer.from_recipe(recipe, device="cpu", callbacks=[]).fit(images, until=32)
+    assert capsys.readouterr().err.startswith("stage 1/3  4x4  grown  32/93 images")
+
+
+def test_a_long_run_is_planned_for_its_bar(recipe, images, monkeypatch):
+    from progan.training import trainer as module
+
+    monkeypatch.setattr(module, "worth_planning", lambda *_: True)
+    trainer = Trainer.from_recipe(recipe, device="cpu")
+    trainer.fit(images, until=8)
+    assert trainer.plan_made is not None
+
+
+def test_rows_of_a_tall_base_are_of_one_size(images, tmp_path):
+    recipe = small_recipe()
+    architecture = replace(recipe.architecture, base_size=(6, 4), latent_shape=(5, 6, 4))
+    trainer = Trainer.from_recipe(
+        replace(recipe, architecture=architecture), run_dir=tmp_path, device="cpu", progress=False
+    )
+    trainer.fit(torch.rand(9, 3, 24, 16), until=64)
+    assert read_png(tmp_path / "progress.png").shape == (3, 2 * 192, 8 * 128)
