@@ -44,9 +44,10 @@ from torch.profiler import ProfilerActivity, profile
 
 import progan
 from progan import (
+    Adam,
     Architecture,
-    Average,
     Callback,
+    EmaGenerator,
     Growth,
     Interrupted,
     ProgressiveDiscriminator,
@@ -60,6 +61,7 @@ from progan.randomness import normal, uniform
 from progan.runtime.device import precision_scope
 from progan.training.captured_step import WARM_UP, CudaGraphs, DeviceStep
 from progan.training.draws import DrawsAhead
+from progan.training.state import TrainingState
 from progan.training.step import Draws, TrainingStep
 
 BATCH = 8
@@ -145,7 +147,9 @@ def built(architecture: Architecture, device: torch.device) -> tuple[Progressive
 def steps_of(recipe: Recipe, device: torch.device, *, graph: bool) -> tuple[TrainingStep, DeviceStep]:
     """Return a recipe's training step, and how it is run on a device."""
     generator, discriminator = copy.deepcopy(built(recipe.architecture, device))
-    step = TrainingStep(generator, discriminator, Average(generator, 0.995), recipe.training)
+    step = TrainingStep(
+        TrainingState(generator, discriminator, EmaGenerator(generator, 0.995), recipe.training.adam), recipe.training
+    )
     return step, DeviceStep(step, graphs_on(device) if graph else None)
 
 
@@ -203,7 +207,7 @@ def compared(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     shares = {
         name: distance(one["after"][name], other["after"][name])
         / max(distance(one["after"][name], one["before"][name]), 1e-30)
-        for name in ("generator", "discriminator", "average")
+        for name in ("generator", "discriminator", "ema")
     }
     pairs = [*zip(one["losses"], other["losses"], strict=True)]
     pairs += [(one["after"][name], other["after"][name]) for name in one["after"]]
@@ -236,7 +240,7 @@ def check_schedule(recipe: Recipe, device: torch.device, pictures: Tensor) -> di
     top = min(2, recipe.architecture.top_level)
     grown = (Stage(level, 80, 80, BATCH, 2e-3) for level in range(1, top + 1))
     stages = (Stage(0, 0, 80, BATCH), *grown, Stage(top, 0, 40, 4))
-    recipe = dataclasses.replace(with_training(recipe, adam_reset="level_and_fade"), stages=stages)
+    recipe = dataclasses.replace(with_training(recipe, adam=Adam(reset="level_and_fade")), stages=stages)
 
     def trainer(graph: bool) -> Trainer:
         return Trainer.from_recipe(recipe, device=device, graph=graph, progress=False)

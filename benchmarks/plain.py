@@ -104,10 +104,10 @@ class Loop:
     """Train both networks, a step at a time."""
 
     def __init__(
-        self, generator: Generator, discriminator: Discriminator, average: Generator | None = None, rate: float = 5e-4
+        self, generator: Generator, discriminator: Discriminator, ema: Generator | None = None, rate: float = 5e-4
     ) -> None:
         self.generator, self.discriminator = generator, discriminator
-        self.average = average or copy.deepcopy(generator)
+        self.ema = ema or copy.deepcopy(generator)
         self.adam_generator = torch.optim.Adam(generator.parameters(), lr=rate, betas=(0.0, 0.99))
         self.adam_discriminator = torch.optim.Adam(discriminator.parameters(), lr=rate, betas=(0.0, 0.99))
         self.steps = 0
@@ -132,7 +132,7 @@ class Loop:
 
         decay = min(1 - 1 / (self.steps + 1), 0.995)
         with torch.no_grad():
-            for mine, new in zip(self.average.parameters(), self.generator.parameters(), strict=True):
+            for mine, new in zip(self.ema.parameters(), self.generator.parameters(), strict=True):
                 mine.lerp_(new, 1 - decay)
         self.steps += 1
 

@@ -18,9 +18,10 @@ import torch
 import torch.distributed as dist
 from measuring import Contender, in_turn, report
 
-from progan import Average, Growth, presets
+from progan import EmaGenerator, Growth, presets
 from progan.randomness import uniform
 from progan.runtime.ranks import Ranks
+from progan.training.state import TrainingState
 from progan.training.step import Draws, TrainingStep
 
 CPU = torch.device("cpu")
@@ -32,7 +33,11 @@ def make_step(level: int, batch_size: int) -> Callable[[], object]:
     recipe = presets.mel_icon()
     generator, discriminator = recipe.build()
     ranks = Ranks.join(CPU)
-    step = TrainingStep(generator, discriminator, Average(generator, 0.995), recipe.training, ranks)
+    step = TrainingStep(
+        TrainingState(generator, discriminator, EmaGenerator(generator, 0.995), recipe.training.adam),
+        recipe.training,
+        ranks,
+    )
     real = ranks.part(uniform((batch_size, 3, 4 << level, 4 << level), 0, "plan", 0))
     draws = Draws.at(0, batch_size, recipe.architecture.latent_shape, 0, 0).part(ranks).to(CPU, torch.float32)
     return lambda: step(real, draws, Growth(0, level, 0.5, 5e-4, batch_size), 0)

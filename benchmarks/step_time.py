@@ -27,8 +27,9 @@ from measuring import Contender, in_turn, name_of, report, timed
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from progan import Average, Growth, Recipe, presets
+from progan import EmaGenerator, Growth, Recipe, presets
 from progan.randomness import normal, uniform
+from progan.training.state import TrainingState
 from progan.training.step import Draws, TrainingStep
 
 BATCH = 8
@@ -49,7 +50,9 @@ def images(size: int, low: float, high: float) -> Tensor:
 def progan_step(recipe: Recipe, level: int, alpha: float | None, precision: str, device: torch.device) -> Step:
     recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, precision=precision))
     generator, discriminator = (network.to(device) for network in recipe.build())
-    step = TrainingStep(generator, discriminator, Average(generator, 0.995), recipe.training)
+    step = TrainingStep(
+        TrainingState(generator, discriminator, EmaGenerator(generator, 0.995), recipe.training.adam), recipe.training
+    )
     growth = Growth(0, level, alpha, 5e-4, BATCH)
     real = images(4 << level, *recipe.architecture.image_range).to(device)
     draws = Draws.at(0, BATCH, recipe.architecture.latent_shape, 0, 0).to(device, torch.float32)

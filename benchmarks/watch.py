@@ -19,21 +19,22 @@ from pathlib import Path
 import torch
 
 import progan
-from progan import Average, Growth, presets
+from progan import EmaGenerator, Growth, presets
 from progan.randomness import uniform
 from progan.training.divergence import Watch
+from progan.training.state import TrainingState
 from progan.training.step import Draws, TrainingStep
 
 
 def cost_at(step: TrainingStep, level: int, steps: int, device: torch.device) -> dict[str, float]:
     """Return the times of a step and of what it does to watch, in ms, and their ratio: medians, taken in turn."""
-    architecture = step.generator.architecture
+    architecture = step.state.generator.architecture
     growth = Growth(0, level, None, 1e-4, 8)
     real = uniform((8, 3, *architecture.size(level)), 0, "plan", 0).to(device)
     draws = Draws.at(0, 8, architecture.latent_shape, 0, 0).to(device, torch.float32)
     gradients = [
         [torch.rand_like(parameter) for parameter in network.in_use(level, None).values()]
-        for network in (step.generator, step.discriminator)
+        for network in (step.state.generator, step.state.discriminator)
     ]
     watch = Watch()
     losses = {name: torch.zeros((), device=device) for name in "abcde"}
@@ -75,7 +76,9 @@ def main() -> None:
     device = torch.device(options.device)
     recipe = presets.mel_icon()
     generator, discriminator = (network.to(device) for network in recipe.build())
-    step = TrainingStep(generator, discriminator, Average(generator, 0.995), recipe.training)
+    step = TrainingStep(
+        TrainingState(generator, discriminator, EmaGenerator(generator, 0.995), recipe.training.adam), recipe.training
+    )
     result = {
         "by_resolution": {
             4 << level: cost_at(step, level, max(3, options.steps >> level), device) for level in range(options.levels)

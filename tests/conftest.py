@@ -19,8 +19,9 @@ from launcher import Launcher
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from progan import Average, Growth, Recipe, Stage, presets
+from progan import EmaGenerator, Growth, Recipe, Stage, presets
 from progan.storage import files
+from progan.training.state import TrainingState
 from progan.training.step import Draws, TrainingStep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,7 +71,9 @@ def gradients_of_a_step(
 ) -> list[list[Tensor]]:
     """The gradients of both networks' updates in one step at a level."""
     generator, discriminator = (network.to(device, dtype) for network in recipe.build())
-    step = TrainingStep(generator, discriminator, Average(generator, 0.99), recipe.training)
+    step = TrainingStep(
+        TrainingState(generator, discriminator, EmaGenerator(generator, 0.99), recipe.training.adam), recipe.training
+    )
     found: list[list[Tensor]] = []
     measure = step.watch.measure
     step.watch.measure = lambda gradients: (found.append(list(gradients)), measure(gradients))[1]

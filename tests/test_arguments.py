@@ -12,10 +12,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from progan import (
+    Adam,
     Architecture,
-    Average,
     Callback,
     Contrast,
+    Ema,
+    EmaGenerator,
     EqualizedConv2d,
     EqualizedLinear,
     FadeIn,
@@ -95,7 +97,7 @@ NETWORKS = {
         *(ProgressiveGenerator, ProgressiveDiscriminator, SCHEDULE),
     ),
     "got a tuple; pass the networks one by one, as in Trainer(*recipe.build()": lambda: (RECIPE.build(), SCHEDULE, 0),
-    "got an Average; pass its module": lambda: (Average(GENERATOR, 0.9), DISCRIMINATOR, SCHEDULE),
+    "got an EmaGenerator; pass its module": lambda: (EmaGenerator(GENERATOR, 0.9), DISCRIMINATOR, SCHEDULE),
     "got a GrownGenerator; pass its generator": lambda: (grown(), DISCRIMINATOR, SCHEDULE),
     "got a Linear": lambda: (nn.Linear(1, 1), DISCRIMINATOR, SCHEDULE),
     "schedule must be a Schedule, got a tuple; pass Schedule(stages)": lambda: (
@@ -179,12 +181,12 @@ CALLS = {
     "training must be a Training, got a dict": lambda: Recipe(RECIPE.architecture, RECIPE.stages, {}),
     "a recipe must be a JSON object, as Recipe.to_json returns, got '{}'": lambda: Recipe.from_json("{}"),
     "Training.loss must be one of WganGp, got the class WganGp; pass an instance": lambda: Training(loss=WganGp),
-    "Training.adam_betas must be a sequence of two numbers, got 0.5": lambda: Training(adam_betas=0.5),
-    "each of Training.adam_betas must be a number, got '0'": lambda: Training(adam_betas=("0", "1")),
-    "Training.adam_eps must be a number, got '1'": lambda: Training(adam_eps="1"),
-    "Training.average_decay must be a number, got None": lambda: Training(average_decay=None),
-    "Training.average_batch must be an int, got '8'": lambda: Training(average_batch="8"),
-    "Training.average_warm_up must be True or False, got 'no'": lambda: Training(average_warm_up="no"),
+    "Adam.betas must be a sequence of two numbers, got 0.5": lambda: Adam(betas=0.5),
+    "each of Adam.betas must be a number, got '0'": lambda: Adam(betas=("0", "1")),
+    "Adam.eps must be a number, got '1'": lambda: Adam(eps="1"),
+    "Ema.decay must be a number, got None": lambda: Ema(decay=None),
+    "Ema.batch must be an int, got '8'": lambda: Ema(batch="8"),
+    "Ema.warm_up must be True or False, got 'no'": lambda: Ema(warm_up="no"),
     "WganGp.penalty_weight must be a number, got '10'": lambda: WganGp("10"),
     "Contrast.high must be a number, got None": lambda: Contrast(1.0, None),
     "HorizontalFlip.probability must be a number, got '1'": lambda: HorizontalFlip("1"),
@@ -213,8 +215,8 @@ CALLS = {
     "alpha must be a number, got '0.5'": lambda: GENERATOR(torch.zeros(1, 5, 4, 4), 1, "0.5"),
     "images must be floats in image_range (0.0, 1.0), got torch.uint8": lambda: DISCRIMINATOR(to_uint8(IMAGES)),
     "batches must be an int, got '2'": lambda: DISCRIMINATOR(IMAGES, batches="2"),
-    "generator must be a ProgressiveGenerator, got an Average; pass average.module": lambda: GrownGenerator(
-        Average(GENERATOR, 0.9), 0
+    "generator must be a ProgressiveGenerator, got an Average; pass ema.module": lambda: GrownGenerator(
+        EmaGenerator(GENERATOR, 0.9), 0
     ),
     "generator must be a ProgressiveGenerator, got a Trainer; call its grown()": lambda: GrownGenerator(made(), 0),
     "generator must be a ProgressiveGenerator, got a ProgressiveDiscriminator": lambda: GrownGenerator(
@@ -222,9 +224,9 @@ CALLS = {
     ),
     "n must be an int, got '3'": lambda: grown().sample("3"),
     "seed must be an int, got 1.5": lambda: grown().sample(3, seed=1.5),
-    "generator must be a Module, got a Recipe": lambda: Average(RECIPE, 0.9),
-    "decay must be a number, got '0.9'": lambda: Average(GENERATOR, "0.9"),
-    "batch must be an int, got '8'": lambda: Average(GENERATOR, 0.9, batch="8"),
+    "generator must be a Module, got a Recipe": lambda: EmaGenerator(RECIPE, 0.9),
+    "decay must be a number, got '0.9'": lambda: EmaGenerator(GENERATOR, "0.9"),
+    "batch must be an int, got '8'": lambda: EmaGenerator(GENERATOR, 0.9, batch="8"),
     # Callbacks.
     "least_height must be an int, got '128'": lambda: Previews(8, least_height="128"),
     "line_every_s must be a number, got '30'": lambda: Progress("30"),
@@ -295,7 +297,7 @@ VALUES = {
     ),
     "gap must be at least 0, got -1": lambda: image_grid(to_uint8(IMAGES), 2, gap=-1),
     "the average is of a ProgressiveGenerator, and got a ProgressiveDiscriminator with other parameters": lambda: (
-        Average(GENERATOR, 0.9).update(DISCRIMINATOR, 0, 8)
+        EmaGenerator(GENERATOR, 0.9).update(DISCRIMINATOR, 0, 8)
     ),
     "this plan is of 1 stages, and the schedule has 3": lambda: Plan((1.0,), (1.0,)).table(SCHEDULE),
 }
@@ -323,7 +325,7 @@ def test_numbers_of_numpy_are_numbers():
     assert Schedule(RECIPE.stages).at(np.int64(40)) == SCHEDULE.at(40)
     assert grown().sample(np.int64(2), seed=np.int32(1)).shape == (2, 3, 4, 4)
     assert SCHEDULE.scaled(np.float32(2)) == SCHEDULE.scaled(2.0)
-    assert Average(GENERATOR, np.float64(0.9)).decay == 0.9
+    assert EmaGenerator(GENERATOR, np.float64(0.9)).decay == 0.9
 
 
 def test_what_came_is_described_in_a_few_words():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import gradients_of_a_step, small_recipe
 
-from progan import Average, ProgressiveDiscriminator, ProgressiveGenerator, Stage, Trainer, presets
+from progan import Adam, EmaGenerator, ProgressiveDiscriminator, ProgressiveGenerator, Stage, Trainer, presets
 from progan.data import Conversion, open_feed
 from progan.data import feed as feed_module
 from progan.networks.blocks import GeneratorBlock
@@ -78,7 +78,7 @@ def apart(ours, theirs, start):
 
 RECIPES = {
     "mel_icon": {"preset": presets.mel_icon},
-    "karras2018": {"preset": presets.karras2018, "adam_reset": "level_and_fade"},
+    "karras2018": {"preset": presets.karras2018, "adam": Adam(reset="level_and_fade")},
     "tf32": {"preset": presets.mel_icon, "precision": "tf32"},
     "bf16": {"preset": presets.mel_icon, "precision": "bf16"},
 }
@@ -160,12 +160,12 @@ def test_our_kernels_have_the_gradients_of_torchs_operations(level, precision, b
 
 
 def test_what_cannot_be_captured_goes_on_plain(monkeypatch):
-    original = Average.blend
+    original = EmaGenerator.blend
 
     def fetching(self, generator, weight):
         original(self, generator, float(weight))  # waits for the device, which no capture allows
 
-    monkeypatch.setattr(Average, "blend", fetching)
+    monkeypatch.setattr(EmaGenerator, "blend", fetching)
     trainer, plain = make(True), make(False)
     start = tensors(plain)
     train(trainer, WARM_UP)
@@ -179,7 +179,7 @@ def test_what_cannot_be_captured_goes_on_plain(monkeypatch):
 
 
 def test_a_frozen_number_is_noticed(monkeypatch):
-    original = Average.blend
+    original = EmaGenerator.blend
     frozen = []
 
     def freezing(self, generator, weight):
@@ -189,7 +189,7 @@ def test_a_frozen_number_is_noticed(monkeypatch):
         else:
             original(self, generator, frozen[0])
 
-    monkeypatch.setattr(Average, "blend", freezing)
+    monkeypatch.setattr(EmaGenerator, "blend", freezing)
     trainer, plain = make(True), make(False)
     start = tensors(plain)
     train(trainer, WARM_UP)

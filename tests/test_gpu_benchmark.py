@@ -39,7 +39,7 @@ def test_check(tmp_path):
                 assert entry["captured"] is True
                 for pair in ("graph_and_plain", "plain_and_plain"):
                     assert entry[pair]["equal_to_the_bit"] is True
-                    assert entry[pair]["apart"] == {"generator": 0.0, "discriminator": 0.0, "average": 0.0}
+                    assert entry[pair]["apart"] == {"generator": 0.0, "discriminator": 0.0, "ema": 0.0}
         whole = found[f"{kind} a schedule"]
         assert set(whole["apart_from_plain"].values()) == {0.0}
         assert whole["warnings"] == []

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from progan import Growth, presets
 from progan.networks import blocks
 from progan.randomness import uniform
+from progan.training.state import TrainingState
 from progan.training.step import Draws, TrainingStep
 
 PHASES = [(0, None), *((level, 0.3) for level in range(1, 7)), (6, None)]
@@ -101,7 +102,7 @@ def gradients_of_a_step(level: int, alpha: float | None, dtype: torch.dtype) -> 
             for parameter, value in zip(other.parameters(), in_plain_order(network).values(), strict=True):
                 parameter.copy_(value.reshape(parameter.shape))
     theirs[1].blocks[0][0].epsilon = 1e-8
-    step, loop = TrainingStep(*ours, None, recipe.training), plain.Loop(*theirs)
+    step, loop = TrainingStep(TrainingState(*ours, None, recipe.training.adam), recipe.training), plain.Loop(*theirs)
     real = uniform((batch, 3, 4 << level, 4 << level), 1, "plan", 0).to(dtype)
     draws = Draws.at(0, batch, (512, 4, 4), 1, 0).to(torch.device("cpu"), dtype)
     found: list[dict[str, Tensor]] = [{}, {}]

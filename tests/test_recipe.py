@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from progan import Adam, Ema
 from progan.augment.augmentations import Contrast, HorizontalFlip
 from progan.losses.wgan_gp import WganGp
 from progan.networks.architecture import Architecture
@@ -42,12 +43,8 @@ UNUSUAL = Recipe(
     Training(
         loss=WganGp(penalty_weight=5.0, drift_weight=0.01, target=2.0),
         order="generator_first",
-        adam_betas=(0.5, 0.9),
-        adam_eps=1e-7,
-        adam_reset="level",
-        average_decay=0.9,
-        average_batch=4,
-        average_warm_up=True,
+        adam=Adam((0.5, 0.9), 1e-7, "level"),
+        ema=Ema(0.9, batch=4, warm_up=True),
         blend_real=True,
         augment=(HorizontalFlip(0.25), Contrast(0.5, 1.5)),
         precision="bf16",
@@ -220,12 +217,8 @@ def test_mel_icon_settings():
     assert training == Training(
         loss=WganGp(10.0, 1e-3),
         order="generator_first",
-        adam_betas=(0.0, 0.99),
-        adam_eps=1e-8,
-        adam_reset="never",
-        average_decay=0.995,
-        average_batch=8,
-        average_warm_up=True,
+        adam=Adam((0.0, 0.99), 1e-8, "never"),
+        ema=Ema(0.995, batch=8, warm_up=True),
     )
 
 
@@ -259,10 +252,8 @@ def test_karras_settings():
     assert karras2018().training == Training(
         loss=WganGp(10.0, 1e-3),
         order="critic_first",
-        adam_betas=(0.0, 0.99),
-        adam_eps=1e-8,
-        adam_reset="level_and_fade",
-        average_decay=0.999,
+        adam=Adam((0.0, 0.99), 1e-8, "level_and_fade"),
+        ema=Ema(0.999),
         blend_real=True,
     )
 
@@ -306,19 +297,28 @@ def test_presets_refuse_sizes_beyond_their_widths_and_say_what_to_do():
 
 
 @pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (lambda: Adam(reset="often"), "Adam.reset must be one of never, level, level_and_fade, got 'often'"),
+        (lambda: Adam((0.0, 1.0)), "Adam.betas must be two numbers in [0, 1), got (0.0, 1.0)"),
+        (lambda: Adam((0.5,)), "Adam.betas must be two numbers in [0, 1), got (0.5,)"),
+        (lambda: Adam(eps=0.0), "Adam.eps must be positive, got 0.0"),
+        (lambda: Ema(1.0), "Ema.decay must be in [0, 1), got 1.0"),
+        (lambda: Ema(0.5, batch=0), "Ema.batch must be at least 1, or None, got 0"),
+    ],
+)
+def test_optimizer_and_ema_refusals(settings, text):
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        settings()
+
+
+@pytest.mark.parametrize(
     ("error", "settings", "text"),
     [
         (ValueError, {"order": "both"}, "Training.order must be one of critic_first, generator_first, got 'both'"),
-        (
-            ValueError,
-            {"adam_reset": "often"},
-            "Training.adam_reset must be one of never, level, level_and_fade, got 'often'",
-        ),
         (ValueError, {"precision": "fp8"}, "Training.precision must be one of fp32, tf32, bf16, got 'fp8'"),
-        (ValueError, {"adam_betas": (0.0, 1.0)}, "Training.adam_betas must be two numbers in [0, 1), got (0.0, 1.0)"),
-        (ValueError, {"adam_betas": (0.5,)}, "Training.adam_betas must be two numbers in [0, 1), got (0.5,)"),
-        (ValueError, {"adam_eps": 0.0}, "Training.adam_eps must be positive, got 0.0"),
-        (ValueError, {"average_decay": 1.0}, "Training.average_decay must be in [0, 1), got 1.0"),
+        (TypeError, {"adam": {"eps": 1.0}}, "Training.adam must be an Adam, got a dict; pass Adam(...) of it"),
+        (TypeError, {"ema": 0.9}, "Training.ema must be an Ema, got 0.9; pass Ema(decay)"),
         (TypeError, {"loss": "WganGp"}, "Training.loss must be one of WganGp, got 'WganGp'"),
         (TypeError, {"loss": None}, "Training.loss must be one of WganGp, got None"),
         (TypeError, {"augment": 2.0}, "Training.augment takes Contrast and HorizontalFlip only, got 2.0"),
@@ -398,7 +398,7 @@ def test_augment_is_a_tuple_whatever_came():
 def test_resets(before, after, level, level_and_fade):
     before, after = (Growth(0, *growth, 1e-3, 8) for growth in (before, after))
     for reset, expected in (("never", False), ("level", level), ("level_and_fade", level_and_fade)):
-        assert Training(adam_reset=reset).resets(before, after) == expected
+        assert Adam(reset=reset).resets(before, after) == expected
 
 
 def test_stages_that_the_networks_cannot_follow_are_refused():
@@ -419,7 +419,7 @@ def test_stages_that_the_networks_cannot_follow_are_refused():
 def test_recipes_take_lists():
     recipe = Recipe(Architecture([8]), [Stage(0, hold_images=8)])
     assert recipe == Recipe(Architecture((8,)), (Stage(0, hold_images=8),))
-    assert Training(adam_betas=[0.5, 0.9]) == Training(adam_betas=(0.5, 0.9))
+    assert Adam([0.5, 0.9]) == Adam((0.5, 0.9))
 
 
 def test_build():

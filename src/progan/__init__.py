@@ -17,26 +17,28 @@ from progan.networks.architecture import Architecture
 from progan.networks.layers import EqualizedConv2d, EqualizedLinear, FadeIn, MiniBatchStd, PixelNorm
 from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.ops.resampling import downsample, upsample
-from progan.recipe import Recipe, Training
+from progan.recipe import Adam, Ema, Recipe, Training
 from progan.render import enlarge, image_grid, to_uint8, write_png
 from progan.runs.generator import load_generator
 from progan.runs.start import Start
 from progan.sampling import GrownGenerator, slerp
 from progan.schedule import Growth, Schedule, Stage
 from progan.training.callbacks import Callback, MetricsLog, Previews, Progress, Run
-from progan.training.ema import Average
+from progan.training.ema import EmaGenerator
 from progan.training.planning import Plan
 from progan.training.step import StepMetrics
 from progan.training.trainer import Trainer
 
 __all__ = [
+    "Adam",
     "Architecture",
-    "Average",
     "Callback",
     "CheckpointError",
     "Contrast",
     "CriticLoss",
     "DivergenceError",
+    "Ema",
+    "EmaGenerator",
     "EqualizedConv2d",
     "EqualizedLinear",
     "FadeIn",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from progan.arguments import check_int, tuple_of
 from progan.augment.augmentations import Contrast
 from progan.networks.architecture import Architecture
-from progan.recipe import Recipe, Training
+from progan.recipe import Adam, Ema, Recipe, Training
 from progan.schedule import Stage
 
 _MEL_ICON_CHANNELS = (256, 128, 64, 32, 16, 8, 4)
@@ -67,9 +67,7 @@ def mel_icon(resolution: int = 256, *, channels: Sequence[int] | None = None, co
     )
     training = Training(
         order="generator_first",
-        average_decay=0.995,
-        average_batch=8,
-        average_warm_up=True,
+        ema=Ema(0.995, batch=8, warm_up=True),
         augment=(Contrast(1.0, 2.0),) if contrast else (),
     )
     return Recipe(architecture, tuple(stages), training)
@@ -112,7 +110,7 @@ def karras2018(resolution: int = 1024, *, channels: Sequence[int] | None = None,
                 learning_rate=1e-3 if level < _KARRAS_LEVELS - 1 else 1.5e-3,
             )
         )
-    training = Training(adam_reset="level_and_fade", average_decay=0.999, blend_real=True)
+    training = Training(adam=Adam(reset="level_and_fade"), ema=Ema(0.999), blend_real=True)
     return Recipe(
         Architecture(channels=widths, head_channels=_karras_head(channels, fmap_base)), tuple(stages), training
     )

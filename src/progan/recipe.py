@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
@@ -45,18 +45,83 @@ def _refuse_hue(augmentation: object) -> None:
 
 
 @dataclass(frozen=True)
+class Adam:
+    """The settings of both optimizers (Kingma and Ba 2015).
+
+    Args:
+        betas: Decay of the first and of the second moment, in [0, 1).
+        eps: Added to the root of the second moment, positive.
+        reset: When the moments are forgotten: ``never``, at a new ``level``, or at a new level and the end of its fade.
+
+    Raises:
+        TypeError: If a setting is of a wrong kind.
+        ValueError: If a setting is out of its range.
+    """
+
+    betas: tuple[float, float] = (0.0, 0.99)
+    eps: float = 1e-8
+    reset: AdamReset = "never"
+
+    def __post_init__(self) -> None:
+        """Check each setting once, here."""
+        object.__setattr__(self, "betas", tuple_of("Adam.betas", self.betas, "two numbers"))
+        for beta in self.betas:
+            check_number("each of Adam.betas", beta)
+        check_number("Adam.eps", self.eps)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"Adam.betas must be two numbers in [0, 1), got {self.betas!r}")
+        if not self.eps > 0:
+            raise ValueError(f"Adam.eps must be positive, got {self.eps!r}")
+        if self.reset not in get_args(AdamReset):
+            raise ValueError(f"Adam.reset must be one of {', '.join(get_args(AdamReset))}, got {self.reset!r}")
+
+    def resets(self, before: Growth, after: Growth) -> bool:
+        """Return whether the moments are forgotten between two steps."""
+        if self.reset == "never":
+            return False
+        fade_ended = before.alpha is not None and after.alpha is None
+        return after.level != before.level or (self.reset == "level_and_fade" and fade_ended)
+
+
+@dataclass(frozen=True)
+class Ema:
+    """The settings of the exponential moving average of the generator; see `EmaGenerator`.
+
+    Args:
+        decay: Weight of the old average in each step, in [0, 1).
+        batch: Batch size for which decay is meant; None = decay per step, whatever the batch.
+        warm_up: Whether the average begins as a plain mean.
+
+    Raises:
+        TypeError: If a setting is of a wrong kind.
+        ValueError: If a setting is out of its range.
+    """
+
+    decay: float = 0.999
+    batch: int | None = None
+    warm_up: bool = False
+
+    def __post_init__(self) -> None:
+        """Check each setting once, here."""
+        check_number("Ema.decay", self.decay)
+        if self.batch is not None:
+            check_int("Ema.batch", self.batch)
+        check_flag("Ema.warm_up", self.warm_up)
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"Ema.decay must be in [0, 1), got {self.decay!r}")
+        if self.batch is not None and self.batch < 1:
+            raise ValueError(f"Ema.batch must be at least 1, or None, got {self.batch!r}")
+
+
+@dataclass(frozen=True)
 class Training:
     """Hold how a step trains.
 
     Args:
         loss: of both networks.
-        order: which network is updated first; the average takes the generator in between.
-        adam_betas: of both optimizers.
-        adam_eps: of both optimizers.
-        adam_reset: forget Adam's moments ``never``, at a new ``level``, or at a new level and the end of its fade.
-        average_decay: of the generator's average.
-        average_batch: see `Average`.
-        average_warm_up: see `Average`.
+        order: Network that is updated first; the EMA takes the generator in between.
+        adam: Settings of both optimizers.
+        ema: Settings of the generator's moving average.
         blend_real: while a level fades in, real images are blended with their lower level with the same alpha.
         augment: of the real images, in this order, each kind at most once; a lone one is taken as a tuple of one.
         precision: ``fp32``, ``tf32`` (CUDA only) or ``bf16`` (autocast).
@@ -68,43 +133,24 @@ class Training:
 
     loss: Loss = WganGp()  # noqa: RUF009 (frozen, so shared safely)
     order: Order = "critic_first"
-    adam_betas: tuple[float, float] = (0.0, 0.99)
-    adam_eps: float = 1e-8
-    adam_reset: AdamReset = "never"
-    average_decay: float = 0.999
-    average_batch: int | None = None
-    average_warm_up: bool = False
+    adam: Adam = Adam()
+    ema: Ema = Ema()
     blend_real: bool = False
     augment: tuple[Augmentation, ...] = ()
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         """Check each setting once, here."""
-        object.__setattr__(self, "adam_betas", tuple_of("Training.adam_betas", self.adam_betas, "two numbers"))
-        for beta in self.adam_betas:
-            check_number("each of Training.adam_betas", beta)
-        for name in ("adam_eps", "average_decay"):
-            check_number(f"Training.{name}", getattr(self, name))
-        if self.average_batch is not None:
-            check_int("Training.average_batch", self.average_batch)
-        for name in ("average_warm_up", "blend_real"):
-            check_flag(f"Training.{name}", getattr(self, name))
+        check_instance("Training.adam", self.adam, Adam, [(Mapping, "pass Adam(...) of it")])
+        check_instance("Training.ema", self.ema, Ema, [(Mapping, "pass Ema(...) of it"), (float, "pass Ema(decay)")])
+        check_flag("Training.blend_real", self.blend_real)
         object.__setattr__(self, "augment", _several(self.augment))
         for name, allowed in (
             ("order", get_args(Order)),
-            ("adam_reset", get_args(AdamReset)),
             ("precision", get_args(Precision)),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"Training.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
-            raise ValueError(f"Training.adam_betas must be two numbers in [0, 1), got {self.adam_betas!r}")
-        if not self.adam_eps > 0:
-            raise ValueError(f"Training.adam_eps must be positive, got {self.adam_eps!r}")
-        if not 0 <= self.average_decay < 1:
-            raise ValueError(f"Training.average_decay must be in [0, 1), got {self.average_decay!r}")
-        if self.average_batch is not None and self.average_batch < 1:
-            raise ValueError(f"Training.average_batch must be at least 1, or None, got {self.average_batch!r}")
         if type(self.loss) not in LOSSES.values():
             remedy = "; pass an instance" if isinstance(self.loss, type) else ""
             raise TypeError(f"Training.loss must be one of {', '.join(LOSSES)}, got {described(self.loss)}{remedy}")
@@ -117,13 +163,6 @@ class Training:
                 )
         if len({type(augmentation) for augmentation in self.augment}) < len(self.augment):
             raise ValueError(f"Training.augment takes each kind at most once, got {self.augment!r}")
-
-    def resets(self, before: Growth, after: Growth) -> bool:
-        """Tell whether Adam starts anew between two steps."""
-        if self.adam_reset == "never":
-            return False
-        fade_ended = before.alpha is not None and after.alpha is None
-        return after.level != before.level or (self.adam_reset == "level_and_fade" and fade_ended)
 
 
 @dataclass(frozen=True)
@@ -197,6 +236,9 @@ class Recipe:
         augment = _several(training.get("augment"))
         for settings in augment:
             _refuse_hue(settings.get("name") if isinstance(settings, Mapping) else settings)
+        for name, kind in (("adam", Adam), ("ema", Ema)):
+            if name in training:
+                training[name] = _build(kind, training[name])
         training["augment"] = [_from_named("augment", settings, AUGMENTATIONS) for settings in augment]
         return cls(architecture, stages, _build(Training, training))
 
@@ -284,7 +326,7 @@ def _is_of(value: Any, hint: Any) -> bool:
         return any(_is_of(value, part) for part in parts)
     if hint is float:
         return type(value) in (int, float) and abs(value) < math.inf
-    return type(value) is hint or hint is Loss
+    return type(value) is hint or hint is Loss or is_dataclass(hint)
 
 
 def _mapping(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:

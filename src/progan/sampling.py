@@ -30,7 +30,7 @@ class GrownGenerator(nn.Module):
         super().__init__()
         remedies: list[tuple[type, str]] = [(GrownGenerator, "pass its generator")]
         if isinstance(getattr(generator, "module", None), ProgressiveGenerator):
-            remedies = [(object, "pass average.module")]
+            remedies = [(object, "pass ema.module")]
         elif hasattr(generator, "grown"):
             remedies = [(object, "call its grown()")]
         if not isinstance(

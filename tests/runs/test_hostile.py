@@ -336,8 +336,8 @@ RECORDS = {
     "a start of an infinite count": set_in("start", STARTED | {"images_seen": "raw 1e999"}),
     "a start that took code": set_in("start", STARTED | {"taken": ["os.system"] * 3}),
     "a fork that is a number": set_in("fork", 1),
-    "a warm-up that is code": set_in("numbers", {"average_warm_up": "os.system"}),
-    "numbers that are a list": set_in("numbers", ["average_warm_up"]),
+    "a warm-up that is code": set_in("numbers", {"ema_warm_up": "os.system"}),
+    "numbers that are a list": set_in("numbers", ["ema_warm_up"]),
 }
 
 # Of config.json alone: the checkpoints beside it are sound.
@@ -351,7 +351,7 @@ CONFIGS = {
     "intervals that are a list": set_in("intervals", [["log_every", 1]]),
     "a dtype that is a list": set_in("dtype", ["float32"]),
     "a dtype that is another": set_in("dtype", "float64"),
-    "other settings": set_in("recipe.training.average_decay", 0.5),
+    "other settings": set_in("recipe.training.ema.decay", 0.5),
     "another seed": set_in("seed", 7),
 }
 
@@ -372,7 +372,7 @@ def bytes_for_weights(run: Path) -> None:
     header, position = {}, 0
     with torch.device("meta"):
         networks = [kind(recipe.architecture) for kind in (ProgressiveGenerator, ProgressiveDiscriminator)]
-    for role, network in zip(("generator", "discriminator", "average"), [*networks, networks[0]], strict=True):
+    for role, network in zip(("generator", "discriminator", "ema"), [*networks, networks[0]], strict=True):
         for name, tensor in network.state_dict().items():
             header[f"{role}/{name}"] = entry("U8", tensor.shape, (position, position + tensor.numel()))
             position += tensor.numel()

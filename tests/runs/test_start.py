@@ -83,7 +83,7 @@ def write(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
 
 
 def write_generator(old: Path, path: Path, prefix: str = "", dtype=torch.float32) -> Path:
-    tensors = read_tensors(checkpoints(old)[-1], "average/")
+    tensors = read_tensors(checkpoints(old)[-1], "ema/")
     return write(path, {f"{prefix}{name}": tensor.to(dtype) for name, tensor in tensors.items()})
 
 
@@ -95,19 +95,19 @@ def test_fine_tuning_begins_with_the_networks_and_the_average(preset, sources, i
     recipe = at_top(small_recipe(getattr(presets, preset)))
     trainer = make(recipe, tmp_path / "new", start=sources / preset)
     newest = checkpoints(sources / preset)[-1]
-    for role in ("generator", "discriminator", "average"):
+    for role in ("generator", "discriminator", "ema"):
         assert same(state(trainer, role), read_tensors(newest, f"{role}/")), role
     assert not any(name.startswith("adam_") for name in trainer.state_dict()["tensors"])
     assert (trainer.images_seen, trainer.growth.level) == (0, 2)
     digest = read_manifest(newest)["tensors_sha256"]
-    expected = Start(str(sources / preset), 96, 2, digest, ("generator", "discriminator", "average"))
+    expected = Start(str(sources / preset), 96, 2, digest, ("generator", "discriminator", "ema"))
     assert trainer.start == expected
-    averaged = {name: tensor.clone() for name, tensor in state(trainer, "average").items()}
+    averaged = {name: tensor.clone() for name, tensor in state(trainer, "ema").items()}
     trainer.fit(images, until=8)
-    decay = recipe.training.average_decay
-    assert not trainer.average.warm_up, "its first step would forget the average"
+    decay = recipe.training.ema.decay
+    assert not trainer.ema.warm_up, "its first step would forget the average"
     for name, tensor in state(trainer, "generator").items():
-        torch.testing.assert_close(state(trainer, "average")[name], torch.lerp(averaged[name], tensor, 1 - decay))
+        torch.testing.assert_close(state(trainer, "ema")[name], torch.lerp(averaged[name], tensor, 1 - decay))
     for record in (
         json.loads((tmp_path / "new/config.json").read_text()),
         read_manifest(checkpoints(tmp_path / "new")[-1]),
@@ -137,8 +137,8 @@ def test_the_weights_take_the_dtype_of_the_run(sources):
     trainer = Trainer(
         *networks, recipe.schedule, recipe.training, device="cpu", progress=False, start=sources / "mel_icon"
     )
-    theirs = read_tensors(checkpoints(sources / "mel_icon")[-1], "average/")
-    assert all(torch.equal(tensor, theirs[name].double()) for name, tensor in state(trainer, "average").items())
+    theirs = read_tensors(checkpoints(sources / "mel_icon")[-1], "ema/")
+    assert all(torch.equal(tensor, theirs[name].double()) for name, tensor in state(trainer, "ema").items())
 
 
 # Another size
@@ -150,13 +150,13 @@ def test_a_grown_run_keeps_the_levels_that_it_has(sources, images, tmp_path):
         trainer = make(recipe, tmp_path / "new", start=sources / "8px")
     theirs = read_tensors(checkpoints(sources / "8px")[-1])
     fresh = dict(zip(("generator", "discriminator"), (n.state_dict() for n in recipe.build(seed=3)), strict=True))
-    fresh["average"] = fresh["generator"]
-    for role in ("generator", "discriminator", "average"):
+    fresh["ema"] = fresh["generator"]
+    for role in ("generator", "discriminator", "ema"):
         for name, tensor in state(trainer, role).items():
             assert torch.equal(tensor, theirs.get(f"{role}/{name}", fresh[role][name])), f"{role}/{name}"
     z = torch.randn(2, 5, 4, 4)
     before = load_generator(sources / "8px").generator
-    seamless = trainer.average(z, 2, 0.0), torch.nn.functional.interpolate(before(z, 1), scale_factor=2.0)
+    seamless = trainer.ema(z, 2, 0.0), torch.nn.functional.interpolate(before(z, 1), scale_factor=2.0)
     torch.testing.assert_close(*seamless)
     trainer.fit(images)
     assert trainer.images_seen == recipe.schedule.total_images
@@ -208,25 +208,25 @@ def test_blocks_of_ones_own_are_taken_by_their_name(sources, images, tmp_path):
 # What is taken from a file
 
 
-@pytest.mark.parametrize(("prefix", "averaged"), [("", False), ("generator/", False), ("average/", True)])
+@pytest.mark.parametrize(("prefix", "averaged"), [("", False), ("generator/", False), ("ema/", True)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_file_of_a_generator(prefix, averaged, dtype, old, images, tmp_path):
     path = write_generator(old, tmp_path / "generator.safetensors", prefix, dtype)
     recipe = at_top(small_recipe())
     with pytest.warns(UserWarning, match="it has no discriminator; initial weights stay there"):
         trainer = make(recipe, start=path)
-    theirs = read_tensors(checkpoints(old)[-1], "average/")
+    theirs = read_tensors(checkpoints(old)[-1], "ema/")
     assert same(state(trainer, "generator"), theirs)
-    assert same(state(trainer, "average"), theirs)
+    assert same(state(trainer, "ema"), theirs)
     assert same(state(trainer, "discriminator"), recipe.build(seed=3)[1].state_dict())
-    assert trainer.average.warm_up == (not averaged)
+    assert trainer.ema.warm_up == (not averaged)
     assert (trainer.start.images_seen, trainer.start.level) == (None, None)
     trainer.fit(images, until=8)
 
 
 def test_what_cannot_be_started_from(old, recipe, images, tmp_path):
     recipe = at_top(recipe)
-    tensors = read_tensors(checkpoints(old)[-1], "average/")
+    tensors = read_tensors(checkpoints(old)[-1], "ema/")
     (tmp_path / "a.txt").write_text("")
     (tmp_path / "empty").mkdir()
     name = next(iter(tensors))
@@ -291,21 +291,21 @@ def test_a_run_killed_before_its_first_step_needs_no_source(old, images, tmp_pat
     shutil.rmtree(old)
     assert [path.name for path in checkpoints(tmp_path / "new")] == ["000000000"]
     assert same(
-        state(make(recipe, tmp_path / "new", start=old), "average"),
-        read_tensors(tmp_path / "new/checkpoints/000000000", "average/"),
+        state(make(recipe, tmp_path / "new", start=old), "ema"),
+        read_tensors(tmp_path / "new/checkpoints/000000000", "ema/"),
     )
 
 
 def test_a_run_without_a_checkpoint_starts_again_from_the_same(old, images, tmp_path):
     recipe = at_top(small_recipe())
     make(recipe, tmp_path / "new", start=old).fit(images, until=0)
-    first = read_tensors(tmp_path / "new/checkpoints/000000000", "average/")
+    first = read_tensors(tmp_path / "new/checkpoints/000000000", "ema/")
     shutil.rmtree(tmp_path / "new/checkpoints")
     with pytest.raises(CheckpointError, match=r"has no checkpoint yet of a run that starts from .*old; make the train"):
         Trainer.from_run(tmp_path / "new", device="cpu", progress=False)  # no path from a file is opened
     shutil.copytree(old, tmp_path / "moved")
     for source in (old, tmp_path / "moved"):
-        assert same(state(make(recipe, tmp_path / "new", start=source), "average"), first)
+        assert same(state(make(recipe, tmp_path / "new", start=source), "ema"), first)
     shutil.rmtree(checkpoints(old)[-1])
     with pytest.raises(ValueError, match=r"holds another run; differing .*start.sha256"):
         make(recipe, tmp_path / "new", start=old)
@@ -376,8 +376,8 @@ def test_a_generator_loaded_after_a_start_has_its_average_anew(sources, images):
     trainer = make(recipe, start=sources / "mel_icon")
     trainer.generator.load_state_dict(recipe.build(seed=9)[0].state_dict())
     trainer.fit(images, until=8)
-    assert trainer.average.warm_up
-    assert same(state(trainer, "average"), state(trainer, "generator")), "the first step of a warm-up"
+    assert trainer.ema.warm_up
+    assert same(state(trainer, "ema"), state(trainer, "generator")), "the first step of a warm-up"
 
 
 # Older checkpoints

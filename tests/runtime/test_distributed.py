@@ -294,8 +294,8 @@ def test_the_same_is_noticed_where_no_memory_is_shared(tmp_path):
             "different networks or settings: dtype: rank 0 has 'torch.float32', rank 1 has 'torch.float64'; start",
         ),
         (
-            {"training": [{"average_decay": 0.5}, {"average_decay": 0.25}]},
-            r"different networks or settings: recipe\.training\.average_decay: rank 0 has 0.5, rank 1 has 0.25; start",
+            {"training": [{"ema": {"decay": 0.5}}, {"ema": {"decay": 0.25}}]},
+            r"different networks or settings: recipe\.training\.ema\.decay: rank 0 has 0.5, rank 1 has 0.25; start",
         ),
     ],
 )

@@ -11,6 +11,7 @@ from conftest import small_recipe
 from progan import Callback, DivergenceError, Schedule, Stage, Trainer
 from progan.runs.checkpoint import checkpoints
 from progan.training.divergence import Watch, not_finite
+from progan.training.state import TrainingState
 from progan.training.step import TrainingStep
 
 
@@ -119,7 +120,7 @@ def test_looking_changes_no_bit(images, monkeypatch):
 def test_frozen_networks_still_report_losses():
     recipe = small_recipe()
     generator, discriminator = recipe.build()
-    step = TrainingStep(generator, discriminator, None, recipe.training)
+    step = TrainingStep(TrainingState(generator, discriminator, None, recipe.training.adam), recipe.training)
     generator.requires_grad_(False)
     assert "the generator's gradient" not in step._apply(
         "adam_generator", {"generator_loss": torch.tensor(1.0)}, recipe.schedule.at(0)

@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from progan import Contrast, Stage, Trainer, presets
+from progan import Adam, Contrast, Stage, Trainer, presets
 from progan.runtime.ranks import Ranks
 from progan.training import captured_step as graph_room
 from progan.training import planning
@@ -157,8 +157,8 @@ def assert_same(ours, theirs):
 
 RECIPES = {
     "mel_icon": {"preset": presets.mel_icon},
-    "karras2018": {"preset": presets.karras2018, "adam_reset": "level_and_fade"},
-    "reset at a level": {"preset": presets.mel_icon, "adam_reset": "level"},
+    "karras2018": {"preset": presets.karras2018, "adam": Adam(reset="level_and_fade")},
+    "reset at a level": {"preset": presets.mel_icon, "adam": Adam(reset="level")},
     "augmented": {"preset": presets.karras2018, "augment": (Contrast(),)},
     "bf16": {"preset": presets.mel_icon, "precision": "bf16"},
 }
@@ -212,7 +212,7 @@ def test_a_step_through_buffers_is_a_step(recipe):
     train(direct)
     tensors = direct.state_dict()["tensors"]
     for name, tensor in buffered.state_dict()["tensors"].items():
-        close = 1e-6 if name.startswith("average/") else 1e-9
+        close = 1e-6 if name.startswith("ema/") else 1e-9
         torch.testing.assert_close(tensor, tensors[name], rtol=close, atol=close, msg=name)
 
 
@@ -376,7 +376,7 @@ def test_buffers_are_of_no_caller():
         given = real.clone(), Draws(*(draw.clone() for draw in draws))
         for step, (images, numbers) in ((trainer, given), (untouched, (real, draws))):
             step._device_step(images, numbers, step.growth, step.images_seen)
-            step._images_seen += 8
+            step._state.images_seen += 8
         for tensor in (given[0], *given[1]):  # a caller may fill what it handed in with something else
             tensor.fill_(7.0)
     assert_same(trainer, untouched)
@@ -584,8 +584,8 @@ def test_tensors_stand_for_numbers_in_the_average():
         step, other = make(dtype=torch.float64)._step, make(dtype=torch.float64)._step
         assert isinstance(step, TrainingStep)
         with torch.no_grad():
-            for parameter in (*step.generator.parameters(), *other.generator.parameters()):
+            for parameter in (*step.state.generator.parameters(), *other.state.generator.parameters()):
                 parameter.add_(torch.linspace(0, 1, parameter.numel(), dtype=torch.float64).view_as(parameter))
-        step.average.blend(step.generator, weight)
-        other.average.blend(other.generator, torch.tensor(weight, dtype=torch.float64))
-        torch.testing.assert_close(step.average.state_dict(), other.average.state_dict())
+        step.state.ema.blend(step.state.generator, weight)
+        other.state.ema.blend(other.state.generator, torch.tensor(weight, dtype=torch.float64))
+        torch.testing.assert_close(step.state.ema.state_dict(), other.state.ema.state_dict())

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from progan import (
+    Adam,
     Contrast,
     HorizontalFlip,
     ProgressiveDiscriminator,
@@ -23,6 +24,7 @@ from progan import (
 from progan.networks.blocks import DiscriminatorBlock
 from progan.randomness import normal, uniform
 from progan.training import step as step_module
+from progan.training.state import TrainingState
 from progan.training.step import Draws, StepCritic, StepGrowth, TrainingStep
 
 BATCH, SEED = 8, 5
@@ -67,7 +69,7 @@ def real_images(recipe, step: int) -> torch.Tensor:
 
 def plain_loop(preset: str, plan: Plan) -> dict[str, torch.Tensor]:
     recipe, generator, discriminator = networks(preset)
-    average = copy.deepcopy(generator)
+    ema = copy.deepcopy(generator)
     optimizers = {}
 
     def reset():
@@ -113,7 +115,7 @@ def plain_loop(preset: str, plan: Plan) -> dict[str, torch.Tensor]:
         def update_average(step=step):
             decay = min(1 - 1 / (step + 1), plan.average_decay) if plan.average_warm_up else plan.average_decay
             with torch.no_grad():
-                for mean, new in zip(average.parameters(), generator.parameters(), strict=True):
+                for mean, new in zip(ema.parameters(), generator.parameters(), strict=True):
                     mean.copy_(decay * mean + (1 - decay) * new)
 
         order = [update_generator, update_discriminator]
@@ -124,7 +126,7 @@ def plain_loop(preset: str, plan: Plan) -> dict[str, torch.Tensor]:
             part()
         if plan.reset and step in (1, 3):  # the next step has a new level, or no fade any more
             reset()
-    named = {"generator": generator, "discriminator": discriminator, "average": average}
+    named = {"generator": generator, "discriminator": discriminator, "ema": ema}
     return {f"{role}/{name}": p.detach() for role, net in named.items() for name, p in net.named_parameters()}
 
 
@@ -152,7 +154,7 @@ def test_step_is_the_recipe(preset):
 BREAKS = {
     "order": lambda plan: replace(plan, generator_first=not plan.generator_first),
     "latents": lambda plan: replace(plan, fresh_latents=False),
-    "average": lambda plan: replace(plan, average_after="second"),
+    "ema": lambda plan: replace(plan, average_after="second"),
     "average decay": lambda plan: replace(plan, average_warm_up=not plan.average_warm_up),
     "reset": lambda plan: replace(plan, reset=not plan.reset),
     "blend": lambda plan: replace(plan, blend=not plan.blend),
@@ -163,7 +165,7 @@ BREAKS = {
 @pytest.mark.parametrize("broken", BREAKS)
 @pytest.mark.parametrize("preset", PLANS)
 def test_the_comparison_sees_each_part(preset, broken):
-    if preset == "mel_icon" and broken == "average":
+    if preset == "mel_icon" and broken == "ema":
         broken = "average decay"  # the average follows the generator's update, whatever the discriminator does after
     assert largest_difference(trainer_steps(preset), plain_loop(preset, BREAKS[broken](PLANS[preset]))) > 1e-6
 
@@ -251,7 +253,7 @@ def test_works_are_at_once_where_all_parameters_are_taken_at_once(own, monkeypat
     generator, discriminator = presets.mel_icon(8, channels=(4, 4)).build()
     if own:
         discriminator = ProgressiveDiscriminator(discriminator.architecture, block=Own)
-    step = TrainingStep(generator, discriminator, None, Training())
+    step = TrainingStep(TrainingState(generator, discriminator, None, Adam()), Training())
     asked = []
     monkeypatch.setattr(
         step_module, "run_concurrently", lambda device, *works: asked.append(device) or [each() for each in works]

@@ -9,7 +9,7 @@ import torch
 from conftest import small_recipe
 from torch.nn.utils import parametrize
 
-from progan import Average, Callback, ProgressiveGenerator, Trainer, presets
+from progan import Callback, EmaGenerator, ProgressiveGenerator, Trainer, presets
 from progan.training.tracking import ParameterTracker
 
 
@@ -68,7 +68,7 @@ def test_a_callback_may_load_weights_at_the_start(images):
 
     trainer = make(without_warm_up(), callbacks=[Load()])
     trainer.fit(images, until=8)
-    kept = trainer.average.module.state_dict()["to_rgb.2.weight"]  # of a level not in use
+    kept = trainer.ema.module.state_dict()["to_rgb.2.weight"]  # of a level not in use
     assert torch.equal(kept, weights(7)["to_rgb.2.weight"])
 
 
@@ -78,24 +78,24 @@ def test_weights_loaded_into_the_average_stay(generator_too, images):
     recipe = small_recipe()
     trainer = make(recipe)
     state = weights(7, recipe)
-    trainer.average.module.load_state_dict(state)
+    trainer.ema.module.load_state_dict(state)
     if generator_too:
         trainer.generator.load_state_dict(weights(8, recipe))
     trainer.fit(images, until=8)
     name = "to_rgb.2.weight"
-    average, generator = trainer.average.module.state_dict()[name], trainer.generator.state_dict()[name]
-    torch.testing.assert_close(average, torch.lerp(state[name], generator, 1 - 0.995))
-    assert not trainer.average.warm_up
+    ema, generator = trainer.ema.module.state_dict()[name], trainer.generator.state_dict()[name]
+    torch.testing.assert_close(ema, torch.lerp(state[name], generator, 1 - 0.995))
+    assert not trainer.ema.warm_up
     again = make(recipe)
     again.load_state_dict(trainer.state_dict())
-    assert not again.average.warm_up, "it is a part of the state"
+    assert not again.ema.warm_up, "it is a part of the state"
 
 
 def test_no_warm_up_is_resumed(images, tmp_path):
     def begun(run_dir):
         trainer = make(small_recipe(), run_dir)
         if trainer.images_seen == 0:
-            trainer.average.module.load_state_dict(weights(7, small_recipe()))
+            trainer.ema.module.load_state_dict(weights(7, small_recipe()))
         return trainer
 
     whole = begun(None)
@@ -115,10 +115,10 @@ def test_in_the_middle_of_a_run_one_warning_says_what_is_stale(recipe, images, t
         r"running average, which draws the pictures, and Adam's moments are still those of the weights before\. If "
         r"your program loads weights each time that it starts, load them only where trainer.images_seen is 0"
     )
-    before = copy.deepcopy(trainer.average.module.state_dict())
+    before = copy.deepcopy(trainer.ema.module.state_dict())
     with pytest.warns(UserWarning, match=text):
         trainer.fit(images, until=16)
-    assert same(before, trainer.average.module.state_dict())
+    assert same(before, trainer.ema.module.state_dict())
     trainer.generator.load_state_dict(weights(8, recipe))
     trainer.fit(images, until=24)  # once
 
@@ -127,7 +127,7 @@ def test_what_a_warning_names(recipe, images):
     for change, text in (
         (lambda t: t.discriminator.initialize(9), r"of the discriminator were .* but Adam's moments are still"),
         (
-            lambda t: (t.generator.initialize(9), t.average.module.initialize(9)),
+            lambda t: (t.generator.initialize(9), t.ema.module.initialize(9)),
             r"of the generator were .* but Adam's moments are still",
         ),
         (
@@ -176,7 +176,7 @@ def test_changes_on_purpose_raise_no_alarm(recipe, images, tmp_path):
     copy.deepcopy(trainer.generator)
     trainer.grown().sample(2)
     trainer.fit(images, until=24)
-    trainer.average.module.load_state_dict(weights(7, recipe))
+    trainer.ema.module.load_state_dict(weights(7, recipe))
     trainer.step(torch.rand(8, 3, 4, 4))
     trainer.load_state_dict(trainer.state_dict())
     trainer.generator.requires_grad_(False).requires_grad_(True)
@@ -193,7 +193,7 @@ def test_a_change_of_layout_keeps_average_and_moments(images):
     recipe = without_warm_up()
     relaid, other = make(recipe), make(recipe)
     for trainer in (relaid, other):
-        trainer.average.module.load_state_dict(weights(7))
+        trainer.ema.module.load_state_dict(weights(7))
         trainer.fit(images, until=40)
     relaid.generator.to(memory_format=torch.channels_last)
     relaid.discriminator.to(memory_format=torch.channels_last)
@@ -209,8 +209,8 @@ def test_a_change_of_layout_keeps_average_and_moments(images):
         (lambda t: t.generator.double(), r"the generator's .* has become \(.*\) of torch.float64 on cpu since the tr"),
         (lambda t: t.discriminator.half(), r"the discriminator's .* of torch.float16 on cpu .* and was \(.*float32"),
         (lambda t: t.generator.to("meta"), r"the generator's .* on meta since|has got new parameters"),
-        (lambda t: t.average.module.double(), r"the average's .* must be \(.*float32 on cpu, as the generator's is"),
-        (lambda t: t.average.module.blocks.__delitem__(2), r"the average does not have the generator's parameters"),
+        (lambda t: t.ema.module.double(), r"the average's .* must be \(.*float32 on cpu, as the generator's is"),
+        (lambda t: t.ema.module.blocks.__delitem__(2), r"the average does not have the generator's parameters"),
         (
             lambda t: t.generator.to_rgb.__setitem__(2, torch.nn.Identity()),
             r"no longer has .*, such as to_rgb.2.weight",
@@ -251,7 +251,7 @@ def test_parameters_replaced_between_single_steps_are_refused(recipe):
 
 
 @pytest.mark.parametrize(
-    "name", ["generator", "discriminator", "average", "recipe", "schedule", "training", "seed", "device", "run_dir"]
+    "name", ["generator", "discriminator", "ema", "recipe", "schedule", "training", "seed", "device", "run_dir"]
 )
 def test_what_much_is_made_from_cannot_be_replaced(name, recipe):
     trainer = make(recipe)
@@ -264,7 +264,7 @@ def test_what_much_is_made_from_cannot_be_replaced(name, recipe):
 def test_a_look_reads_no_tensor_and_a_change_of_what_trains_is_seen(recipe, monkeypatch):
     trainer = make(recipe)
     networks = {"generator": trainer.generator, "discriminator": trainer.discriminator}
-    tracker = ParameterTracker(networks, trainer.average)
+    tracker = ParameterTracker(networks, trainer.ema)
     called = []
 
     class Refuse(torch.overrides.TorchFunctionMode):
@@ -282,9 +282,9 @@ def test_a_look_reads_no_tensor_and_a_change_of_what_trains_is_seen(recipe, monk
     assert not tracker.is_untouched()
     assert tracker.changed() == set()
     tracker.record()
-    trainer.average.module = ProgressiveGenerator(recipe.architecture)
+    trainer.ema.module = ProgressiveGenerator(recipe.architecture)
     assert not tracker.is_untouched()
-    assert tracker.changed() == {"average"}
+    assert tracker.changed() == {"ema"}
 
 
 def test_a_captured_step_is_dropped_when_it_would_train_other_weights(recipe):
@@ -314,10 +314,10 @@ def test_a_captured_step_is_dropped_when_it_would_train_other_weights(recipe):
 
 def test_take_is_the_generator_to_the_bit():
     generator = torch.nn.BatchNorm1d(2)
-    average = Average(generator, 0.9)
+    ema = EmaGenerator(generator, 0.9)
     with torch.no_grad():
-        average.module.weight.fill_(torch.nan)
+        ema.module.weight.fill_(torch.nan)
         generator.weight.fill_(3.0)
         generator.running_mean.fill_(2.0)
-    average.take(generator)
-    assert same(average.module.state_dict(), generator.state_dict())
+    ema.take(generator)
+    assert same(ema.module.state_dict(), generator.state_dict())

@@ -23,6 +23,7 @@ from progan import (
     Callback,
     CheckpointError,
     DivergenceError,
+    Ema,
     ImageFolder,
     ProgressiveDiscriminator,
     ProgressiveGenerator,
@@ -116,8 +117,8 @@ else:
 
 def test_another_run_is_refused_by_name(recipe, images, tmp_path):
     make(recipe, tmp_path / "run").fit(images, until=8)
-    other = replace(recipe, training=replace(recipe.training, average_decay=0.9))
-    with pytest.raises(ValueError, match=r"another run; differing .*recipe.training.average_decay 0.995 -> 0.9"):
+    other = replace(recipe, training=replace(recipe.training, ema=Ema(0.9)))
+    with pytest.raises(ValueError, match=r"another run; differing .*recipe.training.ema.decay 0.995 -> 0.9"):
         make(other, tmp_path / "run")
     with pytest.raises(ValueError, match=r"differing .*seed 3 -> 4"):
         Trainer.from_recipe(recipe, seed=4, run_dir=tmp_path / "run", device="cpu", progress=False)
@@ -195,7 +196,7 @@ def test_overwrite_removes_a_run_and_nothing_else(recipe, images, tmp_path):
     (run / "samples/favourite.png").write_text("mine")
     (run / "samples/1st favourite.png").write_text("mine")
     before = contents(run)
-    trainer = make(replace(recipe, training=replace(recipe.training, average_decay=0.5)), run, overwrite=True)
+    trainer = make(replace(recipe, training=replace(recipe.training, ema=Ema(0.5))), run, overwrite=True)
     with pytest.raises(ValueError, match="images of floats must be in"):
         trainer.fit(torch.full((4, 3, 16, 16), 2.0))
     assert contents(run) == before, "settings and data are checked before anything is removed"
@@ -274,7 +275,7 @@ def test_a_damaged_newest_checkpoint_costs_no_other(keep, recipe, images, tmp_pa
 
 def test_a_run_dir_that_another_trainer_wrote_to_is_refused(recipe, images, tmp_path):
     run = tmp_path / "run"
-    first, second = make(recipe, run), make(replace(recipe, training=replace(recipe.training, average_decay=0.5)), run)
+    first, second = make(recipe, run), make(replace(recipe, training=replace(recipe.training, ema=Ema(0.5))), run)
     first.fit(images, until=24)
     before = contents(run)
     for begin in (second.check, second.fit):
@@ -851,7 +852,7 @@ def test_state_dict_round_trip_is_all_or_nothing(recipe, images):
         r"lacks 1 tensors, such as generator/to_rgb.0.bias": {"generator/to_rgb.0.bias": None},
         r"not known here, such as generator/x": {"generator/x": torch.zeros(1)},
         r"must be \(3,\) of torch.float32, got \(4,\)": {"generator/to_rgb.0.bias": torch.zeros(4)},
-        r"got \(3,\) of torch.float64": {"average/to_rgb.0.bias": torch.zeros(3, dtype=torch.float64)},
+        r"got \(3,\) of torch.float64": {"ema/to_rgb.0.bias": torch.zeros(3, dtype=torch.float64)},
         r"in part only": {name: None},
         r"exp_avg/to_rgb.0.bias must be \(3,\)": {name: torch.zeros(2)},
         r"adam_generator/exp_avg/x, which is not known": {"adam_generator/exp_avg/x": torch.zeros(2)},

@@ -44,12 +44,12 @@ def load_generator(
     if block is None:
         check_block(None, recorded, checkpoint, "block")
         generator = without_memory(ProgressiveGenerator, recipe.architecture, checkpoint / MANIFEST)
-        check_tensors(generator, checkpoint, "average/")
+        check_tensors(generator, checkpoint, "ema/")
     else:
         with torch.random.fork_rng(devices=[]):
             generator = ProgressiveGenerator(recipe.architecture, block=block)
         check_block(generator.block_name, recorded, checkpoint, "block")
-    state = read_tensors(checkpoint, "average/")
+    state = read_tensors(checkpoint, "ema/")
     try:
         generator.load_state_dict(state, assign=True)
     except RuntimeError as error:

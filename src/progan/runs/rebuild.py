@@ -149,7 +149,7 @@ def rebuild(path: Path, generator_block: Block | None, discriminator_block: Bloc
         network.initialize(settings.seed)
         return network.to(settings.dtype)
 
-    generator = built(ProgressiveGenerator, generator_block, "generator/", "average/")
+    generator = built(ProgressiveGenerator, generator_block, "generator/", "ema/")
     discriminator = built(ProgressiveDiscriminator, discriminator_block, "discriminator/")
     return Rebuilt(settings, found, generator, discriminator)
 

@@ -16,7 +16,7 @@ from progan.errors import CheckpointError
 from progan.runs import checkpoint
 from progan.storage.paths import user_path
 
-ROLES = ("generator", "discriminator", "average")
+ROLES = ("generator", "discriminator", "ema")
 _LONGEST_PATH = 4096  # characters
 
 
@@ -31,7 +31,7 @@ class Start:
         images_seen: Real images that the source had been trained on; None = unknown, as for a file.
         level: Level to which the source had grown; None = unknown.
         sha256: SHA-256 of the source's file of tensors, which identifies it wherever it is moved.
-        taken: Networks that got weights from it, in full or in part: ``generator``, ``discriminator``, ``average``.
+        taken: Networks that got weights from it, in full or in part: ``generator``, ``discriminator``, ``ema``.
     """
 
     path: str

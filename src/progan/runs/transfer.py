@@ -109,12 +109,12 @@ def _of_checkpoint(given: str, folder: Path) -> Source:
 
 
 def _of_file(given: str, path: Path) -> Source:
-    """Read what a file holds: tensors under ``generator/``, ``average/``, ``discriminator/``, or one generator's."""
+    """Read what a file holds: tensors under ``generator/``, ``ema/``, ``discriminator/``, or one generator's."""
     digest, entries = checkpoint.sha256_of(path), checkpoint.read_entries(path)
     there = [role for role in ROLES if any(name.startswith(f"{role}/") for name in entries)]
     prefixes = {role: f"{role}/" for role in there} or {"generator": ""}
-    if "average" in there and "generator" not in there:
-        prefixes["generator"] = "average/"
+    if "ema" in there and "generator" not in there:
+        prefixes["generator"] = "ema/"
     return Source(given, path, digest, prefixes, entries)
 
 
@@ -136,7 +136,7 @@ def take(
     source: Source,
     generator: ProgressiveGenerator,
     discriminator: ProgressiveDiscriminator,
-    average: nn.Module,
+    ema: nn.Module,
     schedule: Schedule,
 ) -> tuple[Start, list[str]]:
     """Give networks the weights of a source, as far as they fit. All is read before any weight is changed.
@@ -145,7 +145,7 @@ def take(
         source: From `find_source`.
         generator: On its device; the weights take its dtype.
         discriminator: Likewise.
-        average: Copy of the generator that holds its average; without an average there, the generator's weights.
+        ema: Copy of the generator that holds its average; without an average there, the generator's weights.
         schedule: Of the new run.
 
     Returns:
@@ -157,7 +157,7 @@ def take(
     networks: dict[str, nn.Module] = {
         "generator": generator,
         "discriminator": discriminator,
-        "average": average,
+        "ema": ema,
     }
     blocks = dict.fromkeys(networks, generator.block_name) | {"discriminator": discriminator.block_name}
     fits = {role: _fit(networks[role], source, role, blocks[role]) for role in ROLES if role in source.prefixes}
@@ -166,19 +166,19 @@ def take(
         known = f"differing: {_several(reasons)}" if reasons else "it has none of the generator's tensors"
         raise CheckpointError(
             f"nothing in {source.tensors} fits the generator: {known}. A start must have tensors under the names of "
-            "generator.state_dict(), by themselves or after 'generator/' or 'average/'"
+            "generator.state_dict(), by themselves or after 'generator/' or 'ema/'"
         )
     values = _read(source, networks, fits)
     taken = tuple(role for role in ROLES if role in fits and fits[role].taken)
     with torch.no_grad():
         for role in taken:
-            if role == "average":
-                average.load_state_dict(generator.state_dict())  # where the average does not fit
+            if role == "ema":
+                ema.load_state_dict(generator.state_dict())  # where the average does not fit
             own = networks[role].state_dict()
             for name, value in values[role].items():
                 own[name].copy_(value)
-    if "average" not in taken:
-        average.load_state_dict(generator.state_dict())
+    if "ema" not in taken:
+        ema.load_state_dict(generator.state_dict())
     record = Start(source.path, source.images_seen, source.level, source.sha256, taken)
     return record, _notes(source, fits, generator.architecture, schedule)
 
@@ -193,7 +193,7 @@ def _fit(network: nn.Module, source: Source, role: str, block_name: str | None) 
     ours: dict[str, dict[str, Tensor]] = {}
     for name, tensor in network.state_dict().items():
         ours.setdefault(_part_of(name), {})[name] = tensor
-    theirs_name = (source.blocks or {}).get("generator" if role == "average" else role)
+    theirs_name = (source.blocks or {}).get("generator" if role == "ema" else role)
     same = source.blocks is None or same_block(block_name, theirs_name)
     fit = _Fit({}, [], {})
     for part, tensors in ours.items():
@@ -269,7 +269,7 @@ def _notes(source: Source, fits: Mapping[str, _Fit], architecture: Architecture,
         reason
         for role, fit in fits.items()
         for part, reason in fit.differing.items()
-        if not (role == "average" and part in known)
+        if not (role == "ema" and part in known)
     ]
     if reasons:
         notes.append(f"these parts do not fit, and keep their initial weights: {_several(reasons)}")

@@ -23,7 +23,7 @@ from progan.runtime.progress import duration, open_bar
 from progan.sampling import GrownGenerator
 from progan.schedule import Growth, Schedule
 from progan.storage.files import append_line, make_folder, write_file
-from progan.training.ema import Average
+from progan.training.ema import EmaGenerator
 from progan.training.planning import Plan
 from progan.training.step import StepMetrics
 
@@ -33,7 +33,7 @@ class Run(Protocol):
 
     generator: ProgressiveGenerator
     discriminator: ProgressiveDiscriminator
-    average: Average
+    ema: EmaGenerator
     schedule: Schedule
     seed: int
     run_dir: Path | None

@@ -176,7 +176,7 @@ class DeviceStep:
             The losses, 0-d, on the device; no later step changes them.
         """
         now = self._step.growth_of(growth, images_seen)
-        key = (now.level, now.alpha is None, real.shape, real.dtype, self._step.adam_version)
+        key = (now.level, now.alpha is None, real.shape, real.dtype, self._step.state.adam_version)
         if self._kind is None or self._kind.key != key:
             self.forget()
             self._kind = _Kind(self._step, key, real, draws, now)
@@ -379,7 +379,7 @@ def _others(real: Tensor, draws: Draws, now: StepGrowth) -> tuple[Tensor, Draws,
         now._replace(
             alpha=None if now.alpha is None else (now.alpha + 0.5) % 1,
             learning_rate=now.learning_rate / 2,
-            average_weight=(now.average_weight + 0.5) % 1,
+            ema_weight=(now.ema_weight + 0.5) % 1,
         ),
     )
 

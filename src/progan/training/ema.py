@@ -11,7 +11,7 @@ from typing_extensions import override
 from progan.arguments import check_flag, check_instance, check_int, check_number
 
 
-class Average(nn.Module):
+class EmaGenerator(nn.Module):
     """Keep an exponential average of a generator.
 
     After a step that began at n real images with batch B: average = lerp(average, generator, 1 - d), where d is decay,
@@ -29,8 +29,8 @@ class Average(nn.Module):
 
     Example:
         >>> generator = nn.Linear(1, 1)
-        >>> average = Average(generator, 0.995, warm_up=True)
-        >>> average.weight_of_new(images_seen=24, batch_size=8)  # the fourth step: a mean of four
+        >>> ema = EmaGenerator(generator, 0.995, warm_up=True)
+        >>> ema.weight_of_new(images_seen=24, batch_size=8)  # the fourth step: a mean of four
         0.25
     """
 
@@ -66,10 +66,10 @@ class Average(nn.Module):
 
         Example:
             >>> generator = nn.Linear(1, 1)
-            >>> average = Average(generator, 0.995)
+            >>> ema = EmaGenerator(generator, 0.995)
             >>> _ = nn.init.constant_(generator.bias, 3.0)
-            >>> average.take(generator)
-            >>> average.module.bias.item()
+            >>> ema.take(generator)
+            >>> ema.module.bias.item()
             3.0
         """
         for mine, new in zip(self.module.parameters(), generator.parameters(), strict=True):

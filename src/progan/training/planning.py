@@ -20,7 +20,8 @@ from progan.runtime.memory import begin_peak, is_out_of_memory, memory_limit, pe
 from progan.runtime.progress import duration
 from progan.schedule import Growth, Schedule, Stage
 from progan.training.captured_step import WARM_UP, CudaGraphs, DeviceStep
-from progan.training.ema import Average
+from progan.training.ema import EmaGenerator
+from progan.training.state import TrainingState
 from progan.training.step import Draws, TrainingStep
 
 
@@ -132,7 +133,8 @@ def make_plan(
         for parameter in network.parameters()
     )
     generator, discriminator = copy.deepcopy(generator), copy.deepcopy(discriminator)
-    step = TrainingStep(generator, discriminator, Average(generator, training.average_decay), training)
+    ema = EmaGenerator(generator, training.ema.decay)
+    step = TrainingStep(TrainingState(generator, discriminator, ema, training.adam), training)
     captured = DeviceStep(step, CudaGraphs(next(generator.parameters()).device)) if graph else None
     seconds: dict[tuple[int, bool, int], float] = {}
     image_s: list[float | None] = []
@@ -165,9 +167,9 @@ def _check_fits(step: TrainingStep, growth: Growth, ranks: int, base: int | None
 
     The batches tried grow by twos, from the smallest: each only where, by those before it, there is enough for it.
     """
-    device = next(step.generator.parameters()).device
+    device = next(step.state.generator.parameters()).device
     limit, whole = memory_limit(device), growth.batch_size
-    group = fitting_group_size(whole, step.generator.architecture.minibatch_std_group) * ranks
+    group = fitting_group_size(whole, step.state.generator.architecture.minibatch_std_group) * ranks
     size, tried = min(group, whole), [(0, base or 0)]  # images, bytes
     while True:
         try:
@@ -245,8 +247,8 @@ def recorded_stages(run_dir: Path, recipe: Recipe) -> tuple[Stage, ...] | None:
 
 def _step_on_noise(step: TrainingStep, growth: Growth, number: int, captured: DeviceStep | None = None) -> float:
     """Take one step, and return the seconds that it took."""
-    architecture = step.generator.architecture
-    parameter = next(step.generator.parameters())
+    architecture = step.state.generator.architecture
+    parameter = next(step.state.generator.parameters())
     low, high = architecture.image_range
     shape = (growth.batch_size, architecture.image_channels, *architecture.size(growth.level))
     real = (uniform(shape, 0, "plan", 0) * (high - low) + low).to(parameter.device, parameter.dtype)

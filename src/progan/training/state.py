@@ -1,54 +1,186 @@
-"""All tensors that change while training: named, and taken over from elsewhere."""
+"""Everything that changes while a run trains: named tensors and a few numbers, loaded all or nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from progan.errors import CheckpointError
-from progan.training.step import TrainingStep
+from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.recipe import Adam
+from progan.training.ema import EmaGenerator
+
+ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
+Network = ProgressiveGenerator | ProgressiveDiscriminator
 
 
-def tensors_of(step: TrainingStep) -> dict[str, Tensor]:
-    """Return the tensors, not copies, of both networks, the average and Adam: ``generator/blocks.0...``."""
-    networks: dict[str, nn.Module] = {"generator": step.generator, "discriminator": step.discriminator}
-    if step.average is not None:
-        networks["average"] = step.average.module
-    tensors = {
-        f"{role}/{name}": tensor for role, network in networks.items() for name, tensor in network.state_dict().items()
-    }
-    return tensors | step.adam_tensors()
+class TrainingState:
+    """The networks, the EMA, both optimizers and the count of images of a run.
 
+    Args:
+        generator: Generator, on its device.
+        discriminator: Discriminator, on the same device.
+        ema: Moving average of the generator, or None.
+        adam: Settings of both optimizers.
 
-def load_tensors(step: TrainingStep, tensors: Mapping[str, Tensor]) -> None:
-    """Give a step the values that `tensors_of` returned. All of them are checked before anything is changed.
-
-    Raises:
-        CheckpointError: if they do not fit these networks.
+    Attributes:
+        images_seen: Real images shown to the critic so far.
+        adam_version: Number of times that Adam's state was replaced; a captured step still points at the one before.
     """
-    own = {name: tensor for name, tensor in tensors_of(step).items() if not _is_adams(name)}
-    theirs = {name: tensor for name, tensor in tensors.items() if not _is_adams(name)}
-    moments = {name: tensor for name, tensor in tensors.items() if _is_adams(name)}
-    if missing := sorted(own.keys() - theirs.keys()):
-        raise CheckpointError(f"the state lacks {len(missing)} tensors, such as {missing[0]}")
-    if unknown := sorted(theirs.keys() - own.keys()):
-        raise CheckpointError(
-            f"the state has {len(unknown)} tensors that are not known here, such as {unknown[0][:200]}"
-        )
-    for name, tensor in theirs.items():
-        if tensor.shape != own[name].shape or tensor.dtype != own[name].dtype:
+
+    def __init__(
+        self,
+        generator: ProgressiveGenerator,
+        discriminator: ProgressiveDiscriminator,
+        ema: EmaGenerator | None,
+        adam: Adam,
+    ) -> None:
+        self.generator = generator
+        self.discriminator = discriminator
+        self.ema = ema
+        self.images_seen: int = 0
+        self.adam_version: int = 0
+        self.adam_generator: torch.optim.Adam = optimizer_of(generator, adam)
+        self.adam_discriminator: torch.optim.Adam = optimizer_of(discriminator, adam)
+        for optimizer, _ in self.optimizers().values():
+            optimizer.zero_grad()  # left over from elsewhere, it would move parameters that are not in use
+
+    def optimizers(self) -> dict[str, tuple[torch.optim.Adam, Network]]:
+        """Return each optimizer with its network, by role."""
+        return {
+            "adam_generator": (self.adam_generator, self.generator),
+            "adam_discriminator": (self.adam_discriminator, self.discriminator),
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors, not copies, of both networks, the EMA and Adam: ``generator/blocks.0...``."""
+        networks: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
+        if self.ema is not None:
+            networks["ema"] = self.ema.module
+        tensors = {
+            f"{role}/{name}": tensor
+            for role, network in networks.items()
+            for name, tensor in network.state_dict().items()
+        }
+        return tensors | self.adam_tensors()
+
+    def numbers(self) -> dict[str, Any]:
+        """Return what changes while training and is not a tensor, beside images_seen."""
+        return {} if self.ema is None else {"ema_warm_up": self.ema.warm_up}
+
+    def load(self, images_seen: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """Load what `tensors` and `numbers` returned. All of it is checked before anything is changed.
+
+        Raises:
+            CheckpointError: If it does not fit these networks.
+        """
+        warm_up = numbers.get("ema_warm_up") if isinstance(numbers, Mapping) else None
+        if self.ema is not None and not isinstance(warm_up, bool):
+            raise CheckpointError(f"numbers must be a mapping, and ema_warm_up in it a bool, got {numbers!r}")
+        self._load_tensors(tensors)
+        if self.ema is not None and isinstance(warm_up, bool):
+            self.ema.warm_up = warm_up
+        self.images_seen = images_seen
+
+    def _load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        own = {name: tensor for name, tensor in self.tensors().items() if not _is_adams(name)}
+        theirs = {name: tensor for name, tensor in tensors.items() if not _is_adams(name)}
+        moments = {name: tensor for name, tensor in tensors.items() if _is_adams(name)}
+        if missing := sorted(own.keys() - theirs.keys()):
+            raise CheckpointError(f"the state lacks {len(missing)} tensors, such as {missing[0]}")
+        if unknown := sorted(theirs.keys() - own.keys()):
             raise CheckpointError(
-                f"{name} must be {tuple(own[name].shape)} of {own[name].dtype}, "
-                f"got {tuple(tensor.shape)} of {tensor.dtype}"
+                f"the state has {len(unknown)} tensors that are not known here, such as {unknown[0][:200]}"
             )
-    step.check_adam_tensors(moments)
-    with torch.no_grad():
         for name, tensor in theirs.items():
-            own[name].copy_(tensor)
-    step.load_adam_tensors(moments)
-    step.watch.forget()
+            if tensor.shape != own[name].shape or tensor.dtype != own[name].dtype:
+                raise CheckpointError(
+                    f"{name} must be {tuple(own[name].shape)} of {own[name].dtype}, "
+                    f"got {tuple(tensor.shape)} of {tensor.dtype}"
+                )
+        self._check_adam_tensors(moments)
+        with torch.no_grad():
+            for name, tensor in theirs.items():
+                own[name].copy_(tensor)
+        self.load_adam_tensors(moments)
+
+    def moved(self) -> dict[str, list[Tensor]]:
+        """Return all tensors that a step changes in place, by what they are."""
+        networks = {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
+        found = {
+            name: [*network.parameters(), *network.buffers()]
+            for name, network in networks.items()
+            if network is not None
+        }
+        for name, tensor in self.adam_tensors().items():
+            found.setdefault(name.rsplit("/", 1)[0], []).append(tensor)
+        return found
+
+    def reset_adam(self) -> None:
+        """Forget the moments of both optimizers."""
+        self.adam_version += 1
+        for optimizer, _ in self.optimizers().values():
+            optimizer.state.clear()
+
+    def adam_tensors(self) -> dict[str, Tensor]:
+        """Return both optimizers' state by parameter name: ``adam_generator/exp_avg/blocks.0...``."""
+        tensors: dict[str, Tensor] = {}
+        for role, (optimizer, network) in self.optimizers().items():
+            for name, parameter in network.named_parameters():
+                if state := optimizer.state.get(parameter):
+                    tensors |= {f"{role}/{part}/{name}": state[part] for part in ADAM_STATE}
+        return tensors
+
+    def _check_adam_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise CheckpointError where `load_adam_tensors` would find something missing, unknown or of another shape."""
+        known: dict[str, nn.Parameter] = {}
+        for role, (_, network) in self.optimizers().items():
+            for name, parameter in network.named_parameters():
+                parts = {f"{role}/{part}/{name}": parameter for part in ADAM_STATE}
+                if 0 < len(parts.keys() & tensors.keys()) < len(parts):
+                    raise CheckpointError(f"the state has {role} of {name} in part only")
+                known |= parts
+        for name, tensor in tensors.items():
+            if name not in known:
+                raise CheckpointError(f"the state has {name[:200]}, which is not known here")
+            shape = () if "/step/" in name else known[name].shape
+            dtype = torch.float32 if "/step/" in name else known[name].dtype
+            if tensor.shape != shape or tensor.dtype != dtype:
+                raise CheckpointError(
+                    f"{name} must be {tuple(shape)} of {dtype}, got {tuple(tensor.shape)} of {tensor.dtype}"
+                )
+
+    def load_adam_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load a state that `adam_tensors` returned; parameters that are not in it start anew."""
+        self.reset_adam()
+        for role, (optimizer, network) in self.optimizers().items():
+            for name, parameter in network.named_parameters():
+                if f"{role}/step/{name}" in tensors:
+                    # Laid out as the parameter is: see _apply.
+                    state = {
+                        part: torch.empty_like(parameter).copy_(tensors[f"{role}/{part}/{name}"])
+                        for part in ("exp_avg", "exp_avg_sq")
+                    }
+                    state["step"] = tensors[f"{role}/step/{name}"].clone()
+                    if optimizer.defaults["fused"]:
+                        state["step"] = state["step"].to(parameter.device)
+                    optimizer.state[parameter] = state
+
+
+def optimizer_of(network: nn.Module, settings: Adam) -> torch.optim.Adam:
+    """Build the optimizer of a network: one fused kernel where the device has it; on CUDA one that can be captured."""
+    parameters = list(network.parameters())
+    device = parameters[0].device.type
+    return torch.optim.Adam(
+        parameters,
+        betas=settings.betas,
+        eps=settings.eps,
+        fused=device in ("cpu", "cuda"),
+        capturable=device == "cuda",
+    )
 
 
 def _is_adams(name: str) -> bool:

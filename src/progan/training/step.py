@@ -7,11 +7,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from progan.errors import CheckpointError
 from progan.networks.layers import take_parameters
-from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.ops.resampling import blend_with_lower
 from progan.ops.weights import weight_cache
 from progan.randomness import normal, uniform
@@ -21,10 +19,8 @@ from progan.runtime.ranks import Ranks
 from progan.runtime.streams import First, Second, run_concurrently
 from progan.schedule import Growth
 from progan.training.divergence import Watch
-from progan.training.ema import Average
+from progan.training.state import Network, TrainingState
 
-ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
-Network = ProgressiveGenerator | ProgressiveDiscriminator
 _GRADIENTS = {"adam_generator": "the generator's gradient", "adam_discriminator": "the discriminator's gradient"}
 
 
@@ -87,7 +83,7 @@ class StepGrowth(NamedTuple):
     level: int
     alpha: float | Tensor | None
     learning_rate: float | Tensor
-    average_weight: float | Tensor
+    ema_weight: float | Tensor
     images_seen: int | Tensor
 
     def on(self, device: torch.device) -> StepGrowth:
@@ -99,7 +95,7 @@ class StepGrowth(NamedTuple):
 
     def numbers(self) -> tuple[float | Tensor, ...]:
         """Return the learning rate, the average's weight and alpha, 0 where there is none."""
-        return self.learning_rate, self.average_weight, 0.0 if self.alpha is None else self.alpha
+        return self.learning_rate, self.ema_weight, 0.0 if self.alpha is None else self.alpha
 
     def with_tensors(self, numbers: Tensor, images_seen: Tensor) -> StepGrowth:
         """Return it with tensors in the place of numbers.
@@ -108,8 +104,8 @@ class StepGrowth(NamedTuple):
             numbers: what `numbers` returned, (3,), float32: a fused Adam takes its learning rate in no other dtype.
             images_seen: 0-d, int64.
         """
-        learning_rate, average_weight, alpha = numbers.unbind()
-        return StepGrowth(self.level, None if self.alpha is None else alpha, learning_rate, average_weight, images_seen)
+        learning_rate, ema_weight, alpha = numbers.unbind()
+        return StepGrowth(self.level, None if self.alpha is None else alpha, learning_rate, ema_weight, images_seen)
 
 
 class StepMetrics(NamedTuple):
@@ -130,37 +126,25 @@ class TrainingStep:
     """Update both networks and the average once.
 
     Args:
-        generator: on its device.
-        discriminator: on the same.
-        average: of the generator, or None.
-        training: loss, order, optimizers, precision.
+        state: Networks, EMA and optimizers, on their device.
+        training: Loss, order, precision.
         ranks: that train together; None = this process alone.
 
     Attributes:
         watch: for losses and gradients that are not finite.
-        adam_version: counts how often Adam's state was replaced; a captured step still points at the one before.
     """
 
     def __init__(
         self,
-        generator: ProgressiveGenerator,
-        discriminator: ProgressiveDiscriminator,
-        average: Average | None,
+        state: TrainingState,
         training: Training,
         ranks: Ranks | None = None,
     ) -> None:
-        self.generator = generator
-        self.discriminator = discriminator
-        self.average = average
+        self.state = state
         self.training = training
         self.watch: Watch = Watch()
-        self.adam_version: int = 0
         self._ranks = ranks or Ranks()
-        self._heap = hold_heap() if next(generator.parameters()).device.type == "cpu" else None
-        self.adam_generator: torch.optim.Adam = adam(generator, training)
-        self.adam_discriminator: torch.optim.Adam = adam(discriminator, training)
-        for optimizer, _ in self._optimizers().values():
-            optimizer.zero_grad()  # left over from elsewhere, it would move parameters that are not in use
+        self._heap = hold_heap() if next(state.generator.parameters()).device.type == "cpu" else None
 
     def __call__(self, real: Tensor, draws: Draws, growth: Growth, images_seen: int) -> dict[str, Tensor]:
         """Train on one batch.
@@ -181,7 +165,7 @@ class TrainingStep:
 
     def growth_of(self, growth: Growth, images_seen: int) -> StepGrowth:
         """Return what governs the step that begins at ``images_seen``."""
-        weight = 0.0 if self.average is None else self.average.weight_of_new(images_seen, growth.batch_size)
+        weight = 0.0 if self.state.ema is None else self.state.ema.weight_of_new(images_seen, growth.batch_size)
         return StepGrowth(growth.level, growth.alpha, growth.learning_rate, weight, images_seen)
 
     def update(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
@@ -207,86 +191,21 @@ class TrainingStep:
         if self.training.order == "generator_first":
             updates.reverse()
         seen = updates[0]()
-        if self.average is not None:
-            self.average.blend(self.generator, growth.average_weight)
+        if self.state.ema is not None:
+            self.state.ema.blend(self.state.generator, growth.ema_weight)
         seen |= updates[1]()
         self.watch.look(seen, growth.images_seen)
         return seen
 
     def moved(self) -> dict[str, list[Tensor]]:
         """Return all tensors that a step changes in place, by what they are."""
-        networks = {"generator": self.generator, "discriminator": self.discriminator, "average": self.average}
-        found = {
-            name: [*network.parameters(), *network.buffers()]
-            for name, network in networks.items()
-            if network is not None
-        }
-        for name, tensor in self.adam_tensors().items():
-            found.setdefault(name.rsplit("/", 1)[0], []).append(tensor)
-        if self.watch.first is not None:
-            found["watch"] = [self.watch.first]
-        return found
-
-    def reset_adam(self) -> None:
-        """Forget the moments of both optimizers."""
-        self.adam_version += 1
-        for optimizer, _ in self._optimizers().values():
-            optimizer.state.clear()
-
-    def adam_tensors(self) -> dict[str, Tensor]:
-        """Return both optimizers' state by parameter name: ``adam_generator/exp_avg/blocks.0...``."""
-        tensors: dict[str, Tensor] = {}
-        for role, (optimizer, network) in self._optimizers().items():
-            for name, parameter in network.named_parameters():
-                if state := optimizer.state.get(parameter):
-                    tensors |= {f"{role}/{part}/{name}": state[part] for part in ADAM_STATE}
-        return tensors
-
-    def check_adam_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Raise CheckpointError where `load_adam_tensors` would find something missing, unknown or of another shape."""
-        known: dict[str, nn.Parameter] = {}
-        for role, (_, network) in self._optimizers().items():
-            for name, parameter in network.named_parameters():
-                parts = {f"{role}/{part}/{name}": parameter for part in ADAM_STATE}
-                if 0 < len(parts.keys() & tensors.keys()) < len(parts):
-                    raise CheckpointError(f"the state has {role} of {name} in part only")
-                known |= parts
-        for name, tensor in tensors.items():
-            if name not in known:
-                raise CheckpointError(f"the state has {name[:200]}, which is not known here")
-            shape = () if "/step/" in name else known[name].shape
-            dtype = torch.float32 if "/step/" in name else known[name].dtype
-            if tensor.shape != shape or tensor.dtype != dtype:
-                raise CheckpointError(
-                    f"{name} must be {tuple(shape)} of {dtype}, got {tuple(tensor.shape)} of {tensor.dtype}"
-                )
-
-    def load_adam_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over a state that `adam_tensors` returned; parameters that are not in it start anew."""
-        self.reset_adam()
-        for role, (optimizer, network) in self._optimizers().items():
-            for name, parameter in network.named_parameters():
-                if f"{role}/step/{name}" in tensors:
-                    # Laid out as the parameter is: see _apply.
-                    state = {
-                        part: torch.empty_like(parameter).copy_(tensors[f"{role}/{part}/{name}"])
-                        for part in ("exp_avg", "exp_avg_sq")
-                    }
-                    state["step"] = tensors[f"{role}/step/{name}"].clone()
-                    if optimizer.defaults["fused"]:
-                        state["step"] = state["step"].to(parameter.device)
-                    optimizer.state[parameter] = state
-
-    def _optimizers(self) -> dict[str, tuple[torch.optim.Adam, Network]]:
-        return {
-            "adam_generator": (self.adam_generator, self.generator),
-            "adam_discriminator": (self.adam_discriminator, self.discriminator),
-        }
+        watched = {} if self.watch.first is None else {"watch": [self.watch.first]}
+        return self.state.moved() | watched
 
     def _as_shown(self, real: Tensor, draws: Draws, growth: StepGrowth) -> Tensor:
         """Return real images as the critic sees them: augmented, and blended while a level fades in."""
         if self.training.augment:
-            low, high = self.generator.architecture.image_range
+            low, high = self.state.generator.architecture.image_range
             real = (real - low) / (high - low)
             for augmentation, numbers in zip(self.training.augment, draws.augment, strict=True):
                 real = augmentation(real, numbers)
@@ -296,14 +215,14 @@ class TrainingStep:
         return real
 
     def _update_discriminator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
-        with torch.no_grad(), self._weight_cache(growth, self.generator):
+        with torch.no_grad(), self._weight_cache(growth, self.state.generator):
             fake = self._generate(draws.z_critic, growth)
-        with self._weight_cache(growth, self.discriminator):
+        with self._weight_cache(growth, self.state.discriminator):
             total, parts = self.training.loss.critic(self._critic(growth), real, fake, mix=draws.mix)
             return self._apply("adam_discriminator", {"critic_loss": total, **parts}, growth)
 
     def _update_generator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
-        with self._weight_cache(growth, self.generator, self.discriminator):
+        with self._weight_cache(growth, self.state.generator, self.state.discriminator):
             fake = self._generate(draws.z_generator, growth)
             loss = self.training.loss.generator(self._critic(growth), real, fake)
             return self._apply("adam_generator", {"generator_loss": loss}, growth)
@@ -314,7 +233,7 @@ class TrainingStep:
         Returns:
             The losses, and a number that is finite where all gradients are; means over the ranks.
         """
-        optimizer, network = self._optimizers()[role]
+        optimizer, network = self.state.optimizers()[role]
         in_use = network.in_use(growth.level, growth.alpha).values()
         parameters = [parameter for parameter in in_use if parameter.requires_grad]
         gradients: list[Tensor] = []
@@ -351,7 +270,7 @@ class TrainingStep:
 
     def _generate(self, z: Tensor, growth: StepGrowth) -> Tensor:
         with self._autocast(z.device):
-            images: Tensor = self.generator(z, growth.level, growth.alpha)
+            images: Tensor = self.state.generator(z, growth.level, growth.alpha)
         return images.to(z.dtype)
 
     def _critic(self, growth: StepGrowth) -> StepCritic:
@@ -380,7 +299,9 @@ class StepCritic:
     def __call__(self, images: Tensor, batches: int = 1) -> Tensor:
         """Return scores, (B,)."""
         with self._step._autocast(images.device):
-            scores: Tensor = self._step.discriminator(images, self._growth.level, self._growth.alpha, batches=batches)
+            scores: Tensor = self._step.state.discriminator(
+                images, self._growth.level, self._growth.alpha, batches=batches
+            )
         return scores
 
     def both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, ...]:
@@ -389,7 +310,7 @@ class StepCritic:
 
     def run_concurrently(self, first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
         """Do two works that do not need each other, and return their results."""
-        discriminator = self._step.discriminator
+        discriminator = self._step.state.discriminator
         if discriminator.block_name is not None:  # autograd warns of parameters used on streams of which none is theirs
             return first(), second()
         return run_concurrently(next(discriminator.parameters()).device, first, second)
@@ -406,16 +327,3 @@ def takes_at_once(network: Network) -> bool:
 def losses_of(seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the losses among what `TrainingStep.update` returned."""
     return {name: value for name, value in seen.items() if name not in _GRADIENTS.values()}
-
-
-def adam(network: nn.Module, training: Training) -> torch.optim.Adam:
-    """Build the optimizer of a network: one fused kernel where the device has it; on CUDA one that can be captured."""
-    parameters = list(network.parameters())
-    device = parameters[0].device.type
-    return torch.optim.Adam(
-        parameters,
-        betas=training.adam_betas,
-        eps=training.adam_eps,
-        fused=device in ("cpu", "cuda"),
-        capturable=device == "cuda",
-    )

@@ -32,16 +32,16 @@ class ParameterTracker:
 
     Args:
         trained: Networks with optimizers, by role. Their parameters must stay the same objects.
-        average: Running average of the generator. Its parameters may be replaced.
+        ema: Running average of the generator. Its parameters may be replaced.
 
     Attributes:
         trusts: Whether all changes are the trainer's own at present.
     """
 
-    def __init__(self, trained: Mapping[str, nn.Module], average: nn.Module) -> None:
+    def __init__(self, trained: Mapping[str, nn.Module], ema: nn.Module) -> None:
         self.trusts: bool = False
         self._trained: dict[str, nn.Module] = dict(trained)
-        self._average = average
+        self._ema = ema
         self._named: dict[str, dict[str, nn.Parameter]] = {
             role: dict(network.named_parameters()) for role, network in trained.items()
         }
@@ -61,8 +61,8 @@ class ParameterTracker:
     def record(self) -> None:
         """Take the weights as they are now for those that the trainer has set."""
         self._parameters = {role: list(named.values()) for role, named in self._named.items()}
-        self._parameters["average"] = list(self._average.parameters())
-        self._averaged = dict(self._average._modules)
+        self._parameters["ema"] = list(self._ema.parameters())
+        self._averaged = dict(self._ema._modules)
         self._stamps = {role: _stamps(parameters) for role, parameters in self._parameters.items()}
         self._flags = self._trains()
 
@@ -77,7 +77,7 @@ class ParameterTracker:
             self.record()
 
     def changed(self) -> set[str]:
-        """Return the roles, ``average`` among them, whose weights were set from outside since the last `record`.
+        """Return the roles, ``ema`` among them, whose weights were set from outside since the last `record`.
 
         Nothing is read from the device. A change of the memory layout alone is not a change of the weights.
         """
@@ -86,9 +86,9 @@ class ParameterTracker:
             for role, parameters in self._parameters.items()
             if _stamps(parameters) != self._stamps[role] and self._has_new_values(role)
         }
-        known = {id(parameter) for parameter in self._parameters["average"]}
-        replaced = any(id(parameter) not in known for parameter in self._average.parameters())
-        return changed | {"average"} if replaced else changed
+        known = {id(parameter) for parameter in self._parameters["ema"]}
+        replaced = any(id(parameter) not in known for parameter in self._ema.parameters())
+        return changed | {"ema"} if replaced else changed
 
     def is_untouched(self) -> bool:
         """Whether all parameters are the same objects with the same contents in the same memory, as cheaply as can be.
@@ -99,7 +99,7 @@ class ParameterTracker:
             all(there.get(name) is parameter for there, name, parameter in self._links)
             and all(_stamps(parameters) == self._stamps[role] for role, parameters in self._parameters.items())
             and self._trains() == self._flags
-            and self._averaged == self._average._modules
+            and self._averaged == self._ema._modules
         )
 
     def check(self) -> bool:
@@ -136,7 +136,7 @@ class ParameterTracker:
                     )
             relaid |= kinds != self._kinds[role]
             self._kinds[role] = kinds
-        _check_average(self._trained["generator"], self._average)
+        _check_average(self._trained["generator"], self._ema)
         return relaid
 
     def changed_beside_hooks(self, roles: set[str]) -> set[str]:
@@ -172,22 +172,22 @@ class ParameterTracker:
         return [parameter.requires_grad for role in self._trained for parameter in self._parameters[role]]
 
 
-def _check_average(generator: nn.Module, average: nn.Module) -> None:
+def _check_average(generator: nn.Module, ema: nn.Module) -> None:
     """Raise ValueError where an average's parameters are not those of its generator."""
     ours = {f"module.{name}": parameter for name, parameter in generator.named_parameters()}
-    theirs = dict(average.named_parameters())
+    theirs = dict(ema.named_parameters())
     if list(ours) != list(theirs):
         differing = sorted(ours.keys() ^ theirs.keys()) or list(theirs)
         raise ValueError(
             f"the average does not have the generator's parameters; differing: {differing[0]}. Load weights into it "
-            "with trainer.average.module.load_state_dict"
+            "with trainer.ema.module.load_state_dict"
         )
     for name, parameter in ours.items():
         own, other = _described(_kind(parameter)), _described(_kind(theirs[name]))
         if own != other:
             raise ValueError(
                 f"the average's {name.removeprefix('module.')} must be {own}, as the generator's is, got {other}; load "
-                "weights into it with trainer.average.module.load_state_dict"
+                "weights into it with trainer.ema.module.load_state_dict"
             )
 
 

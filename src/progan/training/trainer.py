@@ -51,9 +51,9 @@ from progan.training.callbacks import Callback, MetricsLog, Previews, Progress, 
 from progan.training.captured_step import device_step
 from progan.training.divergence import not_finite
 from progan.training.draws import DrawsAhead
-from progan.training.ema import Average
+from progan.training.ema import EmaGenerator
 from progan.training.planning import Plan, make_plan, recorded_stages, worth_planning
-from progan.training.state import load_tensors, tensors_of
+from progan.training.state import TrainingState
 from progan.training.step import StepMetrics, TrainingStep
 from progan.training.upkeep import Upkeep, set_attribute
 
@@ -126,7 +126,7 @@ class Trainer:
         generator: Generator being trained. Load weights into it before `fit`, not in the middle of a run; the trainer
             notices, and takes its average anew or warns.
         discriminator: Discriminator being trained.
-        average: the running average of the generator.
+        ema: the running average of the generator.
         schedule: Stages of the run.
         training: How a step trains.
         recipe: Architecture, stages and training together.
@@ -219,11 +219,11 @@ class Trainer:
         self.device: torch.device = choose_device(device, training.precision)
         self.generator: ProgressiveGenerator = generator.to(self.device)
         self.discriminator: ProgressiveDiscriminator = discriminator.to(self.device)
-        self.average: Average = Average(
+        self.ema: EmaGenerator = EmaGenerator(
             self.generator,
-            training.average_decay,
-            batch=training.average_batch,
-            warm_up=training.average_warm_up,
+            training.ema.decay,
+            batch=training.ema.batch,
+            warm_up=training.ema.warm_up,
         )
         self.plan_made: Plan | None = None
         if world_size() > 1:  # a second process would join under the same rank
@@ -231,12 +231,12 @@ class Trainer:
         self._ranks = Ranks.join(self.device)
         self._saves: bool = self._ranks.broadcast(self.run_dir is not None)  # rank 0 does; the others need no run_dir
         check_ranks(generator.architecture, schedule, self._ranks.size)
-        self._step = TrainingStep(self.generator, self.discriminator, self.average, training, self._ranks)
+        self._state = TrainingState(self.generator, self.discriminator, self.ema, training.adam)
+        self._step = TrainingStep(self._state, training, self._ranks)
         own_blocks = generator.block_name is not None or discriminator.block_name is not None
         self._device_step = device_step(self._step, self.device, graph, self._ranks, own_blocks=own_blocks)
         self._draws = DrawsAhead(generator.architecture.latent_shape, self.seed, len(training.augment))
         self._dtype = dtypes.pop()
-        self._images_seen = 0
         self._intervals = intervals
         self._keep_every = keep_every
         self._on_failed_save = on_failed_save
@@ -261,7 +261,7 @@ class Trainer:
         self._saved_at: int | None = 0
         self._start: Start | None = None
         self._fork: Start | None = None
-        self._upkeep = Upkeep(self._step, self.average, self._ranks)
+        self._upkeep = Upkeep(self._step, self.ema, self._ranks)
         self._tracker = self._upkeep.tracker
         self._stop_asked = False
         self._ranks.first(lambda: self._begin(overwrite, start))
@@ -416,7 +416,7 @@ class Trainer:
     @property
     def images_seen(self) -> int:
         """Real images shown to the critic so far."""
-        return self._images_seen
+        return self._state.images_seen
 
     @property
     def start(self) -> Start | None:
@@ -436,7 +436,7 @@ class Trainer:
     @property
     def growth(self) -> Growth:
         """The growth of the next step."""
-        return self.schedule.at(self._images_seen)
+        return self.schedule.at(self.images_seen)
 
     def step(self, real: Tensor) -> StepMetrics:
         """Train on one batch.
@@ -458,8 +458,8 @@ class Trainer:
         check_tensor("real", real)
         if self._tracker.trusts:  # within fit
             return self._step_on(real)
-        if self._images_seen == 0 or not self._tracker.is_untouched():
-            self._see_to_changes(together=self._images_seen == 0)
+        if self.images_seen == 0 or not self._tracker.is_untouched():
+            self._see_to_changes(together=self.images_seen == 0)
         with self._tracker.meanwhile():
             return self._step_on(real)
 
@@ -473,18 +473,18 @@ class Trainer:
             raise TypeError(f"step takes floats in image_range {architecture.image_range}, got {real.dtype}")
         if tuple(real.shape) != expected:
             raise ValueError(
-                f"after {self._images_seen} images, at level {growth.level}, step takes {expected}, got "
+                f"after {self.images_seen} images, at level {growth.level}, step takes {expected}, got "
                 f"{tuple(real.shape)}; resize with progan.match_level"
             )
-        draws = self._draws.at(self._images_seen, growth.batch_size)
+        draws = self._draws.at(self.images_seen, growth.batch_size)
         real = real.to(self.device, self._dtype)
         with self._own_draws(keyed=True):
             train = self._device_step or self._step
-            losses = train(real, draws.part(self._ranks), growth, self._images_seen)
-        self._images_seen += growth.batch_size
-        if self.training.resets(growth, self.growth):
-            self._step.reset_adam()
-        return StepMetrics(self._images_seen, growth, losses)
+            losses = train(real, draws.part(self._ranks), growth, self.images_seen)
+        self._state.images_seen += growth.batch_size
+        if self.training.adam.resets(growth, self.growth):
+            self._state.reset_adam()
+        return StepMetrics(self.images_seen, growth, losses)
 
     def fit(self, data: Tensor | Dataset[Any], *, until: int | None = None) -> None:
         """Train to the end of the schedule, or until a count of real images.
@@ -520,9 +520,9 @@ class Trainer:
                 stop = min(operator.index(until), stop)
             self._see_to_changes(together=True)
             self._ranks.check_same(
-                "data or until", {"data": feed.fingerprint, "images_seen": self._images_seen, "until": stop}
+                "data or until", {"data": feed.fingerprint, "images_seen": self.images_seen, "until": stop}
             )
-            if self._images_seen >= stop:
+            if self.images_seen >= stop:
                 self._save_rest()  # which the disk may not have taken before
                 self._ranks.first(self._tidy)
                 return
@@ -538,12 +538,12 @@ class Trainer:
                 if self._device_step is not None:
                     held.enter_context(self._device_step.anew())
                     held.enter_context(self._draws.running())
-                if self._progress and self.plan_made is None and worth_planning(self.schedule, self._images_seen, stop):
+                if self._progress and self.plan_made is None and worth_planning(self.schedule, self.images_seen, stop):
                     self.plan(printed=False)
                 with all_told(self._callbacks, self), self._tracker.meanwhile():
                     for callback in self._callbacks:
                         callback.on_start(self)
-                    if self._images_seen == 0:  # a callback may have loaded weights
+                    if self.images_seen == 0:  # a callback may have loaded weights
                         self._see_to_changes(together=True)
                     if self._saves and self._saved_at is None and (self._start or self._fork):
                         self._save_on_the_way()  # from now on the run does not need what it began with
@@ -561,7 +561,7 @@ class Trainer:
 
     def _see_to_changes(self, *, together: bool) -> None:
         """Bring what was made from the weights in line with weights that were set from outside, or warn."""
-        if self._upkeep.see_to_changes(self._images_seen, together=together) and self._device_step is not None:
+        if self._upkeep.see_to_changes(self.images_seen, together=together) and self._device_step is not None:
             self._device_step.forget()
 
     def _open(self, held: ExitStack) -> None:
@@ -573,7 +573,7 @@ class Trainer:
     def _tidy(self) -> None:
         """Finish the last save of a finished run, within which it may have been killed."""
         if self._directory is not None:
-            self._directory.tidy(self._images_seen)
+            self._directory.tidy(self.images_seen)
 
     def check(self, data: Tensor | Dataset[Any]) -> None:
         """Check a data set and run_dir as `fit` does before it begins; nothing is written.
@@ -632,30 +632,30 @@ class Trainer:
         batch_size_at = lambda count: self.schedule.at(count).batch_size  # noqa: E731
         conversion = Conversion(lambda count: self.schedule.at(count).level, self._to_level)
         for real in self._or_save(
-            feed.batches(self._images_seen, stop, batch_size_at, rank=rank, ranks=ranks, conversion=conversion)
+            feed.batches(self.images_seen, stop, batch_size_at, rank=rank, ranks=ranks, conversion=conversion)
         ):
-            before = self._images_seen
+            before = self.images_seen
             self._in_step = True
             metrics = self.step(real)
             self._in_step = False
             cores.look()
             if (remark := cores.remark()) is not None:
                 warnings.warn(remark, stacklevel=4)
-            save = crosses(self._intervals["save_every"], before, self._images_seen)
-            log = crosses(self._intervals["log_every"], before, self._images_seen)
+            save = crosses(self._intervals["save_every"], before, self.images_seen)
+            log = crosses(self._intervals["log_every"], before, self.images_seen)
             if log or self.device.type == "cpu":  # elsewhere a look waits for the device
                 self._check_finite(weights=log)
             try:
                 for callback in self._callbacks:
                     callback.on_step(self, metrics)
-                if self.growth.stage != metrics.growth.stage or self._images_seen >= self.schedule.total_images:
+                if self.growth.stage != metrics.growth.stage or self.images_seen >= self.schedule.total_images:
                     for callback in self._callbacks:
                         callback.on_stage_end(self, metrics.growth)
             except (Exception, SystemExit) as error:
                 self._save_after(error, "raised by a callback")
                 raise
             ending = self._end_asked(asked)
-            if save and not ending and self._images_seen < stop and self._saves:
+            if save and not ending and self.images_seen < stop and self._saves:
                 self._save_on_the_way()
                 ending = self._end_asked(asked)
             if ending:
@@ -669,13 +669,13 @@ class Trainer:
 
     def _save_rest(self) -> None:
         """Save what has been trained since the last checkpoint, if anything."""
-        if self._saves and self._saved_at != self._images_seen:
+        if self._saves and self._saved_at != self.images_seen:
             self.save()
 
     def _check_ranks(self) -> None:
         """Raise where the state is not to be saved: not finite, or not the same on every rank."""
         self._check_finite(weights=True)
-        self._ranks.check_equal(tensors_of(self._step))
+        self._ranks.check_equal(self._state.tensors())
 
     def _save_on_the_way(self) -> None:
         """Save; where the disk does not let it, raise or warn, as asked."""
@@ -691,13 +691,13 @@ class Trainer:
             if self._on_failed_save == "raise":
                 raise
             warnings.warn(
-                f"no checkpoint at {self._images_seen:,} images, the training goes on and saves when it can: {error}",
+                f"no checkpoint at {self.images_seen:,} images, the training goes on and saves when it can: {error}",
                 stacklevel=6,
             )
             return None
 
     def _tell_of_save(self, path: Path) -> None:
-        self._saved_at = self._images_seen
+        self._saved_at = self.images_seen
         for callback in self._callbacks:
             callback.on_save(self, path)
 
@@ -716,7 +716,7 @@ class Trainer:
             error: gets a note.
             raised: where the error comes from, in words.
         """
-        if self._directory is None or self._saved_at == self._images_seen:
+        if self._directory is None or self._saved_at == self.images_seen:
             return
         try:
             self._check_finite(weights=True)
@@ -724,7 +724,7 @@ class Trainer:
         except Exception as second:
             error.add_note(f"progan could not save after it: {second}")
             return
-        error.add_note(f"{raised}; all {self._images_seen:,} images trained are saved in {self.run_dir}")
+        error.add_note(f"{raised}; all {self.images_seen:,} images trained are saved in {self.run_dir}")
         try:
             self._tell_of_save(path)
         except Exception as second:
@@ -742,7 +742,7 @@ class Trainer:
             return
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             if keyed:
-                position = self._images_seen if self._ranks.size == 1 else f"{self._images_seen} {self._ranks.rank}"
+                position = self.images_seen if self._ranks.size == 1 else f"{self.images_seen} {self._ranks.rank}"
                 seed = key(self.seed, "block", position) & (2**63 - 1)
                 torch.default_generator.manual_seed(seed)
                 if self.device.type == "cuda":
@@ -764,7 +764,7 @@ class Trainer:
     def _check_finite(self, *, weights: bool) -> None:
         """Raise where a loss or a gradient was not finite, or a weight is not; on every rank alike."""
         networks = {"generator": self.generator, "discriminator": self.discriminator} if weights else {}
-        if found := self._step.watch.found() or not_finite(networks, self._images_seen):
+        if found := self._step.watch.found() or not_finite(networks, self.images_seen):
             raise DivergenceError(*found, self.schedule.at(found[1]), saved=self._saves)
 
     def plan(self, *, printed: bool = True) -> Plan:
@@ -787,7 +787,7 @@ class Trainer:
                 self.discriminator,
                 self.schedule,
                 self.training,
-                self._images_seen,
+                self.images_seen,
                 ranks=self._ranks.size,
                 graph=self._graph,
                 after_step=cores.look,
@@ -803,9 +803,9 @@ class Trainer:
 
     def grown(self) -> GrownGenerator:
         """Return a copy of the averaged generator, at the level to which it has been trained."""
-        averaged = copy.deepcopy(self.average.module)
+        averaged = copy.deepcopy(self.ema.module)
         assert isinstance(averaged, ProgressiveGenerator)
-        return GrownGenerator(averaged, *self.schedule.reached(self._images_seen))
+        return GrownGenerator(averaged, *self.schedule.reached(self.images_seen))
 
     def save(self) -> Path:
         """Write a checkpoint, then drop all but the newest.
@@ -831,16 +831,16 @@ class Trainer:
         with self._directory.owning():
             self._directory.make_sure(self._config(), self._files)
             self._log.write(self)  # so that no line up to a checkpoint is ever missing
-            manifest = {**self._identity(), "numbers": self._numbers(), "environment": self._environment()}
-            return str(self._directory.write(self._images_seen, manifest, tensors_of(self._step)))
+            manifest = {**self._identity(), "numbers": self._state.numbers(), "environment": self._environment()}
+            return str(self._directory.write(self.images_seen, manifest, self._state.tensors()))
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes while training: images_seen, and the tensors by name (not copies)."""
-        return {"images_seen": self._images_seen, "numbers": self._numbers(), "tensors": tensors_of(self._step)}
-
-    def _numbers(self) -> dict[str, Any]:
-        """Return what changes while training and is no tensor, beside the count."""
-        return {"average_warm_up": self.average.warm_up}
+        return {
+            "images_seen": self.images_seen,
+            "numbers": self._state.numbers(),
+            "tensors": self._state.tensors(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state that `state_dict` returned. All of it is checked before anything is changed.
@@ -854,15 +854,9 @@ class Trainer:
             raise CheckpointError(f"this is no state of a trainer: {error!r}") from error
         if not isinstance(images_seen, int) or images_seen < 0:
             raise CheckpointError(f"images_seen must be an int of at least 0, got {images_seen!r}")
-        numbers = state.get("numbers", {})
-        warm_up = (
-            numbers.get("average_warm_up", self.training.average_warm_up) if isinstance(numbers, Mapping) else None
-        )
-        if not isinstance(warm_up, bool):
-            raise CheckpointError(f"numbers must be a mapping, and average_warm_up in it a bool, got {numbers!r}")
-        load_tensors(self._step, tensors)
-        self.average.warm_up = warm_up
-        self._images_seen = images_seen
+        numbers = state.get("numbers", {"ema_warm_up": self.training.ema.warm_up})
+        self._state.load(images_seen, tensors, numbers)
+        self._step.watch.forget()
         self._saved_at = None
         self._tracker.record()
 
@@ -945,9 +939,9 @@ class Trainer:
     def _start_from(self, path: str | PathLike[str]) -> None:
         """Take the weights of another run, or of a file."""
         source = find_source(path, self._start)
-        self._start, notes = take(source, self.generator, self.discriminator, self.average.module, self.schedule)
-        if "average" in self._start.taken:
-            self.average.warm_up = False  # its first step would forget what was taken
+        self._start, notes = take(source, self.generator, self.discriminator, self.ema.module, self.schedule)
+        if "ema" in self._start.taken:
+            self.ema.warm_up = False  # its first step would forget what was taken
         self._saved_at = None
         if notes:
             warnings.warn(f"start {path} is not taken as it is: {'. '.join(notes)}", stacklevel=3)
@@ -959,15 +953,22 @@ class Trainer:
         own = {**self._identity(), **dict.fromkeys(("data", "start", "fork")), "intervals": self._intervals}
         own["dtype"] = str(self._dtype)
         self._ranks.check_same("networks or settings", own)
-        moments = list(self._step.adam_tensors())
+        moments = list(self._state.adam_tensors())
         identity = self._identity()
-        told = [self._images_seen, self._saved_at, self._fingerprint, identity["start"], identity["fork"], moments]
-        self._images_seen, self._saved_at, self._fingerprint, start, fork, moments = self._ranks.broadcast(told)
+        told = [
+            self.images_seen,
+            self._saved_at,
+            self._fingerprint,
+            identity["start"],
+            identity["fork"],
+            moments,
+        ]
+        self._state.images_seen, self._saved_at, self._fingerprint, start, fork, moments = self._ranks.broadcast(told)
         self._start, self._fork = Start.from_json(start), Start.from_json(fork)
-        self.average.warm_up = self._ranks.broadcast(self.average.warm_up)
+        self.ema.warm_up = self._ranks.broadcast(self.ema.warm_up)
         if self._ranks.rank != 0:
-            self._step.load_adam_tensors(dict.fromkeys(moments, torch.zeros(())))
-        self._ranks.take(tensors_of(self._step))
+            self._state.load_adam_tensors(dict.fromkeys(moments, torch.zeros(())))
+        self._ranks.take(self._state.tensors())
 
     def _check_same(self, recorded: RunRecord, start: str | PathLike[str] | None) -> None:
         """Raise where the run in run_dir is not this one."""
@@ -981,12 +982,12 @@ class Trainer:
         assert recorded.checkpoint is not None
         self._start, self._fingerprint = recorded.start, recorded.data
         tensors = checkpoint.read_tensors(recorded.checkpoint)
-        numbers = recorded.manifest.get("numbers", {})
+        numbers = recorded.manifest.get("numbers", {"ema_warm_up": self.training.ema.warm_up})
         self.load_state_dict({"images_seen": recorded.images_seen, "numbers": numbers, "tensors": tensors})
         self._saved_at = recorded.images_seen
         before, after = recorded.recipe.schedule.at(recorded.images_seen), self.growth
-        if self.training.resets(before, after):  # a schedule made longer grows where the old one ended
-            self._step.reset_adam()
+        if self.training.adam.resets(before, after):  # a schedule made longer grows where the old one ended
+            self._state.reset_adam()
         then, now = recorded.manifest.get("environment", {}), self._environment()
         if then != now:
             warnings.warn(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import warnings
 
 from progan.runtime.ranks import Ranks
-from progan.training.ema import Average
-from progan.training.state import tensors_of
+from progan.training.ema import EmaGenerator
 from progan.training.step import TrainingStep
 from progan.training.tracking import ParameterTracker
 
@@ -14,7 +13,7 @@ from progan.training.tracking import ParameterTracker
 _FIXED = {
     "generator": "load weights with trainer.generator.load_state_dict, or pass start=",
     "discriminator": "load weights with trainer.discriminator.load_state_dict, or pass start=",
-    "average": "load weights with trainer.average.module.load_state_dict",
+    "ema": "load weights with trainer.ema.module.load_state_dict",
     **dict.fromkeys(("recipe", "schedule", "training"), "to train on with other settings, pass start="),
     "seed": "pass seed=",
     "device": "pass device=",
@@ -35,18 +34,18 @@ class Upkeep:
 
     Args:
         step: Of the trainer.
-        average: Of its generator.
+        ema: Of its generator.
         ranks: That train together.
 
     Attributes:
         tracker: Of the parameters of both networks and the average.
     """
 
-    def __init__(self, step: TrainingStep, average: Average, ranks: Ranks) -> None:
-        networks = {"generator": step.generator, "discriminator": step.discriminator}
-        self.tracker: ParameterTracker = ParameterTracker(networks, average)
+    def __init__(self, step: TrainingStep, ema: EmaGenerator, ranks: Ranks) -> None:
+        networks = {"generator": step.state.generator, "discriminator": step.state.discriminator}
+        self.tracker: ParameterTracker = ParameterTracker(networks, ema)
         self._step = step
-        self._average = average
+        self._ema = ema
         self._ranks = ranks
         self._warned = False
 
@@ -69,20 +68,20 @@ class Upkeep:
         """
         changed, untouched = self.tracker.changed(), self.tracker.is_untouched()
         if self.tracker.check():  # a fused Adam walks a parameter and its moments alike
-            self._step.load_adam_tensors(self._step.adam_tensors())
+            self._step.state.load_adam_tensors(self._step.state.adam_tensors())
         on_any = self._ranks.highest(int(bool(changed)), "begin fit") > 0 if together else bool(changed)
         if on_any and images_seen == 0:
-            if "average" in changed:
-                self._average.warm_up = False  # its first step would forget it
+            if "ema" in changed:
+                self._ema.warm_up = False  # its first step would forget it
             elif "generator" in changed:
-                self._average.take(self._step.generator)
-                self._average.warm_up = self._step.training.average_warm_up
-            self._average.warm_up = self._ranks.broadcast(self._average.warm_up)
-            self._ranks.take(tensors_of(self._step))
+                self._ema.take(self._step.state.generator)
+                self._ema.warm_up = self._step.training.ema.warm_up
+            self._ema.warm_up = self._ranks.broadcast(self._ema.warm_up)
+            self._ranks.take(self._step.state.tensors())
         elif on_any:
             if together:
-                self._ranks.check_equal(tensors_of(self._step))
-            self._warn(images_seen, self.tracker.changed_beside_hooks(changed), average_too="average" in changed)
+                self._ranks.check_equal(self._step.state.tensors())
+            self._warn(images_seen, self.tracker.changed_beside_hooks(changed), average_too="ema" in changed)
         self.tracker.record()
         return not untouched
 
