@@ -1,4 +1,4 @@
-"""Draw the time of a step by resolution, ours and others', and print the tables of it, from benchmarks/results."""
+"""Plot the step time by resolution for progan and others, and print the tables, from benchmarks/results."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ COLORS = {"plain": GREY, "fp32": BLUE, "bf16": BLUE, "pro_gan_pth": ORANGE}
 
 
 def results(name: str) -> Any:
-    """Return what a benchmark has measured."""
+    """Return the results of a benchmark."""
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def precisions(ratios: dict[str, float]) -> list[str]:
-    """Return those of progan's precisions that were measured."""
+    """Return progan's precisions that were measured."""
     return [each for each in ("fp32", "bf16") if each in ratios]
 
 
 def table(name: str) -> str:
-    """Return the article's eight phases as a Markdown table: times, memory, and what they are of the plain loop's.
+    """Return a Markdown table of the article's eight phases: times, memory, and speedup over the plain loop.
 
     Args:
-        name: of the file of results.
+        name: Name of the results file.
     """
     measured = results(name)
     faster = measured["article_faster_than_plain"]
     ours = precisions(faster)
-    heads = ["step at", "plain, ms", *(head for each in ours for head in (f"{each}, ms", "faster"))]
+    heads = ["step at", "plain, ms", *(head for each in ours for head in (f"{each}, ms", "speedup"))]
     heads += [f"{each}, MB" for each in ("plain", *ours)]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for size, phase in measured["article"].items():
@@ -50,7 +50,7 @@ def table(name: str) -> str:
             cells += [f"{times[each]:.0f}", f"{ratios[each]:.2f}x"]
         lines.append(f"| {' | '.join([*cells, *(f'{memory[each]:.0f}' for each in ('plain', *ours))])} |")
     hours = measured["article_hours"]
-    cells = ["the whole recipe", f"{hours['plain']:.1f} h"]
+    cells = ["the full recipe", f"{hours['plain']:.1f} h"]
     for each in ours:
         cells += [f"{hours[each]:.1f} h", f"{faster[each]:.2f}x"]
     lines.append(f"| {' | '.join(cells)} |{' |' * (1 + len(ours))}")
@@ -58,10 +58,10 @@ def table(name: str) -> str:
 
 
 def convolutions() -> str:
-    """Return a step in each of the article's phases beside its convolutions alone, as a Markdown table."""
+    """Return a Markdown table of each phase's step time and the time of its convolutions alone."""
     phases = results("step_time")["convolutions"]
     ours = precisions(next(iter(phases.values()))["share"])
-    heads = ["step at", *(head for each in ours for head in (f"{each}, ms", "its convolutions", "share"))]
+    heads = ["step at", *(head for each in ours for head in (f"{each} step, ms", "convolutions, ms", "share"))]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for size, phase in phases.items():
         cells = [size]
@@ -73,32 +73,32 @@ def convolutions() -> str:
 
 
 def others() -> str:
-    """Return what else was measured as a Markdown table."""
+    """Return the other measurements as Markdown tables."""
     ranks, sampling, planning = (results(name) for name in ("ranks", "sampling", "planning"))
     rows = {
-        f"a step of progan in {each} against one of pro-gan-pth 3.4, {size}, 512 channels": ratio
+        f"training step at {size}, 512 channels: progan in {each} vs. pro-gan-pth 3.4": ratio
         for size, phase in results("step_time")["peer"].items()
         for each, ratio in phase["faster_than_pro_gan_pth"].items()
     }
     rows |= {
-        "images drawn at 256 px, batch 8, against the plain generator": sampling["faster_than_plain"]["fp32"],
-        "two processes of one thread, 8 images each, against one with 8 images, 64 px": ranks[
+        "sampling at 256 px, batch 8: progan vs. the plain generator": sampling["faster_than_plain"]["fp32"],
+        "64 px: two one-thread processes with 8 images each vs. one process with 8 images": ranks[
             "two_of_8_faster_than_one_of_8"
         ],
-        "the same with 16 images each": ranks["two_of_16_faster_than_one_of_16"],
-        "two that share a batch of 16 against one that takes it alone": ranks["two_of_8_faster_than_one_of_16"],
+        "the same with 16 images per process": ranks["two_of_16_faster_than_one_of_16"],
+        "two processes sharing a batch of 16 vs. one process with that batch": ranks["two_of_8_faster_than_one_of_16"],
     }
-    lines = ["| what | faster |", "|---|---|", *(f"| {what} | {ratio:.2f}x |" for what, ratio in rows.items())]
+    lines = ["| compared | speedup |", "|---|---|", *(f"| {what} | {ratio:.2f}x |" for what, ratio in rows.items())]
     whole = planning["whole"]
     ((hours, given),) = planning["hours"].items()
     rows = {
-        "the time that the quick run was planned to take, of what it took": whole["ratio"],
-        "the memory, of its peak": whole["memory_ratio"],
-        f"what the quick run took when given {hours} hours, of that": given["median_ratio"],
+        "planned time of the quick run / measured time": whole["ratio"],
+        "planned memory / measured peak": whole["memory_ratio"],
+        f"measured time of the quick run planned for {hours} hours / {hours} hours": given["median_ratio"],
     }
     lines += [
         "",
-        "| the planner | share |",
+        "| planner | ratio |",
         "|---|---|",
         *(f"| {what} | {share:.2f} |" for what, share in rows.items()),
     ]
@@ -106,9 +106,9 @@ def others() -> str:
 
 
 def gpu() -> str:
-    """Return what a GPU took for a step as a Markdown table, and for the recipe, in a sentence."""
+    """Return a Markdown table of step times on a GPU, and a sentence on the full recipe."""
     measured = results("gpu")
-    heads = ["the plain loop, ms", "progan, kernel by kernel", "as one graph", "faster than the loop", "tf32", "bf16"]
+    heads = ["plain loop, ms", "progan without graph, ms", "progan, ms", "speedup", "tf32, ms", "bf16, ms"]
     lines = [f"| {' | '.join(['step at', *heads])} |", "|" + "---|" * (1 + len(heads))]
     steps = {name: step for name, step in measured["time"].items() if isinstance(step, dict)}
     peers = {name: steps.pop(name) for name in list(steps) if name.endswith("pro_gan_pth")}
@@ -132,7 +132,7 @@ def gpu() -> str:
 
 
 def draw(axes: Axes, phases: dict[str, Any], contenders: Sequence[str], title: str) -> None:
-    """Draw a line for each contender: milliseconds by resolution; of two phases at one, the later."""
+    """Plot milliseconds by resolution, one line per contender; of two phases at one resolution, the later."""
     times = {name.split()[0]: phase["ms"] for name, phase in phases.items()}
     for each in contenders:
         taken = [phase[each] for phase in times.values()]
