@@ -1,9 +1,9 @@
-"""Check a folder of pictures and choose those to train on, as the article's author did by hand.
+"""Check a folder of pictures and select those to train on, which the article's author did by hand.
 
     python examples/mel_icon/curate.py --data DIR --out report
 
-Prints the report; draws the near-duplicates and the irregular pictures on sheets; writes list.txt, a line per picture:
-keep or drop, its name, the reason. Look at the sheets, edit the list, and train on what it keeps:
+This prints the report, draws sheets of near-duplicates and irregular pictures, and writes list.txt with a line per
+picture: keep or drop, its name, the reason. Look at the sheets, edit the list, and train on the pictures it keeps:
 
     python examples/mel_icon/train.py --data DIR --only report/list.txt
 """
@@ -18,14 +18,20 @@ from progan.data import check
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the example; returns the exit status."""
+    """Run the example and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=user_path, required=True, metavar="DIR", help="folder of pictures")
-    parser.add_argument("--out", type=user_path, required=True, metavar="DIR", help="where the sheets and the list go")
     parser.add_argument(
-        "--max-similar", type=int, default=4, metavar="N", help="near-duplicates to keep (default: %(default)s)"
+        "--out", type=user_path, required=True, metavar="DIR", help="folder for the sheets and the list"
     )
-    parser.add_argument("--overwrite", action="store_true", help="write a list anew that may have been edited")
+    parser.add_argument(
+        "--max-similar",
+        type=int,
+        default=4,
+        metavar="N",
+        help="near-duplicates to keep per group (default: %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing list, even if it was edited")
     options = parser.parse_args(arguments)
     path = options.out / "list.txt"
     try:

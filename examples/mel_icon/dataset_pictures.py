@@ -1,7 +1,7 @@
-"""Draw the pictures that show a data set: its mean, spread, middle, mode and extremes, pixel by pixel.
+"""Draw pixel-wise statistics of a data set: mean, standard deviation, median, mode, minimum and maximum.
 
-All work is on the images as they are stored (uint8), a strip of rows at a time, so that the memory taken beyond the
-images themselves stays small.
+The images stay in their stored form (uint8) and are processed one strip of rows at a time, so little extra memory is
+needed.
 """
 
 import argparse
@@ -15,10 +15,10 @@ from paths import user_path
 
 from progan import image_grid, write_png
 
-# Numbers in one strip of all images: a million take 8 MB as float64, and the statistics make several such copies.
+# Numbers per strip, over all images. A million numbers take 8 MB as float64, and the statistics make several copies.
 STRIP_NUMBERS = 1_000_000
 
-# Each takes images (N, C, rows, W), uint8, and returns one (C, rows, W) of 0 to 255.
+# Functions of images (N, C, rows, W), uint8, that return one image (C, rows, W) with values of 0 to 255.
 STATISTICS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "mean": lambda images: torch.mean(images.double(), dim=0),
     "std": lambda images: torch.std(images.double(), dim=0),
@@ -27,7 +27,7 @@ STATISTICS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "min": lambda images: torch.amin(images, dim=0),
     "max": lambda images: torch.amax(images, dim=0),
 }
-# The same over a few images chosen at random: which statistic, and of how many.
+# Statistics of a few random images: name of the statistic, number of images.
 SAMPLED = {"std_of_5": ("std", 5), "min_of_7": ("min", 7)}
 
 
@@ -35,15 +35,15 @@ def over_images(images: torch.Tensor, statistic: Callable[[torch.Tensor], torch.
     """Apply a statistic to every pixel over all images, strip by strip.
 
     Args:
-        images: the images, uint8 (N, C, H, W).
-        statistic: what turns images (N, C, rows, W) into one (C, rows, W) of 0 to 255.
+        images: Images, uint8 (N, C, H, W).
+        statistic: Function of images (N, C, rows, W) that returns one image (C, rows, W) with values of 0 to 255.
 
     Returns:
         The picture, uint8 (C, H, W).
     """
     n, channels, height, width = images.shape
     rows = max(1, STRIP_NUMBERS // (n * channels * width))
-    # Made before the strips: small results kept between them would keep the strips' memory from being used again.
+    # Allocated before the strips: small results between them would prevent the strips' memory from being reused.
     picture = torch.empty(channels, height, width, dtype=torch.uint8)
     for top in range(0, height, rows):
         picture[:, top : top + rows] = statistic(images[:, :, top : top + rows]).round()
@@ -53,12 +53,12 @@ def over_images(images: torch.Tensor, statistic: Callable[[torch.Tensor], torch.
 def with_contrast(image: torch.Tensor, factor: float) -> torch.Tensor:
     """Change an image's contrast about its mean grey: mean + factor * (x - mean), clamped.
 
-    The mean grey is the mean of the luma 0.299 R + 0.587 G + 0.114 B over the image, as in Pillow's and torchvision's
-    contrast; all channels move away from this one grey.
+    The mean grey is the mean of the luma 0.299 R + 0.587 G + 0.114 B over the image, as in the contrast adjustment of
+    Pillow and torchvision; all channels are scaled about this grey.
 
     Args:
-        image: the image, uint8 (3, H, W).
-        factor: 1 leaves the image as it is, 0 makes it plain grey, 2 doubles its contrast.
+        image: Image, uint8 (3, H, W).
+        factor: Contrast factor: 1 changes nothing, 0 gives plain grey, 2 doubles the contrast.
 
     Returns:
         The image with its contrast changed, uint8 (3, H, W).
@@ -74,11 +74,11 @@ def dataset_pictures(images: torch.Tensor, seed: int = 0) -> dict[str, torch.Ten
     """Draw all pictures of a data set.
 
     Args:
-        images: the images, uint8 (N, 3, H, W), 7 or more.
-        seed: which images are chosen for the pictures of a few.
+        images: Images, uint8 (N, 3, H, W), 7 or more.
+        seed: Random seed for the statistics of a few images.
 
     Returns:
-        The pictures by name, each uint8 (3, H, W) but "contrast", which has two such side by side.
+        The pictures by name, each uint8 (3, H, W), except "contrast", which shows two images side by side.
     """
     rng = random.Random(seed)
     pictures = {name: over_images(images, statistic) for name, statistic in STATISTICS.items()}
@@ -91,11 +91,11 @@ def dataset_pictures(images: torch.Tensor, seed: int = 0) -> dict[str, torch.Ten
 
 
 def overview(pictures: Sequence[torch.Tensor], columns: int = 5) -> torch.Tensor:
-    """Lay pictures out in rows, in their order, a wide one as the several images it is made of.
+    """Arrange pictures in rows, in order; a wide picture is split into its images.
 
     Args:
-        pictures: the pictures, each uint8 (3, H, a whole number times W), the first one (3, H, W).
-        columns: how many images are in a row.
+        pictures: Pictures, each uint8 (3, H, a whole number times W), the first one (3, H, W).
+        columns: Number of images per row.
 
     Returns:
         The sheet, uint8 (3, rows * H, columns * W).
@@ -106,12 +106,12 @@ def overview(pictures: Sequence[torch.Tensor], columns: int = 5) -> torch.Tensor
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the pictures of the embedded icons, or of a folder of images, as PNG files."""
-    parser = argparse.ArgumentParser(description="Draw the pictures that show a data set.")
-    parser.add_argument("--data", type=user_path, help="a folder of images (default: the embedded icons)")
+    """Write the statistics of the embedded icons, or of a folder of images, as PNG files."""
+    parser = argparse.ArgumentParser(description="Draw pixel-wise statistics of a data set.")
+    parser.add_argument("--data", type=user_path, help="folder of images (default: the embedded icons)")
     parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
-    parser.add_argument("--seed", type=int, default=0, help="which images are chosen at random (default 0)")
-    parser.add_argument("--out", type=user_path, required=True, help="the folder for the pictures")
+    parser.add_argument("--seed", type=int, default=0, help="random seed for the selected images (default 0)")
+    parser.add_argument("--out", type=user_path, required=True, help="folder for the pictures")
     options = parser.parse_args(arguments)
     if options.size < 1:
         parser.error("--size must be 1 or more")
@@ -128,10 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def load_images(folder: Path | None, size: int) -> torch.Tensor:
-    """Return the images of a folder, or the embedded icons where none is given, as uint8 (N, 3, size, size)."""
+    """Return the images of a folder, or the embedded icons if it is None, as uint8 (N, 3, size, size)."""
     if folder is None:
         return draw_icons(size=size)
-    # Imported here, since the embedded icons need nothing of the library but its PNG writer.
+    # Imported here, since the embedded icons need only the library's PNG writer.
     from progan import ImageFolder
 
     images: torch.Tensor = ImageFolder(folder, size).images

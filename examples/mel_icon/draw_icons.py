@@ -1,9 +1,9 @@
 """Draw the Mel icons: seeded portrait icons that grow out of the bottom left corner.
 
-Every icon is put together from the tables below (colours, hair, eyes, clothes and so on) and drawn as filled
-polygons, larger than needed, then reduced, which smooths the edges. Shapes live in two frames, each with the radius of
-the head for its unit and its y axis pointing down: the head's (origin amid the face, which looks to the right) and the
-body's (origin at the base of the neck). Both lean to the right, so that no icon looks right when flipped.
+Each icon is composed from the tables below (colours, hair, eyes, clothes and so on). It is drawn as filled polygons at
+a larger size and then reduced, which smooths the edges. Shapes are defined in two frames, the head's (origin in the
+middle of the face, which looks to the right) and the body's (origin at the base of the neck). The unit of both is the
+radius of the head, and their y axis points down. Both lean to the right, so that no icon looks right when flipped.
 """
 
 import argparse
@@ -22,20 +22,20 @@ from PIL import Image, ImageChops, ImageColor, ImageDraw
 
 Colour = tuple[int, int, int]
 Shape = NDArray[np.float64]  # points (n, 2)
-Anchors = tuple[tuple[float, ...], ...]  # what a curve runs through; an anchor with a third number is a corner
-Pieces = tuple[tuple[str, Anchors], ...]  # shapes, each after the name of its colour
+Anchors = tuple[tuple[float, ...], ...]  # points that a curve runs through; one with a third number is a corner
+Pieces = tuple[tuple[str, Anchors], ...]  # shapes, each preceded by the name of its colour
 
 OVERSAMPLING = 3
 EDGE = 0.03  # width of the dark edges, in radii of the head
 
 
 def colours(text: str) -> list[Colour]:
-    """Return the colours written in text as hexadecimal numbers with spaces between."""
+    """Return the colours of a text of hexadecimal numbers separated by spaces."""
     return [ImageColor.getrgb(f"#{word}")[:3] for word in text.split()]
 
 
 def bumps(count: int, x: float, y: float, rx: float, ry: float) -> Anchors:
-    """Return the anchors of an ellipse with an edge of as many bumps as count."""
+    """Return the anchors of an ellipse with the given number of bumps on its edge."""
     turns = [(2 * math.pi * (k - 0.5) / (3 * count), k % 3 == 0) for k in range(3 * count)]
     return tuple((x + rx * math.cos(a) * 0.88, y + ry * math.sin(a) * 0.88, 1) if corner else
                  (x + rx * math.cos(a), y + ry * math.sin(a)) for a, corner in turns)  # fmt: skip
@@ -46,12 +46,12 @@ WHITE, INK, ROSE, LIP, NIGHT = colours("fffdfa 2c1c34 f06e78 be3e50 3a185c")
 SKINS = colours("ffe3d0 ffd6bd f9c9a6 eeb48a d9976b b97850 8f5a3c 6b412d")
 HAIRS = colours("2b2433 2b2433 3d2a2a 3d2a2a 5d3a2a 5d3a2a 8a5230 8a5230 b8743a e0a84e b8392f e4683a d85c96 8a63c4 "
                 "4b62c0 3fa7b8")
-# Pale, so that every head stands out, and a small network need not learn two worlds, of day and of night.
+# Pale, so that every head stands out and a small network need not learn both light and dark scenes.
 BACKDROPS = colours("f7e7ce fbd3c8 f6b8a8 fbdf8a c7e3a8 bfe4ea a9d8ee c9c2ee efb6d3 f4f1ea b5d0f0 b9e2cf")
 CLOTHES = colours("f4f1ea e24f55 f2a33a f7d35e 58a773 2f7f86 4c8fd0 2f437e 7b57b0 e78db1 3a3546 8c6a52 a8d8cf c33d74")
 IRISES = colours("5a3422 8a5a2b 2f6fb0 2c9a9a 3f8f4f 7a4fb5 b5443c c98a1e 4a5568")
 
-# The hair in front runs over the crown from the near side (left), then back along a lower edge, the fringe.
+# The front hair's outline runs over the crown from the near side (left), then back along a lower edge, the fringe.
 CROWN: Anchors = ((-1.07, .15), (-1.03, -.45), (-.64, -1.03), (.05, -1.2), (.7, -.98), (1.04, -.4), (1, .1, 1))
 SPIKES: Anchors = (
     (-1, .25, 1), (-1.28, -.05), (-1.38, -.5, 1), (-1.1, -.55, 1), (-1.22, -.95), (-1.12, -1.3, 1), (-.82, -1.02, 1),
@@ -101,16 +101,16 @@ FACES: tuple[Anchors, ...] = (
     ((0, -1), (.66, -.75), (.93, -.15), (.91, .32), (.78, .82), (.46, 1.06), (.08, 1.04), (-.55, .82), (-.85, .35),
      (-.96, -.2), (-.66, -.75)))
 BEARD: Anchors = ((-.95, .1, 1), (-.66, .5), (-.2, .55), (.27, .5), (.6, .55), (.95, .2, 1), (1, 1.2, 1), (-1, 1.2, 1))
-# How often, half the height, how far the lid is open (1: fully) and how far the outer corner is raised.
+# Weight, half the height, how far the lid is open (1: fully) and how far the outer corner is raised.
 EYES: dict[str, tuple[int, float, float, float]] = {
     "round": (5, .29, 1, 0), "tall": (5, .34, 1, .04), "cat": (4, .28, .9, .1), "droopy": (3, .29, .9, -.08),
     "sleepy": (1, .29, .35, 0), "dot": (2, .2, 0, 0), "happy": (2, .2, 0, 0), "shut": (1, -.14, 0, 0),
     "wink": (1, .3, 1, .02)}
-# The edges of glasses' lenses: round and square.
+# The outlines of glasses' lenses: round and square.
 LENSES: tuple[Anchors, ...] = (
     ((0, -.34), (.24, -.24), (.33, 0), (.24, .24), (0, .34), (-.24, .24), (-.33, 0), (-.24, -.24)),
     ((0, -.28), (.27, -.25), (.34, 0), (.27, .27), (0, .31), (-.27, .27), (-.34, 0), (-.27, -.25)))
-# How often, whether open (a closed curve) or a line, and the shape around the middle of the mouth.
+# Weight, whether open (a closed curve) or a line, and the shape around the middle of the mouth.
 MOUTHS: dict[str, tuple[int, bool, Anchors]] = {
     "smile": (4, False, ((-.2, -.03), (0, .06), (.17, -.04))),
     "laugh": (4, True, ((-.24, -.08, 1), (0, -.04), (.22, -.1, 1), (.16, .12), (0, .2), (-.16, .13))),
@@ -127,7 +127,7 @@ TORSO: Anchors = ((-.36, -.02, 1), (-.85, .2), (-1.3, .6), (-1.5, 1.3), (-1.7, 4
                   (1.2, .6), (.82, .2), (.36, -.02, 1))
 ROUND: Anchors = ((-.4, 0), (0, -.1), (.4, 0), (.3, .2), (0, .28), (-.3, .2))
 POINTED: Anchors = ((-.42, 0, 1), (.42, 0, 1), (.05, .72, 1))
-# The skin that a collar leaves open, then what lies over the neck.
+# The skin that a collar leaves visible, then the pieces over the neck.
 COLLARS: dict[str, tuple[Anchors, Pieces]] = {
     "crew": (ROUND, ()),
     "vee": (POINTED, ()),
@@ -165,7 +165,7 @@ HATS: dict[str, Pieces] = {
               ("trim", ((-1.75, -.25), (-1.3, -.62), (0, -.74), (1.3, -.62), (1.75, -.4), (1.1, -.36), (0, -.46),
                         (-1.1, -.3)))),
     "hood": ()}
-# The hood is the one hat that lies behind the head.
+# The hood is the only hat behind the head.
 HOOD: Pieces = (("cloth", ((-1.35, .2), (-1.4, -.8), (-1.35, -1.75, 1), (-.65, -1.4), (0, -1.5), (.6, -1.4),
                            (1.35, -1.75, 1), (1.38, -.8), (1.35, .2), (.9, 1), (0, 1.4), (-1.3, 1.2))),)
 ORNAMENTS: dict[str, Pieces] = {
@@ -200,27 +200,27 @@ class Frame:
     lean: float
 
     def axes(self) -> NDArray[np.float64]:
-        """Return the frame's x and y axes in pixels, one a row (2, 2)."""
+        """Return the frame's x and y axes in pixels, one per row (2, 2)."""
         cos, sin = math.cos(self.lean) * self.unit, math.sin(self.lean) * self.unit
         return np.array([[cos, sin], [-sin, cos]])
 
     def place(self, shape: Shape) -> Shape:
-        """Turn points of this frame (n, 2) into pixels (n, 2)."""
+        """Convert points of this frame (n, 2) to pixels (n, 2)."""
         return shape @ self.axes() + (self.x, self.y)
 
     def fetch(self, other: "Frame", shape: Shape) -> Shape:
-        """Turn points of another frame (n, 2) into points of this one (n, 2)."""
+        """Convert points of another frame (n, 2) to points of this one (n, 2)."""
         return (other.place(shape) - (self.x, self.y)) @ np.linalg.inv(self.axes())
 
     def fill(self, shape: Shape, colour: Colour, edge: Colour | None = None) -> None:
-        """Fill a closed shape (n, 2) with the colour, with a line along its edge where a colour is given for it."""
+        """Fill a closed shape (n, 2) with a colour, and draw its edge if an edge colour is given."""
         pen, points = ImageDraw.Draw(self.image), self.place(shape)
         pen.polygon(points.ravel().tolist(), fill=colour)
         if edge:
             pen.line(np.vstack([points, points[:2]]).ravel().tolist(), fill=edge, width=round(EDGE * self.unit))
 
     def stroke(self, path: Shape, width: float, colour: Colour, taper: float = 0.9) -> None:
-        """Draw a brush stroke along the path (n, 2), thinner towards its ends by the part taper (0 to 1)."""
+        """Draw a brush stroke along a path (n, 2), thinner towards its ends by the fraction taper (0 to 1)."""
         along = np.gradient(path, axis=0)
         across = np.stack([-along[:, 1], along[:, 0]], axis=1) / (np.hypot(*along.T)[:, None] + 1e-9)
         swell = 1 - taper * np.linspace(-1, 1, len(path))[:, None] ** 2
@@ -228,7 +228,7 @@ class Frame:
         self.fill(np.vstack([path + offset, (path - offset)[::-1]]), colour)
 
     def fill_within(self, limits: Sequence[Shape], shapes: Sequence[Shape], colour: Colour) -> None:
-        """Fill shapes, each (n, 2), only where they lie within all the limits, each (n, 2)."""
+        """Fill shapes, each (n, 2), clipped to the intersection of the limits, each (n, 2)."""
         if not shapes:
             return
         groups = [[self.place(shape) for shape in shapes], *([self.place(limit)] for limit in limits)]
@@ -247,7 +247,7 @@ class Frame:
 
 
 def mix(colour: Colour, other: Colour, part: float) -> Colour:
-    """Mix two colours, the other one taking the given part (0 to 1)."""
+    """Mix two colours, with the given share (0 to 1) of the other one."""
     red, green, blue = (round(a + (b - a) * part) for a, b in zip(colour, other, strict=True))
     return red, green, blue
 
@@ -258,19 +258,19 @@ def shaded(colour: Colour) -> Colour:
 
 
 def gleaming(colour: Colour) -> Colour:
-    """Return the colour where light gleams on it."""
+    """Return the colour in bright light."""
     red, green, blue = (min(255, round(part * 1.14 + 22)) for part in colour)
     return red, green, blue
 
 
 def edged(colour: Colour) -> Colour:
-    """Return the colour for the edge of a shape of the given colour."""
+    """Return the edge colour for a shape of the given colour."""
     return mix(colour, INK, 0.62)
 
 
 @lru_cache(maxsize=1000)
 def spline(anchors: Anchors, closed: bool = True) -> Shape:
-    """Run a Catmull-Rom curve through the anchors; return its points (n, 2), kept for later calls, so not to change."""
+    """Return the points (n, 2) of a Catmull-Rom curve through the anchors; they are cached, so do not change them."""
     points = np.array([anchor[:2] for anchor in anchors])
     corner = np.array([[len(anchor) > 2] for anchor in anchors])
     before, after = np.roll(points, 1, axis=0), np.roll(points, -1, axis=0)
@@ -286,7 +286,7 @@ def spline(anchors: Anchors, closed: bool = True) -> Shape:
 
 @lru_cache(maxsize=1000)
 def oval(x: float, y: float, rx: float, ry: float, start: float = 0.0, stop: float = 2 * math.pi) -> Shape:
-    """Return points (32, 2) of an ellipse, or of its part between two angles (0: right, pi / 2: below)."""
+    """Return points (32, 2) of an ellipse, or of its arc between two angles (0: right, pi / 2: below)."""
     angle = np.linspace(start, stop, 32)
     return np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], axis=1)
 
@@ -298,7 +298,7 @@ def moved(shape: Shape, x: float, y: float) -> Shape:
 
 
 def pattern(name: str) -> list[Shape]:
-    """Return the shapes, each (n, 2), of a pattern for the clothes in the body's frame."""
+    """Return the shapes, each (n, 2), of a clothes pattern in the body's frame."""
     stripe = np.array([(-2.0, 0.0), (2.0, 0.0), (2.0, 0.2), (-2.0, 0.2)])
     if name == "stripes":
         return [moved(stripe, 0, 0.5 + 0.42 * k) for k in range(6)]
@@ -312,14 +312,14 @@ def pattern(name: str) -> list[Shape]:
 
 
 def pick_apart(rng: random.Random, palette: list[Colour], others: list[Colour], gap: float = 90) -> Colour:
-    """Choose a colour of the palette that is at least the gap (in steps of 255) away from all the others."""
+    """Choose a colour from the palette at a distance of at least the gap (in 8-bit steps) from all the others."""
     distances = {colour: min(math.dist(colour, other) for other in others) for colour in palette}
     apart = [colour for colour, distance in distances.items() if distance >= gap]
     return rng.choice(apart or [max(palette, key=distances.__getitem__)])
 
 
 def choose(rng: random.Random, table: Mapping[str, tuple[Any, ...]]) -> str:
-    """Choose a key of a table whose rows begin with how often to choose them."""
+    """Choose a random key from a table whose rows begin with their weight."""
     return rng.choices(list(table), [row[0] for row in table.values()])[0]
 
 
@@ -327,7 +327,7 @@ class Portrait:
     """One icon: the choices made for it, and the steps that draw it from back to front."""
 
     def __init__(self, rng: random.Random, size: int) -> None:
-        """Choose whatever more than one step needs; the rest is chosen while drawing."""
+        """Make the choices that several steps share; the others are made while drawing."""
         self.rng = rng
         skin = rng.choice(SKINS)
         hair = pick_apart(rng, HAIRS, [skin], 110)
@@ -352,7 +352,7 @@ class Portrait:
         self.body = Frame(self.image, x - 0.68 * unit, y + 1.04 * unit, unit, math.radians(rng.uniform(24, 36)))
 
     def draw(self) -> Image.Image:
-        """Draw the icon from back to front and return it at OVERSAMPLING times its size."""
+        """Draw the icon from back to front, and return it at OVERSAMPLING times its size."""
         self.draw_behind()
         self.draw_body()
         self.draw_face()
@@ -363,19 +363,19 @@ class Portrait:
         return self.image
 
     def add(self, frame: Frame, pieces: Pieces) -> None:
-        """Draw pieces, each the name of its colour and its shape, with their edges."""
+        """Draw pieces (colour name and shape) with their edges."""
         for name, anchors in pieces:
             frame.fill(spline(anchors), self.colours[name], edged(self.colours[name]))
 
     def draw_behind(self) -> None:
-        """Draw what lies behind the body: the hair at the back and the parts of hats there."""
+        """Draw everything behind the body: the back hair and the hood."""
         self.add(self.head, HOOD if self.hat == "hood" else ())
         hair = self.colours["hair"]
         for anchors in BACKS[self.back]:
             self.head.fill(spline(anchors), shaded(hair), edged(hair))
 
     def draw_body(self) -> None:
-        """Draw the clothes, the neck out of them and the collar around it."""
+        """Draw the clothes, the neck and the collar around it."""
         body, skin, cloth = self.body, self.colours["skin"], self.colours["cloth"]
         torso = spline(TORSO)
         opening, collar = COLLARS[self.rng.choice(list(COLLARS))]
@@ -389,7 +389,7 @@ class Portrait:
         self.add(body, collar)
 
     def draw_face(self) -> None:
-        """Draw the head with its ear, the shade of the hair on it, cheeks, nose and sometimes freckles or a beard."""
+        """Draw the head with its ear, the hair's shadow, cheeks, nose, and sometimes freckles or a beard."""
         head, rng, skin, hair = self.head, self.rng, self.colours["skin"], self.colours["hair"]
         head.fill(self.face, skin, edged(skin))
         head.fill(oval(-0.87, 0.3, 0.14, 0.2), skin, edged(skin))
@@ -426,7 +426,7 @@ class Portrait:
             head.stroke(wire, 0.06, colour, taper=0)
 
     def draw_eye(self, style: str, x: float, width: float, outer: int, iris: Colour, gaze: float) -> None:
-        """Draw one eye around x, with half its width and the side its outer corner is on (-1 or 1)."""
+        """Draw one eye around x, given half its width and the side of its outer corner (-1 or 1)."""
         head, (_, height, lid, tilt) = self.head, EYES[style]
         if style in ("happy", "shut"):
             arc = spline(((-1.05, 0), (0, -1), (1.05, 0)), closed=False) * (width, height)
@@ -441,7 +441,7 @@ class Portrait:
         white = moved(spline(((-1, 0), *upper, (1, 0), (0.65, 0.8), (0, 1), (-0.65, 0.8))) @ skew, x, 0.22)
         lash = moved(spline(((-1.15, 0), *upper, (1.15, 0)), closed=False) @ skew, x, 0.22)
         head.fill(white, WHITE)
-        # The ball from the outside in: how far right and down in eyes, its radii in eyes, and the colour.
+        # The eyeball from the outside in: offset right and down, radii (all relative to the eye), colour.
         for right, down, rx, ry, colour in (
             (0, 0, 0.76, 0.94, mix(iris, INK, 0.45)),
             (0, 0.34, 0.58, 0.5, mix(iris, WHITE, 0.2)),
@@ -462,7 +462,7 @@ class Portrait:
         self.head.fill(shape, LIP, INK)
 
     def draw_hair(self) -> None:
-        """Draw the hair over the forehead with a gleam on it, and the brows over it."""
+        """Draw the front hair with its highlight, and the brows over it."""
         head, hair = self.head, self.colours["hair"]
         head.fill(self.front, hair, edged(hair))
         gleam = np.vstack([oval(-0.02, 0.02, 0.9, 0.9, -2.7, -0.9), oval(-0.02, 0.06, 0.86, 0.76, -2.7, -0.9)[::-1]])
@@ -476,9 +476,9 @@ def draw_icon(index: int, seed: int = 0, size: int = 256) -> Image.Image:
     """Draw one icon.
 
     Args:
-        index: which icon, 0 or more; each icon depends on nothing but this and the seed.
-        seed: which set of icons.
-        size: the icon's width and height in pixels.
+        index: Number of the icon, 0 or more; an icon depends only on this and the seed.
+        seed: Random seed of the set of icons.
+        size: Width and height of the icon in pixels.
 
     Returns:
         The RGB image.
@@ -490,9 +490,9 @@ def draw_icons(n: int = 640, seed: int = 0, size: int = 256) -> torch.Tensor:
     """Draw the first n icons of a seed.
 
     Args:
-        n: how many icons, 1 or more.
-        seed: which set of icons.
-        size: the icons' width and height in pixels.
+        n: Number of icons, 1 or more.
+        seed: Random seed of the set of icons.
+        size: Width and height of the icons in pixels.
 
     Returns:
         The icons as a uint8 tensor (n, 3, size, size).
@@ -504,7 +504,7 @@ def draw_icons(n: int = 640, seed: int = 0, size: int = 256) -> torch.Tensor:
 
 
 def draw_sheet(icons: Sequence[Image.Image], columns: int = 8) -> Image.Image:
-    """Lay icons of one size out in rows, with as many columns as given."""
+    """Arrange icons of one size in rows with the given number of columns."""
     side = icons[0].width
     sheet = Image.new("RGB", (columns * side, -(-len(icons) // columns) * side), WHITE)
     for place, icon in enumerate(icons):
@@ -515,9 +515,9 @@ def draw_sheet(icons: Sequence[Image.Image], columns: int = 8) -> Image.Image:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write icons as PNG files."""
     parser = argparse.ArgumentParser(description="Draw the Mel icons.")
-    parser.add_argument("--out", type=user_path, required=True, help="a new or empty folder for 0000.png and so on")
-    parser.add_argument("--n", type=int, default=640, help="how many icons (default 640)")
-    parser.add_argument("--seed", type=int, default=0, help="which set of icons (default 0)")
+    parser.add_argument("--out", type=user_path, required=True, help="new or empty folder for 0000.png and so on")
+    parser.add_argument("--n", type=int, default=640, help="number of icons (default 640)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the set of icons (default 0)")
     parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
     parser.add_argument("--sheet", type=user_path, help="also write the first 64 icons side by side to this file")
     options = parser.parse_args(arguments)

@@ -1,8 +1,8 @@
-"""Draw new icons with a trained run: N clean PNG files, and a sheet of them.
+"""Generate new icons from a trained run: N PNG files and a sheet of them.
 
     python examples/mel_icon/generate.py --run-dir runs/mel_icon_quick --n 64 --out icons/
 
-The k-th icon depends on the seed and k alone, however many are asked for. To walk from one of them to another:
+The k-th icon depends only on the seed and k, not on --n. To interpolate between two of the icons:
 
     python examples/mel_icon/generate.py --run-dir runs/mel_icon_quick --between 3 17 --out walk/
 """
@@ -18,18 +18,18 @@ from progan import CheckpointError, enlarge, image_grid, load_generator, to_uint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the example; returns the exit status."""
+    """Run the example and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run-dir", type=user_path, metavar="DIR", help="a run; its newest checkpoint is taken")
+    source.add_argument("--run-dir", type=user_path, metavar="DIR", help="run directory; its newest checkpoint is used")
     source.add_argument(
         "--checkpoint", type=user_path, metavar="DIR", help="one checkpoint, such as .../checkpoints/000480000"
     )
-    parser.add_argument("--n", type=int, help="icons to draw (default: 64; 9 with --between)")
+    parser.add_argument("--n", type=int, help="number of icons (default: 64; 9 with --between)")
     parser.add_argument(
-        "--between", type=int, nargs=2, metavar="K", help="draw a walk between two of the icons, the sheet in one row"
+        "--between", type=int, nargs=2, metavar="K", help="interpolate between two of the icons; the sheet has one row"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the latents (default: %(default)s)")
     parser.add_argument("--out", type=user_path, required=True, metavar="DIR", help="new or empty folder for the files")
     options = parser.parse_args(arguments)
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):

@@ -1,4 +1,4 @@
-"""Read the paths on the command lines of this example."""
+"""Parse the paths on this example's command lines."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def user_path(text: str) -> Path:
-    """Read a path, in which a leading ~ stands for a home directory: shells leave that of --out=~/icons as it is."""
+    """Parse a path and expand a leading ~ to a home directory, since shells do not expand the one in --out=~/icons."""
     expanded = os.path.expanduser(text)  # noqa: PTH111 (Path("./~x") is the same as Path("~x"))
     if expanded.startswith("~"):
         raise argparse.ArgumentTypeError(f"{Path(text).parts[0]} is not a user with a home directory here")

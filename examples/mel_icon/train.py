@@ -1,12 +1,12 @@
-"""Train the Mel Icon setup: on the embedded icons, or on a folder of one's own.
+"""Train the Mel Icon setup on the embedded icons or on your own folder.
 
-    python examples/mel_icon/train.py --quick          a small one, minutes on a laptop
-    python examples/mel_icon/train.py                  the article's whole recipe on the embedded icons
+    python examples/mel_icon/train.py --quick          a small run, minutes on a laptop
+    python examples/mel_icon/train.py                  the article's full recipe on the embedded icons
     python examples/mel_icon/train.py --data DIR       the same on the pictures of a folder, which is checked first
-    python examples/mel_icon/train.py --data DIR --start runs/mel_icon     go on from another run's weights
+    python examples/mel_icon/train.py --data DIR --start runs/mel_icon     start from another run's weights
 
-The same command again goes on with its run, or says that it is finished. On several GPUs, each with its part of the
-batch:
+Run the same command again to resume the run; if it is finished, the script says so. To share each batch among several
+GPUs:
 
     torchrun --nproc-per-node 4 examples/mel_icon/train.py --batch-size 32
 """
@@ -32,23 +32,24 @@ import progan
 from progan import HorizontalFlip, ImageFolder, Recipe, Stage, Trainer, presets
 from progan.data import Curation, check
 
-# What --quick changes in the article's recipe. Real images: of each level, coarse first, the last one for all above;
-# and of the two holds at the top, at the full and at a fifth of the learning rate. The rate itself stays: twice of it
-# is so unstable that other last bits, of another kind of CPU, can ruin a run.
+# What --quick changes in the article's recipe: the number of real images per level, coarsest first, where the last
+# number is also for all higher levels; and the number in the two holds at the top, at the full and at a fifth of the
+# learning rate. The learning rate itself stays the same: twice the rate is so unstable that different last bits, from
+# another kind of CPU, can ruin a run.
 QUICK_CHANNELS = (64, 48, 24, 12)
 QUICK_LEVEL_IMAGES = (1_600, 3_200, 4_800, 2_000)
 QUICK_HOLD_IMAGES = (4_000, 800)
 
-RESOLUTIONS = tuple(4 << level for level in range(7))  # those that the article's widths are for: 4 ... 256
+RESOLUTIONS = tuple(4 << level for level in range(7))  # the resolutions that the article has channels for: 4 ... 256
 
-COMPARED = 256  # samples and icons that the two closing numbers are taken over
+COMPARED = 256  # number of samples and of icons for the final comparison
 COMPARED_SIZE = 32
 
-RANK = int(os.environ.get("RANK", "0"))  # of torchrun's processes; the first one speaks for all
+RANK = int(os.environ.get("RANK", "0"))  # rank under torchrun; only the first process prints
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the example; returns the exit status."""
+    """Run the example and return the exit status."""
     parser = argument_parser()
     options = parser.parse_args(arguments)
     if options.only is not None and options.data is None:
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere if RANK else sys.stdout):
             return train(options)
     except KeyboardInterrupt:
-        print("\nStopped before the training began.", file=sys.stderr)  # `train` tells of later ones
+        print("\nStopped before the training began.", file=sys.stderr)  # `train` reports later ones
         return 130
     except (ValueError, OSError, ImportError, progan.CheckpointError, progan.RankError) as error:
         text = str(error).replace('on_unreadable="skip"', "--skip-unreadable")
@@ -67,21 +68,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the command line's parser."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=user_path, metavar="DIR", help="folder of pictures (default: embedded icons)")
-    parser.add_argument("--only", type=user_path, metavar="FILE", help="train on what a list of curate.py keeps")
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out files of --data that cannot be read")
-    parser.add_argument("--run-dir", type=user_path, metavar="DIR", help="where the run is kept (default: runs/...)")
+    parser.add_argument(
+        "--only", type=user_path, metavar="FILE", help="train only on the pictures that a curate.py list keeps"
+    )
+    parser.add_argument("--skip-unreadable", action="store_true", help="skip files of --data that cannot be read")
+    parser.add_argument("--run-dir", type=user_path, metavar="DIR", help="run directory (default: runs/...)")
     parser.add_argument(
         "--start",
         type=user_path,
         metavar="PATH",
-        help="begin with the weights of a run, of one of its checkpoints or of a .safetensors file; the levels that a "
-        "run had grown to are not grown again",
+        help="start with the weights of a run, one of its checkpoints or a .safetensors file; levels that the run had "
+        "reached are not grown again",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default: %(default)s)")
-    parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of weights, noise and data order (default: %(default)s)"
+    )
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best available)")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="default: %(default)s")
     parser.add_argument(
         "--resolution", type=resolution_in_px, metavar="PX", help="4, 8, ... 256 (default: 256; 32 with --quick)"
@@ -93,24 +98,26 @@ def argument_parser() -> argparse.ArgumentParser:
         "--batch-size", type=at_least_1, metavar="N", help="real images per step (default: the recipe's)"
     )
     parser.add_argument(
-        "--hours", type=float, metavar="H", help="make all stages as long as this machine trains in so many hours"
+        "--hours", type=float, metavar="H", help="set the length of all stages to what this machine trains in H hours"
     )
-    parser.add_argument("--quick", action="store_true", help="the recipe made small, to see icons form in minutes")
-    parser.add_argument("--contrast", action="store_true", help="the article's variant: random contrast, twice as long")
-    parser.add_argument("--flips", action="store_true", help="mirror every other real image, left to right, at random")
-    parser.add_argument("--overwrite", action="store_true", help="start anew where a run is kept already")
+    parser.add_argument("--quick", action="store_true", help="a small version of the recipe: icons form in minutes")
+    parser.add_argument(
+        "--contrast", action="store_true", help="the article's variant: random contrast, twice the images"
+    )
+    parser.add_argument("--flips", action="store_true", help="mirror a random half of the real images, left to right")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
     return parser
 
 
 def resolution_in_px(text: str) -> int:
-    """Read --resolution."""
+    """Parse --resolution."""
     if text not in map(str, RESOLUTIONS):
         raise argparse.ArgumentTypeError(f"must be one of {', '.join(map(str, RESOLUTIONS))}, got {text!r}")
     return int(text)
 
 
 def at_least_1(text: str) -> int:
-    """Read a count."""
+    """Parse a positive whole number."""
     try:
         number = int(text)
     except ValueError:
@@ -121,7 +128,7 @@ def at_least_1(text: str) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
-    """Train as the options say, and tell how it went."""
+    """Train as the options say, print the outcome, and return the exit status."""
     begin = time.monotonic()
     resolution = options.resolution if options.resolution is not None else 32 if options.quick else 256
     recipe = make_recipe(options, resolution)
@@ -181,7 +188,7 @@ def train(options: argparse.Namespace) -> int:
 
 
 def read_folder(options: argparse.Namespace, resolution: int, *, new: bool) -> ImageFolder:
-    """Read the pictures; before a new run on a whole folder, tell what is wrong with them."""
+    """Read the pictures; before a new run on a whole folder, print a report on them."""
     on_unreadable: Literal["raise", "skip"] = "skip" if options.skip_unreadable else "raise"
     if options.only is not None:
         kept = Curation.load(options.only, options.data).kept
@@ -191,12 +198,12 @@ def read_folder(options: argparse.Namespace, resolution: int, *, new: bool) -> I
         print(f"{options.data}:\n{report.summary()}")
         if report.curation.dropped:
             program = Path(__file__).with_name("curate.py")
-            print(f"To see which, and to choose: python {program} --data {options.data} --out report")
+            print(f"To see which, and to select pictures: python {program} --data {options.data} --out report")
     return ImageFolder(options.data, resolution, on_unreadable=on_unreadable)
 
 
 def make_recipe(options: argparse.Namespace, resolution: int) -> Recipe:
-    """Return the article's recipe with what the options change."""
+    """Return the article's recipe, changed as the options say."""
     channels = None
     if options.quick:
         levels = max(1, (resolution // 4).bit_length())
@@ -224,9 +231,9 @@ def make_recipe(options: argparse.Namespace, resolution: int) -> Recipe:
 
 
 def quick_stages(recipe: Recipe) -> tuple[Stage, ...]:
-    """Return the stages of a recipe made small: the same kinds of stages, fewer images."""
+    """Return the stages of --quick: the same kinds of stages with fewer images."""
     article = presets.mel_icon(recipe.architecture.size(recipe.architecture.top_level)[0]).stages
-    longer = recipe.stages[0].images // article[0].images  # the contrast variant's
+    longer = recipe.stages[0].images // article[0].images  # the contrast variant's stages are longer
     images = [QUICK_LEVEL_IMAGES[min(stage.level, len(QUICK_LEVEL_IMAGES) - 1)] for stage in article[:-2]]
     return tuple(
         dataclasses.replace(
@@ -239,23 +246,23 @@ def quick_stages(recipe: Recipe) -> tuple[Stage, ...]:
 
 
 def level_of_start(options: argparse.Namespace, run_dir: Path) -> int | None:
-    """Return the level that --start had grown to, None where that is not known; of a run that is there, as recorded."""
+    """Return the level that --start had reached, None if unknown; an existing run has recorded it."""
     config = run_dir / "config.json"
     if config.is_file() and not options.overwrite:
         try:
             recorded = json.loads(config.read_text())["start"]
         except (ValueError, KeyError, TypeError):
-            return None  # the trainer says what is wrong with it
+            return None  # the trainer reports what is wrong with it
         return None if recorded is None else recorded["level"]
     return None if options.start.suffix == ".safetensors" else progan.load_generator(options.start).level
 
 
 def stages_above(recipe: Recipe, level: int | None) -> tuple[Stage, ...]:
-    """Return the stages of a recipe that a start has not behind it: of higher levels, and the holds at full size.
+    """Return the stages that remain after a start: those of higher levels, and the holds at full size.
 
     Args:
-        recipe: The whole one.
-        level: Level that the start had grown to; None = the top.
+        recipe: The full recipe.
+        level: Level that the start had reached; None = the top.
     """
     top = recipe.architecture.top_level
     reached = top if level is None else level
@@ -265,13 +272,13 @@ def stages_above(recipe: Recipe, level: int | None) -> tuple[Stage, ...]:
 
 
 def default_run_dir(options: argparse.Namespace) -> Path:
-    """Return where a run is kept when --run-dir is not given."""
+    """Return the default run directory."""
     name = "mel_icon" if options.data is None else options.data.resolve().name
     return Path("runs") / (f"{name}_quick" if options.quick else name)
 
 
 def show_plan(trainer: Trainer, recipe: Recipe, n_images: int, options: argparse.Namespace) -> None:
-    """Print what will be done, and how long it will take."""
+    """Print the plan of the run, with an estimate of its time."""
     print(recipe.schedule.table(recipe.architecture.base_size, n_images))
     if options.quick:
         print("--quick differs from the article in: " + ", ".join(differences(recipe, presets.mel_icon())) + ".")
@@ -279,18 +286,18 @@ def show_plan(trainer: Trainer, recipe: Recipe, n_images: int, options: argparse
         after = "" if trainer.start.images_seen is None else f" after {trainer.start.images_seen:,} real images"
         print(f"Starting with the weights of {trainer.start.path}{after}.")
     if trainer.images_seen:
-        print(f"Going on from {trainer.run_dir} after {trainer.images_seen:,} real images.")
+        print(f"Resuming {trainer.run_dir} after {trainer.images_seen:,} real images.")
     plan = trainer.plan(printed=False)
     threads = f" with {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
     processes = f", {trainer.ranks} processes" if trainer.ranks > 1 else ""
     print(
-        f"On {trainer.device}{threads}{processes}, in {recipe.training.precision}: about {plan}, by a few timed "
-        f"steps of each stage; memory: {plan.memory_for_people()}. Ctrl-C saves; the same command goes on."
+        f"On {trainer.device}{threads}{processes}, in {recipe.training.precision}: about {plan}, from a few "
+        f"timed steps of each stage; memory: {plan.memory_for_people()}. Ctrl-C saves; the same command resumes."
     )
 
 
 def differences(recipe: Recipe, article: Recipe) -> list[str]:
-    """Say what differs between two recipes, for people."""
+    """Describe the differences between two recipes."""
     sides = [
         {
             "resolution": each.architecture.size(each.architecture.top_level)[0],
@@ -305,7 +312,7 @@ def differences(recipe: Recipe, article: Recipe) -> list[str]:
 
 
 def show_comparison(trainer: Trainer, images: torch.Tensor, seed: int) -> None:
-    """Print two numbers that tell whether the samples vary as the icons do, and look like them on average."""
+    """Print two numbers: whether the samples vary as much as the icons, and whether they match them on average."""
     icons = icons_for_comparison(images)
     if len(icons) < 2 or mean_pairwise_rms(at_compared_size(icons)) == 0:
         alike = "There is one icon only" if len(icons) < 2 else f"The {len(icons)} icons compared are all alike"
@@ -321,7 +328,7 @@ def show_comparison(trainer: Trainer, images: torch.Tensor, seed: int) -> None:
 
 
 def icons_for_comparison(images: torch.Tensor) -> torch.Tensor:
-    """Return a seeded choice of the icons, in [0, 1]."""
+    """Return a fixed random selection of the icons, in [0, 1]."""
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:COMPARED]
     return images[chosen] / 255
 
@@ -330,8 +337,8 @@ def compare(samples: torch.Tensor, icons: torch.Tensor) -> tuple[float, float]:
     """Compare two sets of images, (N, C, H, W) in [0, 1], at 32x32.
 
     Returns:
-        The mean pairwise RMS distance of the samples over that of the icons, and the RMS distance between the two mean
-        images.
+        The mean pairwise RMS distance of the samples divided by that of the icons, and the RMS distance between the two
+        mean images.
     """
     samples, icons = at_compared_size(samples), at_compared_size(icons)
     variety = mean_pairwise_rms(samples) / mean_pairwise_rms(icons)
@@ -340,7 +347,7 @@ def compare(samples: torch.Tensor, icons: torch.Tensor) -> tuple[float, float]:
 
 
 def at_compared_size(images: torch.Tensor) -> torch.Tensor:
-    """Average or repeat pixels to 32x32."""
+    """Resize images to 32x32 by averaging or repeating pixels."""
     if images.shape[-1] < COMPARED_SIZE:
         return progan.upsample(images, COMPARED_SIZE // images.shape[-1])
     return progan.downsample(images, images.shape[-1] // COMPARED_SIZE)
