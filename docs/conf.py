@@ -1,4 +1,4 @@
-"""The site's settings. `make docs` builds it without a network, and a warning is an error."""
+"""Sphinx configuration. `make docs` builds the site without network access and treats warnings as errors."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ napoleon_use_ivar = True
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
-# References to these become links where the variable is set: the inventories come from their sites.
+# References to these become links if the variable is set; the inventories are downloaded.
 if os.environ.get("PROGAN_INVENTORIES"):
     intersphinx_mapping = {
         "python": ("https://docs.python.org/3", None),
@@ -69,9 +69,9 @@ if os.environ.get("PROGAN_INVENTORIES"):
     }
 
 default_role = "py:obj"
-nitpicky = True  # a reference that leads nowhere is an error
+nitpicky = True  # an unresolved reference is an error
 nitpick_ignore_regex = [(r"py:.*", r"(torch|numpy|abc|collections|json|os|pathlib|typing_extensions)\..*|Tensor")]
-# Not public: named so that a reader of the source finds them.
+# Not public: docstrings name them for readers of the source.
 nitpick_ignore = [
     ("py:class", "progan.data.curation.survey.Facts"),
     ("py:class", "progan.training.trainer.TrainerKeywords"),
@@ -83,7 +83,7 @@ nitpick_ignore = [
 
 
 def name_bases(app: Sphinx, name: str, obj: object, options: object, bases: list[Any]) -> None:
-    """Show the public bases of torch by their public names, and leave out progan's private ones."""
+    """Show torch's public base classes by their public names."""
     for index, base in enumerate(bases):
         kind = getattr(base, "__origin__", base)  # of Dataset[Tensor] Dataset
         if isinstance(kind, type) and issubclass(kind, torch.nn.Module):
@@ -92,19 +92,19 @@ def name_bases(app: Sphinx, name: str, obj: object, options: object, bases: list
             bases[index] = ":py:class:`torch.utils.data.Dataset`"
 
 
-# What Sphinx and Furo leave out of their HTML, and people who use a keyboard or a screen reader need.
+# What users of a keyboard or a screen reader need and the HTML of Sphinx and Furo lacks.
 ACCESSIBLE = {
     'role="heading"': 'role="heading" aria-level="2"',  # above the groups of the sidebar
     "<pre>": '<pre tabindex="0">',  # so that the keyboard scrolls it
     '<div class="table-wrapper ': '<div tabindex="0" class="table-wrapper ',
-    # Parameters in lines of their own are no list of definitions.
+    # Parameters on separate lines are not a definition list.
     '<dl>\n<dd><em class="sig-param">': '<dl role="none">\n<dd><em class="sig-param">',
     '<dd><em class="sig-param">': '<dd role="none"><em class="sig-param">',
 }
 
 
 def make_accessible(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: object) -> None:
-    """Complete the HTML of a page and of its sidebar."""
+    """Add what ACCESSIBLE lists to the HTML of a page and of its sidebar."""
     for part in {"body", "furo_navigation_tree"} & context.keys():
         for old, new in ACCESSIBLE.items():
             context[part] = context[part].replace(old, new)
@@ -116,7 +116,7 @@ ENTRIES |= {f"presets.{name}": f"progan.presets.{name}" for name in ("mel_icon",
 
 
 def link_names(app: Sphinx, doctree: nodes.document) -> None:
-    """Make the public names that stand as code in the text links to their entries in the reference."""
+    """Link public names in code style to their entries in the reference."""
     for code in list(doctree.findall(nodes.literal)):
         entry = ENTRIES.get(code.astext())
         if entry and isinstance(code.parent, nodes.paragraph):
@@ -126,7 +126,7 @@ def link_names(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the hooks."""
+    """Register the hooks."""
     app.connect("autodoc-process-bases", name_bases)
     app.connect("doctree-read", link_names)
     app.connect("html-page-context", make_accessible, priority=900)  # after Furo's

@@ -1,9 +1,9 @@
-"""Open the built site in headless Chromium, on a phone's and a desk's width, light and dark, and tell what is wrong.
+"""Open the built site in headless Chromium, at phone and desktop width, light and dark, and print the problems.
 
     make site-check
 
-Every page is opened in all four ways: no error on the console, no request to another host, nothing wider than the
-window, no serious finding of axe. Search has to find Trainer. Screenshots are left to be looked at.
+Every page is opened in all four ways. It must have no console error, no request to another host, nothing wider than
+the window, and no serious finding of axe. Search must find Trainer. Look at the screenshots yourself.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ SCHEMES = ("light", "dark")
 SHOWN = ("index", "first_icons", "growing", "speed", "troubleshooting", "reference/index", "reference/training")
 SERIOUS = ("serious", "critical")
 SEARCH_MS = 10_000
-# On a phone Furo lets the text scroll sideways in itself, so it is measured beside the whole page.
+# On a phone, Furo's text column can scroll sideways by itself, so it is measured in addition to the whole page.
 TOO_WIDE = "Math.max(...[...document.querySelectorAll('html, .content')].map(box => box.scrollWidth - box.clientWidth))"
-# Chromium looks for updates and the like by itself, which is no matter of the site.
+# Chromium checks for updates and the like by itself, which does not concern the site.
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serve the site without a line for every request."""
+    """Serve the site without logging requests."""
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (http.server's name for it)
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def served(site: Path) -> Iterator[str]:
-    """Serve a folder on this machine alone; yields its address."""
+    """Serve a folder on this machine only, and yield its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(site)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -53,13 +53,13 @@ def served(site: Path) -> Iterator[str]:
 
 
 def page_names(site: Path) -> list[str]:
-    """List the pages that are written by hand or by autodoc, without the listings of the source."""
+    """List the hand-written and autodoc pages, without the source listings."""
     names = [path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")]
     return sorted(name for name in names if not name.startswith("_modules/"))
 
 
 def wrong_with(page: Any, axe: Any) -> list[str]:
-    """Return what is wrong with the page that is open."""
+    """Return the problems of the open page."""
     found = []
     wide = page.evaluate(TOO_WIDE)
     if wide > 0:
@@ -72,7 +72,7 @@ def wrong_with(page: Any, axe: Any) -> list[str]:
 
 
 def check_search(page: Any, address: str) -> list[str]:
-    """Search for Trainer, and return what is wrong with what is found."""
+    """Search for Trainer, and return the problems of the results."""
     from playwright.sync_api import TimeoutError as NothingFound
 
     page.goto(f"{address}/search.html?q=Trainer")
@@ -85,14 +85,14 @@ def check_search(page: Any, address: str) -> list[str]:
 
 
 def check_site(browser: Any, axe: Any, address: str, names: Sequence[str], screenshots: Path) -> list[str]:
-    """Open every page in every way; return what is wrong, a line each."""
+    """Open every page in every way, and return the problems, one per line."""
     problems = []
     for width in WIDTHS:
         for scheme in SCHEMES:
             way = f"at {width} px, {scheme}"
             context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
             page = context.new_page()
-            seen: list[str] = []  # what the page that is open has said and asked for
+            seen: list[str] = []  # errors and requests of the open page
             page.on("console", lambda line: seen.append(f"console: {line.text}") if line.type == "error" else None)  # noqa: B023
             page.on("pageerror", lambda error: seen.append(f"error: {error}"))  # noqa: B023
             page.on("request", lambda request: seen.append(f"request: {request.url}"))  # noqa: B023
@@ -111,11 +111,11 @@ def check_site(browser: Any, axe: Any, address: str, names: Sequence[str], scree
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line; returns the exit status."""
+    """Run from the command line, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--site", type=Path, default=BUILD / "html", help="the built site (default: %(default)s)")
     parser.add_argument(
-        "--screenshots", type=Path, default=BUILD / "screenshots", help="folder for them (default: %(default)s)"
+        "--screenshots", type=Path, default=BUILD / "screenshots", help="folder for screenshots (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
     found = [path for path in map(shutil.which, BROWSERS) if path is not None]

@@ -1,17 +1,17 @@
-"""One look for all charts: readable on a light page and on a dark one, on a desk and on a phone."""
+"""The common style of all charts, readable on light and dark pages, on desktop and phone screens."""
 
 from __future__ import annotations
 
 from matplotlib import rc
 from matplotlib.figure import Figure
 
-GREY = "#7a7a7a"  # stands out alike, 4.3 : 1, from white and from the site's dark background
+GREY = "#7a7a7a"  # contrast 4.3 : 1 on white and on the site's dark background
 BLUE, ORANGE = "#2a7de1", "#d9622b"
-WIDTH = 6  # inches; at the default of 100 pixels per inch a desk shows the picture as it is, a phone smaller
+WIDTH = 6  # inches; at the default of 100 pixels per inch a desktop shows the full size, a phone scales it down
 
 
 def new_chart(height: float) -> Figure:
-    """Return an empty figure of that height in inches, with no background."""
+    """Return an empty figure of the given height in inches, without a background."""
     rc("text", color=GREY)
     rc("xtick", color=GREY)
     rc("ytick", color=GREY)

@@ -1,4 +1,4 @@
-"""Draw what a fade does: the same latents at alpha 0, 1/4, 1/2, 3/4 and 1, by weights from amid the fade."""
+"""Draw a fade: the same latents at alpha 0, 1/4, 1/2, 3/4 and 1, with the weights from the middle of the fade."""
 
 from __future__ import annotations
 

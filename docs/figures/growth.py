@@ -1,4 +1,4 @@
-"""Draw how the presets grow: the resolution reached by the count of real images, from their schedules."""
+"""Plot how the presets grow: resolution against the number of real images, from their schedules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from progan import Recipe, presets
 
 
 def draw_growth(axes: Axes, recipe: Recipe, title: str) -> None:
-    """Draw one line: level where it is grown, and between two levels while the newer one fades in."""
+    """Plot one line, horizontal at a grown level and rising while the next level fades in."""
     schedule = recipe.schedule
     counts, heights = [0], [schedule.stages[0].level]
     for start, stage in zip(schedule.starts, schedule.stages, strict=True):

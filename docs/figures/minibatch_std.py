@@ -1,4 +1,4 @@
-"""Draw what MiniBatchStd tells: its number for groups of four icons that are different, alike in pairs, and equal."""
+"""Draw the MiniBatchStd number for groups of four icons: all different, two pairs, and all equal."""
 
 from __future__ import annotations
 

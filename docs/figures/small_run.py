@@ -1,4 +1,4 @@
-"""Make the run that the other figures are drawn from: the example's quick run, with all its checkpoints kept."""
+"""Make the run for the other figures: the example's quick run with all checkpoints kept."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def make_run(run_dir: Path, size: int, until: int | None) -> None:
     """Train the example's quick recipe on its icons.
 
     Args:
-        run_dir: where the run is kept; one that is there goes on.
-        size: of the images in pixels.
-        until: real images; None = to the end.
+        run_dir: Run directory; an existing run is resumed.
+        size: Image size in pixels.
+        until: Number of real images to train to; None = to the end.
     """
     recipe = make_recipe(argument_parser().parse_args(["--quick"]), size)
     trainer = Trainer.from_recipe(

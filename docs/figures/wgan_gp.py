@@ -1,4 +1,4 @@
-"""Draw the critic of a run: its estimate of the distance while training, and the norms of its gradient at the end."""
+"""Plot a run's critic: its distance estimate during training, and its gradient norms before and after training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def gradient_norms(discriminator: ProgressiveDiscriminator, mixed: Tensor) -> Te
 
 
 def draw_distance(axes: Axes, run_dir: Path) -> None:
-    """Draw E[critic(real)] - E[critic(fake)] over the run, with a line where a level begins."""
+    """Plot E[critic(real)] - E[critic(fake)] over the run, with a vertical line where a level begins."""
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     counts = [line["images_seen"] / 1000 for line in lines]
     axes.plot(counts, [-line["wasserstein"] for line in lines], color=BLUE, linewidth=0.8)
@@ -43,7 +43,7 @@ def draw_distance(axes: Axes, run_dir: Path) -> None:
 
 
 def draw_norms(axes: Axes, trainer: Trainer, icons: Tensor) -> None:
-    """Draw how often each norm occurs, at random mixes of icons and samples, before and after the training."""
+    """Plot histograms of gradient norms at random interpolations of icons and samples, before and after training."""
     generator = torch.Generator().manual_seed(0)
     mix = torch.rand(len(icons), 1, 1, 1, generator=generator)
     mixed = torch.lerp(trainer.grown().sample(len(icons), seed=0), icons, mix)
