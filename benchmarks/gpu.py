@@ -1,17 +1,17 @@
-"""Measure on a CUDA device what cannot be measured without one. The JSON is rewritten after every measurement.
+"""Measure training on a CUDA device. The JSON file is rewritten after every measurement.
 
 PYTHONPATH=src python benchmarks/gpu.py --part check|time|fit|train --out gpu.json [--minutes 8]
 
-check: captured steps beside plain ones, in every phase and over a whole short schedule with a save in between.
-time:  a step of every phase: plain, captured as a graph, that in TF32 and bf16; the plain loop (plain.py) and, where it
-       can be imported, pro-gan-pth 3.4 beside it; the kernels that a step launches.
-fit:   what a step takes within the trainer, at every level; at 4 px, by where random numbers are made; and what its
-       thread does meanwhile.
-train: the article's whole recipe; its sheet is progress.png in --run-dir.
+check: compare captured and eager steps, in every phase and over a short schedule with a save in between.
+time:  time a step of every phase: eager, as a graph, and as a graph in TF32 and bf16; the plain loop (plain.py); and
+       pro-gan-pth 3.4 if it is installed. Count the kernels that a step launches.
+fit:   time a step within the trainer, at every level; at 4 px, also by where random numbers are generated; and sample
+       what the trainer's thread does.
+train: train the article's full recipe; its sheet is progress.png in --run-dir.
 
-It needs torch, numpy and the checkout. Icons are drawn, or come with --images: a .npy file, (N, 3, 256, 256), uint8.
-What does not fit into --minutes is left out, and says so; the same command again measures that.
---device cpu --smoke does all of it on a small scale.
+This needs torch, numpy and the checkout. Icons are drawn, or read with --images: a .npy file, (N, 3, 256, 256), uint8.
+Measurements that do not fit into --minutes are skipped, with an entry that says so; run the same command again to make
+them. --device cpu --smoke does everything on a small scale.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ from progan.training.state import TrainingState
 from progan.training.step import Draws, TrainingStep
 
 BATCH = 8
-AFTER_CAPTURE = 5  # steps that are compared beyond the capture
-TAKEN = 8  # steps of the whole recipe that are timed together: a save or a preview falls into few of them
+AFTER_CAPTURE = 5  # number of steps after the capture that are compared
+TAKEN = 8  # steps of the full recipe that are timed together: few such groups contain a save or a preview
 
 
 class Rehearsal:
-    """Stand in for CUDA graphs on the CPU: the work is done again instead of replayed."""
+    """A substitute for CUDA graphs on the CPU, which runs the work again instead of replaying it."""
 
     @contextmanager
     def beside(self) -> Iterator[None]:
@@ -84,7 +84,7 @@ class Rehearsal:
 
 
 class Sheet:
-    """Hold what was measured; every entry rewrites the file, and what was written there before stays."""
+    """The measurements. Every entry rewrites the file; earlier entries in the file remain."""
 
     def __init__(self, out: Path, part: str, device: torch.device, minutes: float) -> None:
         self._out, self._part = out, part
@@ -99,8 +99,8 @@ class Sheet:
         print(name, json.dumps(value), flush=True)
 
     def has_time(self, name: str, seconds: float = 20) -> bool:
-        """Tell whether something was not measured before, and can begin if it takes about so long; note where not."""
-        if isinstance(self._whole[self._part].get(name), dict):  # by the run before
+        """Return whether a measurement is missing and there is time for it; record when there is not."""
+        if isinstance(self._whole[self._part].get(name), dict):  # measured by an earlier run
             return False
         if time.monotonic() + seconds < self._end:
             return True
@@ -112,7 +112,7 @@ class Sheet:
 
 
 def small(recipe: Recipe) -> Recipe:
-    """Return a recipe of the kind with two narrow levels, for a rehearsal."""
+    """Return a similar recipe with two small levels, for smoke tests."""
     architecture = recipe.architecture
     architecture = dataclasses.replace(
         architecture, channels=(8, 6), latent_shape=(5, *architecture.latent_shape[1:]), head_channels=None
@@ -126,7 +126,7 @@ def with_training(recipe: Recipe, **settings: Any) -> Recipe:
 
 
 def phases(recipe: Recipe) -> list[tuple[int, float | None]]:
-    """Return every (level, alpha) of which there is a graph."""
+    """Return every (level, alpha) that has a graph."""
     return [
         (0, None),
         *((level, alpha) for level in range(1, recipe.architecture.top_level + 1) for alpha in (0.5, None)),
@@ -139,13 +139,13 @@ def graphs_on(device: torch.device) -> CudaGraphs | Rehearsal:
 
 @cache
 def built(architecture: Architecture, device: torch.device) -> tuple[ProgressiveGenerator, ProgressiveDiscriminator]:
-    """Build both networks once for all phases: to fill them takes up to a second of a device's time."""
+    """Build both networks once for all phases, since initialising them takes up to a second of device time."""
     generator, discriminator = Recipe(architecture, (Stage(0, 0, BATCH, BATCH),)).build()
     return generator.to(device), discriminator.to(device)
 
 
 def steps_of(recipe: Recipe, device: torch.device, *, graph: bool) -> tuple[TrainingStep, DeviceStep]:
-    """Return a recipe's training step, and how it is run on a device."""
+    """Return a recipe's training step, and the object that runs it on a device."""
     generator, discriminator = copy.deepcopy(built(recipe.architecture, device))
     step = TrainingStep(
         TrainingState(generator, discriminator, EmaGenerator(generator, 0.995), recipe.training.adam), recipe.training
@@ -160,7 +160,7 @@ def images(recipe: Recipe, level: int, position: int) -> Tensor:
 
 
 def drawn(n: int, size: int) -> Tensor:
-    """Draw icons of a kind: a head on shoulders, each with its own colours and place; (n, 3, size, size), uint8."""
+    """Draw simple icons, heads on shoulders with random colours and positions; (n, 3, size, size), uint8."""
     generator = torch.Generator().manual_seed(0)
     row = torch.linspace(-1, 1, size)
     y, x = row[:, None], row[None, :]
@@ -184,7 +184,7 @@ def distance(ones: list[Tensor], others: list[Tensor]) -> float:
 
 
 def trained(recipe: Recipe, level: int, alpha: float | None, device: torch.device, *, graph: bool) -> dict[str, Any]:
-    """Take some steps of a phase, and return the state before and after, the losses, and whether a graph was used."""
+    """Run some steps of a phase; return the state before and after, the losses, and whether a graph was used."""
     step, run = steps_of(recipe, device, graph=graph)
     before = {name: [tensor.detach().clone() for tensor in tensors] for name, tensors in step.moved().items()}
     told = []
@@ -203,7 +203,7 @@ def trained(recipe: Recipe, level: int, alpha: float | None, device: torch.devic
 
 
 def compared(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return how far two trainings of one phase lie apart, as a share of what they changed."""
+    """Return the distance between two training runs of one phase, as a share of the change they made."""
     shares = {
         name: distance(one["after"][name], other["after"][name])
         / max(distance(one["after"][name], one["before"][name]), 1e-30)
@@ -236,7 +236,7 @@ def measure_check(sheet: Sheet, recipes: dict[str, Recipe], device: torch.device
 
 
 def check_schedule(recipe: Recipe, device: torch.device, pictures: Tensor) -> dict[str, Any]:
-    """Train a short schedule by the trainer: plain, captured, and captured with a stop and a load in between."""
+    """Train a short schedule with the trainer: eager, captured, and captured with a stop and a load in between."""
     top = min(2, recipe.architecture.top_level)
     grown = (Stage(level, 80, 80, BATCH, 2e-3) for level in range(1, top + 1))
     stages = (Stage(0, 0, 80, BATCH), *grown, Stage(top, 0, 40, 4))
@@ -274,7 +274,7 @@ def check_schedule(recipe: Recipe, device: torch.device, pictures: Tensor) -> di
 
 
 def kernels_of(work: Callable[[], object], device: torch.device) -> int:
-    """Return the number of kernels that some work launches; on the CPU, of its operations."""
+    """Return the number of kernels that some work launches; on the CPU, the number of operations."""
     cuda = device.type == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as found:
         timed(work, device)
@@ -283,9 +283,9 @@ def kernels_of(work: Callable[[], object], device: torch.device) -> int:
 
 
 def ms_of(work: Callable[[], object], device: torch.device, steps: int, rounds: int) -> float:
-    """Return the median time of one piece of work, in ms, among rounds of some of them without a wait in between.
+    """Return the median time of some work, in ms, over rounds that repeat it without waiting in between.
 
-    A round is at most that many, and fewer where it would take longer than a tenth of a second.
+    A round has at most the given number of steps, and fewer if it would take longer than a tenth of a second.
     """
     steps = max(1, min(steps, int(0.1 / timed(work, device))))
 
@@ -299,7 +299,7 @@ def ms_of(work: Callable[[], object], device: torch.device, steps: int, rounds: 
 def step_of(
     recipe: Recipe, level: int, alpha: float | None, device: torch.device, *, graph: bool
 ) -> Callable[[], object]:
-    """Return one step of a phase, warmed up, and captured if asked; its draws are made, its images on the device."""
+    """Return one warmed-up step of a phase, captured if graph=True; draws and images are prepared in advance."""
     _, run = steps_of(recipe, device, graph=graph)
     real = images(recipe, level, 0).to(device)
     draws = Draws.at(0, BATCH, recipe.architecture.latent_shape, 0, len(recipe.training.augment))
@@ -322,7 +322,7 @@ def loop_of(recipe: Recipe, level: int, alpha: float | None, device: torch.devic
 
 
 def peer_of(level: int, levels: int, device: torch.device) -> Callable[[], object]:
-    """Return one step of pro-gan-pth's."""
+    """Return one step of pro-gan-pth."""
     real = (uniform((BATCH, 3, 4 << level, 4 << level), 0, "plan", 0) * 2 - 1).to(device)
     return pro_gan_pth.make_step(level, levels, normal((BATCH, 512), 0, "z_critic", 0).to(device), real)
 
@@ -332,14 +332,14 @@ def first_line(error: Exception) -> str:
 
 
 def measured(make: Callable[[], Callable[[], object]], device: torch.device, steps: int, rounds: int) -> dict[str, Any]:
-    """Return what one step takes: time, kernels, and memory beyond what was taken before it was made."""
+    """Return the time, the kernels and the additional memory of one step."""
     before = start_of_memory(device)
     work = make()
     work()
     found = {"ms": ms_of(work, device, steps, rounds), "mb": peak_of_memory(before, device)}
     try:
         return {**found, "kernels": kernels_of(work, device)}
-    except Exception as error:  # without it the times are worth having
+    except Exception as error:  # the times are useful without the count
         return {**found, "kernels": f"not counted: {first_line(error)}"}
 
 
@@ -348,13 +348,13 @@ def measured_or_why(
 ) -> dict[str, Any]:
     try:
         return measured(make, device, steps, rounds)
-    except Exception as error:  # of one contender: the others are worth having
+    except Exception as error:  # the other contenders are useful without this one
         return {"ms": f"not measured: {first_line(error)}"}
 
 
 def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int, rounds: int) -> None:
     tf32, bf16 = (with_training(recipe, precision=precision) for precision in ("tf32", "bf16"))
-    built(recipe.architecture, device)  # whose memory is no step's
+    built(recipe.architecture, device)  # in advance, so that no step's memory includes it
     whole_levels_first = sorted(phases(recipe), key=lambda phase: (phase[1] is not None, phase[0]))
     for level, alpha in whole_levels_first:
         name = name_of(level, alpha)
@@ -369,7 +369,7 @@ def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int,
         }
         entry: dict[str, dict[str, Any]] = {"ms": {}, "kernels": {}, "mb": {}}
         for contender, (its, make) in contenders.items():
-            with precision_scope(device, its.training.precision):  # TF32 where it is said only
+            with precision_scope(device, its.training.precision):  # TF32 only where the precision says so
                 found = measured_or_why(make, device, steps, rounds)
             for what, value in found.items():
                 entry[what][contender] = value
@@ -384,7 +384,7 @@ def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int,
         sheet.put("pro_gan_pth", "not measured: pip install --no-deps pro-gan-pth==3.4")
         return
     levels = recipe.architecture.top_level + 1
-    for level in range(levels):  # last: at 256 px a step of its takes a second
+    for level in range(levels):  # last, since its step at 256 px takes a second
         if sheet.has_time(f"{name_of(level, None)} pro_gan_pth", 15):
             with precision_scope(device, recipe.training.precision):
                 found = measured_or_why(partial(peer_of, level, levels, device), device, steps, rounds)
@@ -392,7 +392,7 @@ def measure_time(sheet: Sheet, recipe: Recipe, device: torch.device, steps: int,
 
 
 class Pace(Callback):
-    """Time the steps of each stage but the first fifth, in which it is captured; nothing is waited for in between."""
+    """Time the steps of each stage without waiting in between, except the first fifth, which contains the capture."""
 
     def __init__(self, device: torch.device, steps: int) -> None:
         self.ms: dict[str, float] = {}
@@ -412,7 +412,7 @@ class Pace(Callback):
 
 @contextmanager
 def sampled(lines: Counter[str]) -> Iterator[None]:
-    """Count where this thread is, every 2 ms: the line of progan's, and what that calls."""
+    """Sample this thread's position every 2 ms: the innermost line in progan, and the current line."""
     thread, ended = threading.get_ident(), threading.Event()
 
     def sample() -> None:
@@ -432,7 +432,7 @@ def sampled(lines: Counter[str]) -> Iterator[None]:
 
 
 class DrawsHere(DrawsAhead):
-    """Make random numbers in the trainer's thread."""
+    """Generate random numbers in the trainer's thread."""
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -440,7 +440,7 @@ class DrawsHere(DrawsAhead):
 
 
 class DrawsOnce(DrawsHere):
-    """Hand out the first step's random numbers in every step: what is then gained is all that making them takes."""
+    """Reuse the first step's random numbers in every step, which shows the total cost of generating them."""
 
     _first: Draws | None = None
 
@@ -475,7 +475,7 @@ def measure_fit(sheet: Sheet, recipe: Recipe, device: torch.device, pictures: Te
 
 
 class Clock(Callback):
-    """Note how stages go, and end the training by a signal when its time is up: it is saved then."""
+    """Record the pace of the stages, and end the training with a signal, which saves it, when the time is up."""
 
     def __init__(self, sheet: Sheet) -> None:
         self._sheet, self._begin, self._asked = sheet, time.monotonic(), False
@@ -542,12 +542,16 @@ def main() -> None:
     parser.add_argument("--part", required=True, choices=["check", "time", "fit", "train"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--minutes", type=float, default=7.5, help="after which nothing new begins")
-    parser.add_argument("--images", type=Path, help="of fit and train: .npy, (N, 3, 256, 256), uint8; else drawn")
+    parser.add_argument("--minutes", type=float, default=7.5, help="start no measurement after this time")
+    parser.add_argument(
+        "--images", type=Path, help="images for fit and train: .npy, (N, 3, 256, 256), uint8 (default: drawn)"
+    )
     parser.add_argument("--n-drawn", type=int, default=1024)
-    parser.add_argument("--run-dir", type=Path, help="of train; else beside --out")
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16"], help="of fit and train")
-    parser.add_argument("--smoke", action="store_true", help="all of it with narrow networks of two levels")
+    parser.add_argument("--run-dir", type=Path, help="run directory of train (default: beside --out)")
+    parser.add_argument(
+        "--precision", default="fp32", choices=["fp32", "tf32", "bf16"], help="precision of fit and train"
+    )
+    parser.add_argument("--smoke", action="store_true", help="do everything with small networks of two levels")
     options = parser.parse_args()
     device = torch.device(options.device)
     recipes = {"mel_icon": presets.mel_icon(), "karras2018": presets.karras2018(256)}

@@ -1,9 +1,9 @@
-"""Measure the way of images in: check, pack, memory, and how long training waits for data. JSON.
+"""Measure image input: check, pack, memory, and how long training waits for data. Prints JSON.
 
 python benchmarks/images_in.py [--parts check pack memory wait] [--out benchmarks/results/images_in.json]
 
-The pictures are the example's icons, 256x256, as PNG; beyond 640 they are recoloured and mirrored. Leave the machine
-alone meanwhile.
+The pictures are the example's icons, 256x256, as PNG; beyond 640 they are recoloured and mirrored. Run nothing else on
+the machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from progan.data import Pack, check, pack
 
 ROOT = Path(__file__).resolve().parents[1]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-# Peak of memory above import, in MB. Not ru_maxrss, which a process takes over from the one that started it.
+# Peak memory above that of the import, in MB. Not ru_maxrss, which a process inherits from its parent.
 MEMORY = """
 import sys
 import progan
@@ -53,7 +53,7 @@ print(resident("VmHWM") - before)
 
 
 def make_pictures(folder: Path, n: int) -> Path:
-    """Draw 640 icons, and recolour them until there are n."""
+    """Draw 640 icons, and recolour them to get n."""
     sys.path.insert(0, str(ROOT / "examples/mel_icon"))
     from draw_icons import draw_icon
 
@@ -111,7 +111,7 @@ def measure_memory(folders: dict[int, Path], beside: Path) -> dict[str, Any]:
 
 
 def measure_wait(folder: Path, beside: Path, device: str) -> dict[str, Any]:
-    """Share of the time of a step in which the data are waited for, by level."""
+    """Measure the share of a step's time spent waiting for data, by level."""
     recipe = presets.mel_icon()
     read = ImageFolder(folder, 256)
     result = {}
@@ -143,8 +143,8 @@ def measure_wait(folder: Path, beside: Path, device: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", default=["check", "pack", "memory", "wait"])
-    parser.add_argument("--many", type=int, default=10_000, help="pictures of the larger check")
-    parser.add_argument("--most", type=int, default=20_000, help="pictures of the largest pack")
+    parser.add_argument("--many", type=int, default=10_000, help="number of pictures for the larger check")
+    parser.add_argument("--most", type=int, default=20_000, help="number of pictures for the largest pack")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -169,7 +169,7 @@ def main() -> None:
         "machine": f"{platform.machine()}, {CORES} cores, {torch.get_num_threads()} threads",
         "date": datetime.date.today().isoformat(),
     }
-    if options.out is not None and options.out.exists():  # parts that were measured on another day stay
+    if options.out is not None and options.out.exists():  # keep earlier measurements of other parts
         result = json.loads(options.out.read_text()) | result
     text = json.dumps(result, indent=1)
     print(text)

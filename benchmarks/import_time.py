@@ -1,4 +1,4 @@
-"""Measure what `import progan` adds to `import torch`: medians of interleaved fresh processes, as JSON.
+"""Measure how much time `import progan` adds to `import torch`: medians over interleaved new processes, as JSON.
 
 python benchmarks/import_time.py [--rounds 9] [--out benchmarks/results/import_time.json]
 """

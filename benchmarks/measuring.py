@@ -1,4 +1,4 @@
-"""What the benchmarks share: times taken in turn, and results with their machine, versions and date."""
+"""Helpers of the benchmarks: timing in turn, and results with their machine, versions and date."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch
 
 import progan
 
-_LONG = 5.0  # seconds, of which cold caches are no part worth to speak of
+_LONG = 5.0  # seconds, in which cold caches do not matter
 
 
 def timed(work: Callable[[], object], device: torch.device | str = "cpu") -> float:
@@ -35,13 +35,13 @@ def timed(work: Callable[[], object], device: torch.device | str = "cpu") -> flo
 
 
 def name_of(level: int, alpha: float | None, precision: str = "") -> str:
-    """Return what the steps of a level are called in results."""
+    """Return the name of a level's steps in results."""
     return f"{4 << level} px{' fading' if alpha is not None else ''}{f' {precision}' if precision else ''}"
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Say how a process of its own makes what it times: by a function of a module, so that it can be sent there."""
+    """A function and its arguments that create the work to time, in a form that can be sent to another process."""
 
     make: Callable[..., Callable[[], object]]
     arguments: tuple[Any, ...]
@@ -50,12 +50,12 @@ class Contender:
 def in_turn(
     contenders: Mapping[str, Contender], rounds: int, device: torch.device | str = "cpu"
 ) -> tuple[dict[str, float], dict[str, float | None]]:
-    """Return the median time of each, in ms, and the memory that it took, in MB.
+    """Return the median time of each contender, in ms, and its memory, in MB.
 
-    Each has a process of its own, so that none lives on another's warm memory. They work one after the other in every
-    round, the first of which is not counted: what else the machine does then strikes all of them alike, and a ratio of
-    two is worth more than either time. The memory is the peak above what was there when it was made; None where the
-    system does not tell.
+    Each contender has its own process, so that none benefits from another's warm memory. In every round they work one
+    after the other; the first round is not counted. Other load on the machine then affects all of them equally, so the
+    ratio of two times is more reliable than the times. The memory is the peak above the memory before the first round;
+    None if the system does not report it.
     """
     context = multiprocessing.get_context("spawn")
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -68,7 +68,7 @@ def in_turn(
             process.start()
             theirs.close()
             stack.callback(process.join)
-            stack.callback(lines[name].close)  # which ends it
+            stack.callback(lines[name].close)  # ends the process
             lines[name].recv()
         for number in range(rounds + 1):
             for name, line in lines.items():
@@ -80,7 +80,7 @@ def in_turn(
 
 
 def _work(line: Connection, contender: Contender, device: str) -> None:
-    """Make what is to be timed, then do it whenever asked."""
+    """Create the work to time, then run it on every request."""
     work = contender.make(*contender.arguments)
     before = start_of_memory(device)
     line.send(None)
@@ -90,13 +90,13 @@ def _work(line: Connection, contender: Contender, device: str) -> None:
         except EOFError:
             return
         seconds = timed(work, device)
-        if seconds < _LONG:  # after another's work the caches are cold, which they are not within a run
+        if seconds < _LONG:  # other contenders leave the caches cold; within a run they are warm
             seconds = timed(work, device)
         line.send((seconds, peak_of_memory(before, device)))
 
 
 def start_of_memory(device: torch.device | str) -> float | None:
-    """Begin to look for the peak, and return the MB that are taken now."""
+    """Reset the peak, and return the MB in use now."""
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device) / 1e6
@@ -108,7 +108,7 @@ def start_of_memory(device: torch.device | str) -> float | None:
 
 
 def peak_of_memory(before: float | None, device: torch.device | str) -> float | None:
-    """Return the MB by which the peak lies above what was there before."""
+    """Return the difference between the peak and the memory before, in MB."""
     if before is None:
         return None
     cuda = torch.device(device).type == "cuda"
@@ -122,7 +122,7 @@ def _resident(entry: str) -> float:
 
 
 def circumstances(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Return what a result is worth nothing without."""
+    """Return the facts that make a result interpretable: device, machine, versions, date."""
     on_cuda = torch.device(device).type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if on_cuda else "cpu",
@@ -136,9 +136,10 @@ def circumstances(device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def report(result: Mapping[str, Any], out: Path | None, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Print a result as JSON, and return it; into a file, what was measured there at another time stays.
+    """Print a result as JSON and return it, merged with the file's earlier results.
 
-    Entries that are objects are joined with those of their name, so that a file can be rewritten after every one.
+    Entries that are objects are merged with existing entries of the same name, so that a file can be rewritten after
+    every measurement.
     """
     result = {**result, **circumstances(device)}
     print(json.dumps(result, indent=1), flush=True)

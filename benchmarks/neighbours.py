@@ -1,14 +1,14 @@
-"""Measure a training step beside other busy processes: spinning threads, sleeping ones, and ours, which change over.
+"""Measure a training step beside other busy processes: with spinning, sleeping and adaptive threads.
 
 python benchmarks/neighbours.py [--levels 0 4 6] [--neighbours 0 1 2] [--out benchmarks/results/neighbours.json]
 
-spin:     threads spin for as long as libgomp lets them, as without `progan.runtime.contention`.
-adaptive: what `Trainer.fit` does: they spin while the cores are free, and sleep while they are not.
-passive:  OMP_WAIT_POLICY=passive, set before torch is loaded: they always sleep.
-nice:     `spin`, with neighbours of the lowest priority.
+spin:     threads spin as long as libgomp lets them, as without `progan.runtime.contention`.
+adaptive: what `Trainer.fit` does: threads spin while the cores are free, and sleep while they are not.
+passive:  OMP_WAIT_POLICY=passive, set before torch is loaded: threads always sleep.
+nice:     `spin` and `adaptive` beside neighbours of the lowest priority.
 
-Every contender has a process of its own; they take turns, and the median of their steps is compared with that of `spin`
-alone. Leave the machine alone meanwhile.
+Every contender has its own process. They take turns, and the median of their steps is compared with that of `spin`
+alone. Run nothing else on the machine.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from progan import presets
 from progan.runtime.contention import CoreSharing, shared_cores
 
 CONTENDERS = {"spin": {}, "adaptive": {}, "passive": {"OMP_WAIT_POLICY": "passive"}}
-SETTLES_S = 3.0  # seconds in which `adaptive` changes over, and which are not counted
+SETTLES_S = 3.0  # seconds in which `adaptive` switches; not counted
 
 
 def serve(level: int, precision: str) -> None:
-    """Take steps whenever asked, for the seconds asked, and answer with the times."""
+    """On every request, run steps for the requested seconds and answer with their times."""
     from step_time import progan_step
 
     device = torch.device("cpu")
@@ -50,7 +50,7 @@ def serve(level: int, precision: str) -> None:
 
 
 def steps(step: Any, seconds: float, cores: CoreSharing | None) -> Iterator[float]:
-    """Yield the seconds of each step, once it has settled."""
+    """Run steps, and yield the seconds of each after the settling time."""
     begin = time.perf_counter()
     while (before := time.perf_counter()) < begin + SETTLES_S + seconds:
         step()
@@ -63,7 +63,7 @@ def steps(step: Any, seconds: float, cores: CoreSharing | None) -> Iterator[floa
 
 @contextmanager
 def busy(number: int, nice: int = 0) -> Iterator[None]:
-    """Keep so many other processes busy."""
+    """Run the given number of busy processes."""
     command = ["nice", "-n", str(nice), sys.executable, "-c", "while True: pass"]
     neighbours = [subprocess.Popen(command) for _ in range(number)]
     try:
@@ -75,7 +75,7 @@ def busy(number: int, nice: int = 0) -> Iterator[None]:
 
 
 def measure(level: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Time one level beside each number of neighbours."""
+    """Time one level beside each number of busy neighbours."""
     program = [sys.executable, __file__, "--serve", str(level), "--precision", options.precision]
     processes = {
         name: subprocess.Popen(
@@ -125,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--levels", type=int, nargs="+", default=[0, 4, 6])
     parser.add_argument("--neighbours", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each contender in each round")
+    parser.add_argument("--seconds", type=float, default=6.0, help="time of each contender in each round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--out", type=Path)

@@ -1,7 +1,7 @@
-"""The yardstick: the Mel Icon article's networks and training loop, written in the most obvious way.
+"""The baseline: the Mel Icon article's networks and training loop, written in the most obvious way.
 
-Nothing here is tuned, nothing is made slow, and nothing of progan is used. Its parameters come in the order of the
-article's program, so that the same weights can be put into both; a test holds its numbers to that program's.
+Nothing here is tuned, nothing is made slow, and nothing of progan is used. The parameters are in the order of the
+article's program, so that both can load the same weights; a test compares the numbers with that program's.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SLOPE = 0.2  # of the LeakyReLU, below 0
-WIDTHS = (512, 256, 128, 64, 32, 16, 8, 4)  # the latent's, then those of the levels, coarse first
+SLOPE = 0.2  # slope of the LeakyReLU below 0
+WIDTHS = (512, 256, 128, 64, 32, 16, 8, 4)  # channels of the latent, then of the levels, coarsest first
 
 
 class PixelNorm(nn.Module):
@@ -23,7 +23,7 @@ class PixelNorm(nn.Module):
 
 
 class Unit(nn.Module):
-    """Scale the input, pad it, convolve, normalise, activate."""
+    """A layer that scales the input, pads, convolves, normalises and activates."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, padding: int = 1) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Unit(nn.Module):
 
 
 class MiniBatchStd(nn.Module):
-    epsilon = 0.0  # progan's has 1e-8 here
+    epsilon = 0.0  # progan has 1e-8 here
 
     def forward(self, x: Tensor) -> Tensor:
         std = torch.sqrt(torch.var(x, dim=0) + self.epsilon).mean()
@@ -101,7 +101,7 @@ class Discriminator(nn.Module):
 
 
 class Loop:
-    """Train both networks, a step at a time."""
+    """The training loop of both networks, one step at a time."""
 
     def __init__(
         self, generator: Generator, discriminator: Discriminator, ema: Generator | None = None, rate: float = 5e-4
@@ -118,12 +118,12 @@ class Loop:
         """Update the generator, the average and the discriminator; return both losses.
 
         Args:
-            real: (B, 3, H, W).
-            z_generator: latents of the generator's update, (B, 512, 4, 4).
-            z_critic: latents of the discriminator's.
-            mix: weight of real in the penalty's mixture, (B,).
-            level: of the step.
-            alpha: weight of the newest level; None = fully grown.
+            real: Real images, (B, 3, H, W).
+            z_generator: Latents of the generator's update, (B, 512, 4, 4).
+            z_critic: Latents of the discriminator's update, (B, 512, 4, 4).
+            mix: Weight of the real images in the penalty's interpolation, (B,).
+            level: Level of the step.
+            alpha: Weight of the newest level; None = fully grown.
         """
         self.adam_generator.zero_grad()
         loss_generator = self.loss_generator(z_generator, level, alpha)

@@ -1,11 +1,11 @@
-"""Hold the planner against what then happens, on the example's quick run: time, memory, and runs of given hours. JSON.
+"""Compare the planner's time and memory with the example's quick run, and runs of given hours. Prints JSON.
 
 python benchmarks/planning.py [--parts whole hours] [--hours 0.05] [--runs 3] [--out benchmarks/results/planning.json]
 
-whole: the quick run as it is; what `Trainer.plan` said of it, beside the time and the peak memory of `Trainer.fit`.
-hours: the command `train.py --quick --hours H`, from its start to its end, all that it prints and compares included.
+whole: the quick run: the estimates of `Trainer.plan`, and the time and peak memory of `Trainer.fit`.
+hours: the command `train.py --quick --hours H`, from start to end, including the final comparison.
 
-Leave the machine alone meanwhile.
+Run nothing else on the machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples/mel_icon"
 
 
 def plan_and_train(line: Connection, run_dir: str, device: str) -> None:
-    """Send what a quick run was planned to take, and what it took."""
+    """Send the planned and the measured time and memory of a quick run."""
     sys.path.insert(0, str(EXAMPLE))
     import train
     from draw_icons import draw_icons
@@ -46,7 +46,7 @@ def plan_and_train(line: Connection, run_dir: str, device: str) -> None:
 
 
 def measure_whole(runs: int, device: str) -> dict[str, Any]:
-    """Train the quick run several times, each in a process of its own; the ratios are medians."""
+    """Train the quick run several times, each in a new process; the ratios are medians."""
     found = [_planned_and_taken(device) for _ in range(runs)]
     planned_s, took_s, planned_bytes, took_bytes = zip(*found, strict=True)
     entry: dict[str, Any] = {
@@ -80,7 +80,7 @@ def _median_ratio(ones: Sequence[float], others: Sequence[float]) -> float:
 
 
 def measure_hours(hours: float, runs: int, device: str) -> dict[str, Any]:
-    """Give the example hours, several times."""
+    """Run the example with --hours several times."""
     command = [sys.executable, str(EXAMPLE / "train.py"), "--quick", "--device", device, "--hours", str(hours)]
     took = []
     for _ in range(runs):

@@ -1,8 +1,8 @@
-"""pro-gan-pth 3.4 as it is on PyPI, on today's torch: `pip install --no-deps pro-gan-pth==3.4`.
+"""pro-gan-pth 3.4 from PyPI, on current torch: `pip install --no-deps pro-gan-pth==3.4`.
 
-What is put right from outside, so that it runs at all: its imports of torchvision and tensorboard, which a step does
-not need, find empty modules; its optimizers get floats as betas; and its transposed convolution, which calls what torch
-has since changed, gets a forward of the same mathematics.
+It runs with these external fixes: its imports of torchvision and tensorboard, which a step does not need, find empty
+modules; its optimizers get floats as betas; and its transposed convolution, which calls a function that torch has
+changed since, gets a forward with the same mathematics.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ def installed() -> bool:
 
 
 def make_step(level: int, levels: int, z: Tensor, real: Tensor) -> Callable[[], object]:
-    """Return a step of its own networks: discriminator, average, generator, as its loop has them.
+    """Return a step of pro-gan-pth's networks, in the order of its loop: discriminator, generator average, generator.
 
-    As in its loop, the networks have all their levels from the start, and the average is of the whole generator.
+    As in its loop, the networks have all levels from the start, and the average covers the whole generator.
 
     Args:
-        level: 0 = 4x4.
-        levels: of the networks.
-        z: (B, 512).
-        real: (B, 3, H, W), of the level.
+        level: Level of the step; 0 = 4x4.
+        levels: Number of levels of the networks.
+        z: Latents, (B, 512).
+        real: Real images at the size of the level, (B, 3, H, W).
     """
     _let_import()
     from pro_gan_pytorch import custom_layers
@@ -47,7 +47,7 @@ def make_step(level: int, levels: int, z: Tensor, real: Tensor) -> Callable[[], 
     depth, depths = level + 2, levels + 1
     with contextlib.redirect_stdout(io.StringIO()):  # it prints both networks
         gan = ProGAN(Generator(depths), Discriminator(depths), device=z.device)
-    gan.depth = depth  # else it would shrink real images from the size of the last level
+    gan.depth = depth  # otherwise it would downsample real images from the size of the last level
     loss = WganGP()
     adams = [
         torch.optim.Adam(network.parameters(), lr=0.003, betas=(0.0, 0.99), eps=1e-8) for network in (gan.gen, gan.dis)
@@ -63,7 +63,7 @@ def make_step(level: int, levels: int, z: Tensor, real: Tensor) -> Callable[[], 
 
 
 def _let_import() -> None:
-    """Put empty modules where its imports find nothing."""
+    """Provide empty modules for missing imports."""
     for name, wanted in (
         ("torch.utils.tensorboard", ["SummaryWriter"]),
         ("torchvision", []),

@@ -1,8 +1,8 @@
-"""Measure what a second process brings: mel_icon at 64 px, each process with one thread, gloo. JSON.
+"""Measure the speedup of a second process: mel_icon at 64 px, each process with one thread, gloo. Prints JSON.
 
 python benchmarks/ranks.py [--level 4] [--rounds 7] [--out benchmarks/results/ranks.json]
 
-One process takes batches of 8 and of 16; two take 8 each and 16 each. Leave the machine alone meanwhile.
+One process takes batches of 8 and of 16; two take 8 each and 16 each. Run nothing else on the machine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 def make_step(level: int, batch_size: int) -> Callable[[], object]:
-    """Return a step of this process's part."""
+    """Return a step on this process's part of the batch."""
     torch.set_num_threads(1)
     recipe = presets.mel_icon()
     generator, discriminator = recipe.build()
@@ -44,7 +44,7 @@ def make_step(level: int, batch_size: int) -> Callable[[], object]:
 
 
 def two_ranks(level: int, batch_size: int) -> Callable[[], object]:
-    """Start a second process, and return a step that both take part in."""
+    """Start a second process, and return a step that both share."""
     context = multiprocessing.get_context("spawn")
     folder = tempfile.mkdtemp()
     mine, theirs = context.Pipe()

@@ -1,8 +1,8 @@
-"""Measure images per second of the article's generator at 256 px: ours as it is loaded, and the plain one. JSON.
+"""Measure images per second of the article's generator at 256 px: progan's as loaded, and the plain one. Prints JSON.
 
 python benchmarks/sampling.py [--batch-size 8] [--rounds 9] [--out benchmarks/results/sampling.json]
 
-Both get the same latents, made before. Leave the machine alone meanwhile.
+Both get the same latents, generated in advance. Run nothing else on the machine.
 """
 
 from __future__ import annotations

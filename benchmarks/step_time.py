@@ -1,13 +1,13 @@
-"""Measure one training step of both networks, ours and others', by resolution: medians taken in turn, as JSON.
+"""Measure a training step of progan and others by resolution: medians of steps taken in turn, as JSON.
 
 python benchmarks/step_time.py [--parts article convolutions peer data] [--precisions fp32 bf16] [--out FILE]
 
-article:      the Mel Icon networks at batch 8 in each of the article's eight phases, beside the plain loop (plain.py).
-convolutions: a step in each of them beside its convolutions alone, done again with what they were given.
-peer:         pro-gan-pth 3.4 and progan's networks of the same widths, 4 to 32 px; and the plain loop beside it.
-data:         what opening and resizing 8 pictures of 256 px adds to a step, where a program does that in its loop.
+article:      the Mel Icon networks at batch 8 in each of the article's eight phases, and the plain loop (plain.py).
+convolutions: a step in each phase, and its convolutions run alone on the same inputs.
+peer:         pro-gan-pth 3.4, progan's networks with the same channels, and the plain loop, at 4 to 32 px.
+data:         the time that opening and resizing 8 pictures of 256 px would add to each step.
 
-All contenders are fed the same tensors, already in memory. Leave the machine alone meanwhile.
+All contenders get the same tensors, already in memory. Run nothing else on the machine.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from progan.training.state import TrainingState
 from progan.training.step import Draws, TrainingStep
 
 BATCH = 8
-PHASES = [(0, None), *((level, 0.5) for level in range(1, 7)), (6, None)]  # (level, alpha) of the article's, in order
+PHASES = [(0, None), *((level, 0.5) for level in range(1, 7)), (6, None)]  # the article's (level, alpha), in order
 STEPS_PER_PHASE = 7500
 PEER_LEVELS = 4
 PARTS = ["article", "convolutions", "peer", "data"]
-# What the plain loop's step may take of pro-gan-pth's, so that nobody makes the yardstick slow.
+# Upper limits of the plain loop's step time relative to pro-gan-pth's, so that nobody makes the baseline slow.
 YARDSTICK = {4: 0.62, 8: 0.48, 16: 0.19}
 
 Step = Callable[[], object]
@@ -60,11 +60,11 @@ def progan_step(recipe: Recipe, level: int, alpha: float | None, precision: str,
 
 
 class Convolutions(TorchDispatchMode):
-    """Note the convolutions of a step and their derivatives, and do them again."""
+    """A recorder of a step's convolutions and their derivatives, which can run them again."""
 
     def __init__(self, step: Step) -> None:
         super().__init__()
-        self.step = step  # which holds the heap
+        self.step = step  # keeps the heap
         self.calls: list[Step] = []
         step()
         with self:
@@ -107,7 +107,7 @@ def measure_article(phase: tuple[int, float | None], options: argparse.Namespace
 
 
 def measure_convolutions(phase: tuple[int, float | None], options: argparse.Namespace) -> dict[str, Any]:
-    """Time one of the eight phases, and its convolutions alone."""
+    """Time one of the eight phases and its convolutions alone."""
     works = {"step": progan_step, "convolutions": convolutions_alone}
     contenders = {
         f"{name} {what}": Contender(work, (presets.mel_icon(), *phase, name, options.device))
@@ -120,7 +120,7 @@ def measure_convolutions(phase: tuple[int, float | None], options: argparse.Name
 
 
 def add_up(whole: dict[str, Any]) -> dict[str, Any]:
-    """Return what the article's steps take in all, where each of its phases was measured."""
+    """Return the total time of the article's steps, if every phase was measured."""
     phases = whole["article"].values()
     if len(phases) < len(PHASES):
         return {}
@@ -133,7 +133,7 @@ def add_up(whole: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_peer(level: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Time pro-gan-pth beside the plain loop, and beside our networks of its widths."""
+    """Time pro-gan-pth, the plain loop, and progan's networks with the same channels as pro-gan-pth's."""
     if not pro_gan_pth.installed():
         return {"peer_not_measured": "pip install --no-deps pro-gan-pth==3.4"}
     device, px, alpha = options.device, 4 << level, 0.5 if level else None
@@ -156,7 +156,7 @@ def measure_peer(level: int, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_data(rounds: int) -> dict[str, Any]:
-    """Time what a loop adds that opens and resizes its pictures in every step."""
+    """Time opening and resizing a batch of pictures, which some loops do in every step."""
     from PIL import Image
 
     with tempfile.TemporaryDirectory() as folder:
@@ -177,7 +177,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument(
-        "--phases", nargs="+", type=int, default=range(len(PHASES)), help="of the eight; 0 to 3 of peer"
+        "--phases",
+        nargs="+",
+        type=int,
+        default=range(len(PHASES)),
+        help="phases to measure, of the eight; 0 to 3 for peer",
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "tf32", "bf16"])

@@ -1,8 +1,8 @@
-"""Measure what it costs to notice, in every step, that something is not finite: its share of a step's time, as JSON.
+"""Measure the cost of checking in every step that all values are finite, as a share of the step's time. Prints JSON.
 
 python benchmarks/watch.py [--steps 30] [--levels 7] [--out benchmarks/results/watch.json]
 
-The article's networks at batch 8, each level. Leave the machine alone meanwhile.
+The article's networks at batch 8, at each level. Run nothing else on the machine.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from progan.training.step import Draws, TrainingStep
 
 
 def cost_at(step: TrainingStep, level: int, steps: int, device: torch.device) -> dict[str, float]:
-    """Return the times of a step and of what it does to watch, in ms, and their ratio: medians, taken in turn."""
-    architecture = step.state.generator.architecture
+    """Return the median times of a step and of its checks, in ms, taken in turn, and their ratio."""
+    architecture = step.generator.architecture
     growth = Growth(0, level, None, 1e-4, 8)
     real = uniform((8, 3, *architecture.size(level)), 0, "plan", 0).to(device)
     draws = Draws.at(0, 8, architecture.latent_shape, 0, 0).to(device, torch.float32)
@@ -68,8 +68,8 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=30, help="at 4x4; fewer where they take long")
-    parser.add_argument("--levels", type=int, default=7, help="of the networks' seven, from 4x4 on")
+    parser.add_argument("--steps", type=int, default=30, help="number of steps at 4x4; fewer at higher levels")
+    parser.add_argument("--levels", type=int, default=7, help="number of levels, from 4x4 up to seven")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
