@@ -56,6 +56,10 @@ class Adam:
     Raises:
         TypeError: If a setting is of a wrong kind.
         ValueError: If a setting is out of its range.
+
+    Example:
+        >>> Adam(reset="level").resets(Growth(0, 0, None, 1e-3, 8), Growth(1, 1, 0.0, 1e-3, 8))
+        True
     """
 
     betas: tuple[float, float] = (0.0, 0.99)
