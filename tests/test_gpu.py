@@ -13,8 +13,7 @@ import torch
 from conftest import gradients_of_a_step, small_recipe
 
 from progan import Adam, EmaGenerator, ProgressiveDiscriminator, ProgressiveGenerator, Stage, Trainer, presets
-from progan.data import Conversion, open_feed
-from progan.data import feed as feed_module
+from progan.data import Conversion, open_feed, tensor_feed
 from progan.networks.blocks import GeneratorBlock
 from progan.runtime.device import precision_scope
 from progan.training import step as step_module
@@ -274,7 +273,7 @@ def test_a_step_does_not_wait_for_the_device(graph):
 
 @pytest.mark.parametrize("held", [True, False])
 def test_a_batch_does_not_wait_for_the_device(held, monkeypatch):
-    monkeypatch.setattr(feed_module, "fits", lambda images, device: held)
+    monkeypatch.setattr(tensor_feed, "fits", lambda images, device: held)
     images = torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     trainer = make(True)
     feed = open_feed(images, image_channels=3, base_size=(4, 4), level=2, seed=3, workers=0, device=CUDA)

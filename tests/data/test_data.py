@@ -19,8 +19,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from progan import HorizontalFlip, ImageFolder, Trainer, downsample, match_level, presets, upsample
-from progan.data import feed as feed_module
-from progan.data.feed import Conversion, Order, _OrderThere, fits, open_feed
+from progan.data import tensor_feed
+from progan.data.feed import Conversion
+from progan.data.open_feed import open_feed
+from progan.data.order import Order, OrderOnDevice
+from progan.data.tensor_feed import fits
 
 
 def save(path, colour, size=(8, 8), mode="RGB", **options):
@@ -457,7 +460,7 @@ def test_a_set_that_fits_is_held_in_the_memory_of_the_device():
 
 def test_positions_are_found_on_the_device_as_one_by_one():
     order = Order(7, 3)
-    there = _OrderThere(order, torch.device("cpu"))
+    there = OrderOnDevice(order, torch.device("cpu"))
     for positions in (range(8), range(5, 8), range(8, 30), range(1, 40, 3), range(7, 14), range(3, 4)):
         assert there[positions].tolist() == [Order(7, 3)[position] for position in positions]
 
@@ -480,7 +483,7 @@ def test_a_set_that_is_held_is_converted_at_once(rank, monkeypatch):
     assert converted == [4] * 59
     converted.clear()
     largest = 70 * 3 * 8 * 8 * 4
-    monkeypatch.setattr(feed_module, "fits", lambda images, _: images.numel() * images.element_size() <= largest)
+    monkeypatch.setattr(tensor_feed, "fits", lambda images, _: images.numel() * images.element_size() <= largest)
     for here, there in zip(batches(), expected, strict=True):
         assert torch.equal(here, there)
     assert converted == [1, 64, 6, 1, 64, 6, 1, *[4] * 20]

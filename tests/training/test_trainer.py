@@ -34,7 +34,7 @@ from progan import (
     load_generator,
     presets,
 )
-from progan.data.feed import Order
+from progan.data.order import Order
 from progan.networks.blocks import GeneratorBlock
 from progan.render import read_png
 from progan.runtime.device import precision_scope

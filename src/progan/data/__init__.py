@@ -5,9 +5,10 @@ from progan.data.curation.curate import Curation, curate
 from progan.data.curation.flips import FlipVerdict, flip_verdict
 from progan.data.decoding.read import read_image
 from progan.data.decoding.reading import Reading
-from progan.data.feed import Conversion, Feed, open_feed
+from progan.data.feed import Conversion, Feed
 from progan.data.folder import ImageFolder
 from progan.data.levels import match_level
+from progan.data.open_feed import open_feed
 from progan.data.pack import Pack, pack
 
 __all__ = [

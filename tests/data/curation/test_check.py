@@ -18,7 +18,7 @@ from PIL import Image, ImageFont
 from test_curate import near_duplicate, odd_picture
 
 from progan.data import check, curate
-from progan.data.curation.check import _labels, _rows
+from progan.data.curation.contact_sheets import _labels, _rows
 from progan.data.curation.flips import thumbnails
 from progan.data.curation.likeness import SIZE, describe
 from progan.data.curation.survey import survey

@@ -1,0 +1,118 @@
+"""Batches from a map-style data set, whose items are fetched one by one, in worker processes where asked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from typing_extensions import override
+
+from progan.data.curation.flips import FlipVerdict, flip_verdict, thumbnails
+from progan.data.feed import Feed, content_hash
+from progan.data.order import Order
+from progan.data.workers import check_item_error, fetch
+from progan.randomness import item_state
+
+_JUDGED = 300  # images that a verdict on flips is taken from
+
+
+class DatasetFeed(Feed):
+    """Items of a map-style data set, each fetched under its own random state."""
+
+    def __init__(self, dataset: Any, seed: int, workers: int) -> None:
+        self.n_images = len(dataset)
+        if self.n_images == 0:
+            raise ValueError("the data set is empty; pass at least one image")
+        self.items = _Items(dataset, self.n_images, seed)
+        self.workers = workers
+        self.first = self.items[0]
+        # One item only: to fetch all could take hours. It is drawn under its own random state, so a random transform
+        # gives the same image each time, unless it has a generator of its own.
+        content: str | None = content_hash(self.first[None])
+        again = self.items[0]
+        if again.shape != self.first.shape or content_hash(again[None]) != content:
+            content = None
+            warnings.warn(
+                "the data set draws from a random state of its own (its first item was fetched twice and differed), so "
+                "a resumed run will not repeat it exactly; draw from torch's, numpy's or random's global generators, "
+                "which are keyed per item",
+                stacklevel=5,  # where fit is called
+            )
+        self.items.first = self.first
+        self.fingerprint = {
+            "kind": "dataset",
+            "shape": [self.n_images, *self.first.shape],
+            "content": content,
+        }
+
+    @override
+    def _fetched(self, batches: Iterator[range]) -> Iterator[Tensor]:
+        if self.workers == 0:
+            for positions in batches:
+                yield torch.stack([self.items[position] for position in positions])
+        else:
+            yield from fetch(self.items, batches, self.workers)
+
+    @override
+    def flip_verdict(self) -> FlipVerdict:
+        # The run's first: the order is by chance, and each is drawn under its own random state, so all stays as it is.
+        n = min(self.n_images, _JUDGED)
+        return flip_verdict(torch.cat([thumbnails(self.items[position][None]) for position in range(n)]))
+
+
+class _Items(Dataset[Tensor]):
+    """The images of a run by position, also in worker processes.
+
+    Attributes:
+        first: Image whose shape and dtype all others must have; None = not known yet.
+    """
+
+    first: Tensor | None = None
+
+    def __init__(self, dataset: Any, n: int, seed: int) -> None:
+        self.dataset = dataset
+        self.order = Order(n, seed)
+        self.seed = seed
+
+    @override
+    def __getitem__(self, position: int) -> Tensor:
+        index = self.order[position]
+        with item_state(self.seed, position):
+            try:
+                item = self.dataset[index]
+            except Exception as error:
+                check_item_error(error, index)
+                raise
+        image = item[0] if isinstance(item, tuple | list) and item else item
+        if not isinstance(image, Tensor) or image.ndim != 3:
+            got = f"a tensor of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+            raise TypeError(
+                f"item {index} must be an image tensor (C, H, W), or a tuple that begins with one, got {got}; "
+                "convert it in the data set"
+            )
+        first = image if self.first is None else self.first
+        if image.shape != first.shape or image.dtype != first.dtype:
+            raise ValueError(
+                f"all items must be alike: the first is {tuple(first.shape)} of {first.dtype}, item {index} "
+                f"{tuple(image.shape)} of {image.dtype}"
+            )
+        try:
+            check_values(image)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"item {index}: {error}") from None
+        return image
+
+
+def check_values(images: Tensor) -> None:
+    """Raise where images are neither uint8 nor floats in [0, 1]."""
+    if images.dtype == torch.uint8:
+        return
+    if not images.is_floating_point():
+        raise TypeError(f"images must be uint8 (0..255) or floats in [0, 1], got {images.dtype}")
+    low, high = (bound.item() for bound in images.aminmax())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"images of floats must be in [0, 1], got values from {low:g} to {high:g}; scale them")

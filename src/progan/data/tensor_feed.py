@@ -1,0 +1,82 @@
+"""Batches from one tensor, held on the device where there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from progan.data.curation.flips import FlipVerdict, flip_verdict, thumbnails
+from progan.data.feed import Feed, content_hash
+from progan.data.order import Order, OrderOnDevice
+
+_JUDGED = 1000  # images that a verdict on flips is taken from
+_CONVERTED = 64  # images that are converted at once
+
+
+class TensorFeed(Feed):
+    """Batches cut from a tensor."""
+
+    def __init__(self, images: Tensor, seed: int, device: torch.device, fingerprint: str | None = None) -> None:
+        if len(images) == 0:
+            raise ValueError("the data set is empty; pass at least one image")
+        self.images = images
+        self.device = device
+        self.order = Order(len(images), seed)
+        self.n_images = len(images)
+        self.fingerprint = {
+            "kind": "images",
+            "shape": list(images.shape),
+            "content": fingerprint or content_hash(images),
+        }
+
+    @override
+    def flip_verdict(self) -> FlipVerdict:
+        n = min(self.n_images, _JUDGED)
+        chosen = torch.split(torch.arange(n) * self.n_images // n, 32)
+        return flip_verdict(torch.cat([thumbnails(self.images[some]) for some in chosen]))
+
+    @override
+    def _fetched(self, batches: Iterator[range]) -> Iterator[Tensor]:
+        images = self.images.to(self.device) if fits(self.images, self.device) else self.images
+        chosen = OrderOnDevice(self.order, images.device)
+        for positions in batches:
+            yield images[chosen[positions]]  # by a list, it would wait for the device in every step
+
+    @override
+    def _converted(
+        self, batches: Iterator[tuple[range, int]], convert: Callable[[Tensor, int], Tensor]
+    ) -> Iterator[Tensor]:
+        if not fits(self.images, self.device):
+            yield from super()._converted(batches, convert)
+            return
+        images = self.images.to(self.device)
+        chosen = OrderOnDevice(self.order, self.device)
+        for level, steps in groupby(batches, lambda step: step[1]):
+            whole = _whole(images, level, convert, self.device)
+            for positions, _ in steps:
+                some = chosen[positions]
+                yield convert(images[some], level) if whole is None else whole[some]
+            del whole
+
+
+def _whole(images: Tensor, level: int, convert: Callable[[Tensor, int], Tensor], device: torch.device) -> Tensor | None:
+    """Return all images as they are at a level, on a device; None where they do not fit."""
+    first = convert(images[:1], level)
+    if not fits(first.expand(len(images), -1, -1, -1), device):
+        return None
+    whole = torch.empty((len(images), *first.shape[1:]), dtype=first.dtype, device=first.device)
+    for begin in range(0, len(images), _CONVERTED):
+        whole[begin : begin + _CONVERTED] = convert(images[begin : begin + _CONVERTED], level)
+    return whole
+
+
+def fits(images: Tensor, device: torch.device) -> bool:
+    """Return whether images take at most a quarter of what is free of a CUDA device's memory."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.numel() * images.element_size() <= free // 4
