@@ -19,7 +19,7 @@ from conftest import small_recipe
 
 from progan import Interrupted, Trainer, presets
 from progan.runs import checkpoint
-from progan.runtime import device as scoped
+from progan.runtime.signals import Interruption
 from progan.training import callbacks, trainer
 from progan.training.step import TrainingStep
 
@@ -54,11 +54,11 @@ def announced(owner: Any, name: str, phase: str, where: Trainer) -> None:
 
 
 def tell_of_signals(where: Trainer) -> None:
-    def note(asked: scoped.Interruption, name: str, value: int) -> None:
+    def note(asked: Interruption, name: str, value: int) -> None:
         object.__setattr__(asked, name, value)
         say("signalled", doing[-1] if doing else "between", where.images_seen)
 
-    scoped.Interruption.__setattr__ = note
+    Interruption.__setattr__ = note
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):  # one that comes before fit or after it
         signal.signal(getattr(signal, name), lambda *_: None)
 

@@ -152,9 +152,9 @@ def fail_in_a_step(settings: dict[str, Any]) -> None:
         elif settings["fault"] == "signal":
             os.kill(os.getpid(), signal.SIGTERM)
         elif settings["fault"] == "change":
-            self.discriminator.from_rgb[0].bias.data.add_(1e-3)
+            self.state.discriminator.from_rgb[0].bias.data.add_(1e-3)
         elif settings["fault"] == "freeze":
-            self.discriminator.requires_grad_(False)
+            self.state.discriminator.requires_grad_(False)
         else:
             raise RuntimeError("a fault of mine")
 

@@ -215,7 +215,7 @@ CALLS = {
     "alpha must be a number, got '0.5'": lambda: GENERATOR(torch.zeros(1, 5, 4, 4), 1, "0.5"),
     "images must be floats in image_range (0.0, 1.0), got torch.uint8": lambda: DISCRIMINATOR(to_uint8(IMAGES)),
     "batches must be an int, got '2'": lambda: DISCRIMINATOR(IMAGES, batches="2"),
-    "generator must be a ProgressiveGenerator, got an Average; pass ema.module": lambda: GrownGenerator(
+    "generator must be a ProgressiveGenerator, got an EmaGenerator; pass ema.module": lambda: GrownGenerator(
         EmaGenerator(GENERATOR, 0.9), 0
     ),
     "generator must be a ProgressiveGenerator, got a Trainer; call its grown()": lambda: GrownGenerator(made(), 0),

@@ -113,7 +113,7 @@ def gradients_of_a_step(level: int, alpha: float | None, dtype: torch.dtype) -> 
 
     for role, network, other in zip(("generator", "discriminator"), ours, theirs, strict=True):
         named = in_plain_order(network)
-        mine, its = getattr(step, f"adam_{role}"), getattr(loop, f"adam_{role}")
+        mine, its = getattr(step.state, f"adam_{role}"), getattr(loop, f"adam_{role}")
         mine.step = partial(keep, found[0], role, named, named.values())
         its.step = partial(keep, found[1], role, named, list(other.parameters()))
     step(real, draws, Growth(0, level, alpha, 5e-4, batch), 0)

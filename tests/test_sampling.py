@@ -111,7 +111,7 @@ def test_a_manifest_that_asks_for_any_size_takes_no_memory(recipe, images, tmp_p
         contents["recipe"]["architecture"]["channels"] = [10**7, 10**7, 4]
         text = json.dumps(contents)
         with_its_hash(path, text) if path == manifest else path.write_text(text)
-    with pytest.raises(CheckpointError, match=r"its average does not fit its architecture: .* \(10000000, "):
+    with pytest.raises(CheckpointError, match=r"its ema does not fit its architecture: .* \(10000000, "):
         load_generator(tmp_path)
     with pytest.raises(CheckpointError, match=r"its generator does not fit its architecture"):
         Trainer.from_run(tmp_path, device="cpu")

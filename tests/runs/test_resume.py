@@ -295,7 +295,7 @@ def test_the_status_of_a_program_that_catches_nothing(number, times, status):
     done = program(UNCAUGHT, str(int(number)), str(times), check=False)
     assert done.returncode == status
     if times == 1:
-        assert f"\nprogan.scoped.Interrupted: signal {number:d}\n" in done.stderr
+        assert f"\nprogan.errors.Interrupted: signal {number:d}\n" in done.stderr
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -26,7 +26,7 @@ import torch
 import torch.distributed as dist
 from conftest import ROOT, small_recipe
 
-from progan import Recipe, Stage, presets
+from progan import Ema, Recipe, Stage, presets
 from progan.errors import RankError
 from progan.networks.layers import MiniBatchStd
 from progan.recipe import check_ranks
@@ -190,7 +190,7 @@ def test_weights_loaded_before_the_first_step_are_those_of_rank_0_on_all(on_rank
 @pytest.mark.parametrize("on_rank", [0, 1])
 def test_a_signal_to_any_rank_ends_all_at_the_same_step(on_rank, tmp_path):
     started = fails(tmp_path, within="step", fault="signal", on_rank=on_rank, at=160)
-    assert all("progan.runtime.device.Interrupted: signal 15" in said for said in started.said)
+    assert all("progan.errors.Interrupted: signal 15" in said for said in started.said)
     assert checkpoints(tmp_path / "run")[-1].name == "000000192"
     whole, resumed = train(2, tmp_path, "whole"), train(2, tmp_path, "run")
     assert files(whole)["metrics.jsonl"] == files(resumed)["metrics.jsonl"]
@@ -241,7 +241,7 @@ def test_an_error_of_rank_0_is_raised_even_if_the_others_have_left(rank, monkeyp
     def left(self, value):
         raise RankError("the others have left")
 
-    monkeypatch.setattr(Ranks, "told", left)
+    monkeypatch.setattr(Ranks, "broadcast", left)
     ranks = Ranks()
     ranks.rank, ranks.size = rank, 2
     with pytest.raises(OSError if rank == 0 else RankError):
@@ -294,7 +294,7 @@ def test_the_same_is_noticed_where_no_memory_is_shared(tmp_path):
             "different networks or settings: dtype: rank 0 has 'torch.float32', rank 1 has 'torch.float64'; start",
         ),
         (
-            {"training": [{"ema": {"decay": 0.5}}, {"ema": {"decay": 0.25}}]},
+            {"training": [{"ema": Ema(0.5)}, {"ema": Ema(0.25)}]},
             r"different networks or settings: recipe\.training\.ema\.decay: rank 0 has 0.5, rank 1 has 0.25; start",
         ),
     ],
@@ -390,7 +390,7 @@ def test_a_signal_to_torchrun_ends_all_with_a_checkpoint(tmp_path):
     time.sleep(1)
     process.terminate()
     said, _ = process.communicate(timeout=60)
-    assert said.count("progan.runtime.device.Interrupted: signal 15") == 2, said
+    assert said.count("progan.errors.Interrupted: signal 15") == 2, said
     assert 0 < int(checkpoints(tmp_path / "run")[-1].name) < 352
     resumed = train(2, tmp_path)
     whole = train(2, tmp_path, "whole")

@@ -56,11 +56,11 @@ def test_a_weight_that_is_not_finite_is_named():
 
 def test_the_message_names_stage_count_and_part():
     schedule = Schedule([Stage(0, hold_images=16), Stage(1, hold_images=16)])
-    error = DivergenceError("critic_loss", 24, schedule, saved=True)
+    error = DivergenceError("critic_loss", 24, schedule.at(24), saved=True)
     assert (error.what, error.images_seen) == ("critic_loss", 24)
     assert "critic_loss is not finite, in stage 1 (level 1), after 24 real images" in str(error)
     assert "the checkpoints before stay" in str(error)
-    assert "nothing is saved" in str(DivergenceError("critic_loss", 24, schedule, saved=False))
+    assert "nothing is saved" in str(DivergenceError("critic_loss", 24, schedule.at(24), saved=False))
 
 
 class Poison(Callback):

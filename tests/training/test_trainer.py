@@ -148,7 +148,7 @@ def test_other_threads_are_warned_of(recipe, images, tmp_path):
 @pytest.mark.parametrize(
     ("target", "value", "said"),
     [
-        ("progan.__version__", "99", f"progan '{progan.__version__}' -> '99'"),
+        ("progan.training.trainer.__version__", "99", f"progan '{progan.__version__}' -> '99'"),
         ("torch.backends.cpu.get_cpu_capability", lambda: "ABACUS", r"cpu_capability '\w+' -> 'ABACUS'"),
     ],
 )

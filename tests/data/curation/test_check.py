@@ -125,7 +125,7 @@ def test_sheets_are_not_put_among_the_pictures(messy):
 
 def test_a_file_is_no_place_for_sheets(messy, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
-    monkeypatch.setattr(sys.modules["progan.data.check"], "survey", None)  # refused before the work begins
+    monkeypatch.setattr(sys.modules["progan.data.curation.check"], "survey", None)  # refused before the work begins
     for sheets in (tmp_path / "file", tmp_path / "file/sheets"):
         with pytest.raises(NotADirectoryError, match=r"^sheets need a folder, and .*/file is a file; pass another"):
             check(messy, sheets=sheets, printed=False)
