@@ -89,4 +89,4 @@ $(VENV)/dist $(VENV)/site $(VENV)/workflows: $(READY)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist docs/_build
+	rm -rf $(VENV) .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist docs/_build
