@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 from multiprocessing import process
@@ -168,3 +169,36 @@ def test_workers_are_gone_when_fit_ends(end, recipe, images):
         list(images), until=24
     )
     assert not multiprocessing.active_children()
+
+
+class Noise(Dataset):
+    def __len__(self):
+        return 21
+
+    def __getitem__(self, index):
+        return torch.rand(3, 16, 16)
+
+
+class KillsWorkersWithinAStep(Callback):
+    """The generator's forward pass does it, in the step after 16 images."""
+
+    def on_step(self, run, metrics):
+        if run.images_seen == 16:
+            self.hook = run.generator.register_forward_hook(self.kill)
+
+    def kill(self, *_):
+        self.hook.remove()
+        for worker in multiprocessing.active_children():
+            worker.kill()
+            os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # it stays for torch to look at
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="the system does not tell of a child's end")
+def test_a_worker_that_is_killed_within_a_step_loses_no_step(tmp_path):
+    """As where the system is out of memory: the step is finished, all are saved, and the error says what died."""
+    run = {"run_dir": tmp_path / "run", "workers": 1, "callbacks": [KillsWorkersWithinAStep()]}
+    trainer = Trainer.from_recipe(small_recipe(), **run, **QUIET)
+    with pytest.raises(RuntimeError, match=r"DataLoader worker .* is killed by signal: Killed") as caught:
+        trainer.fit(Noise())
+    assert "all 24 images trained are saved" in caught.value.__notes__[0]
+    assert (tmp_path / "run/checkpoints/000000024").is_dir()

@@ -65,6 +65,7 @@ def fetch(items: Dataset[Tensor], batches: Iterator[range], workers: int) -> Ite
     )
     refuse_in_starting_process("a DataLoader with workers")
     fetched: Iterator[Tensor] | None = None
+    deaths = _HeldDeaths()
     try:
         try:
             fetched = iter(loader)
@@ -72,11 +73,49 @@ def fetch(items: Dataset[Tensor], batches: Iterator[range], workers: int) -> Ite
         except Exception as error:
             _explain(error, started=fetched is not None)
             raise
-        if first is not None:
-            yield first
-            yield from fetched
+        batch = first
+        while batch is not None:
+            deaths.hold()
+            yield batch
+            deaths.deliver()
+            batch = next(fetched, None)
     finally:
+        deaths.release()
         _end_workers(fetched)
+
+
+class _HeldDeaths:
+    """Hold the news of a worker's death back while a step is under way.
+
+    torch's handler of SIGCHLD raises an error wherever the main thread is. In the middle of a step the state would be
+    neither that before nor that after it, and could not be saved; the fetch of the next batch is early enough.
+    """
+
+    def __init__(self) -> None:
+        self._handler: Any = None
+        self._died = False
+
+    def hold(self) -> None:
+        """Only note deaths from now on."""
+        if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+            self._handler = signal.getsignal(signal.SIGCHLD)
+            if callable(self._handler):
+                signal.signal(signal.SIGCHLD, self._note)
+
+    def release(self) -> None:
+        """Leave deaths to the handler that was there before."""
+        if callable(self._handler):
+            signal.signal(signal.SIGCHLD, self._handler)
+
+    def deliver(self) -> None:
+        """Leave deaths to the handler that was there before, also those noted meanwhile."""
+        self.release()
+        if self._died:
+            self._died = False
+            self._handler(signal.SIGCHLD, None)
+
+    def _note(self, number: int, frame: object) -> None:
+        self._died = True
 
 
 def _explain(error: Exception, *, started: bool) -> None:
