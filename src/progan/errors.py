@@ -1,32 +1,38 @@
-"""The errors that a caller may want to catch, beside Python's own."""
+"""Errors that a caller may want to catch, in addition to Python's own, and warnings that point at the caller's line."""
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 from progan.schedule import Growth
+
+# Packages whose frames can lie between a line of the user and a warning: progan, and what calls back into it.
+_INNER = {"progan", "torch", "contextlib"}
 
 
 class CheckpointError(Exception):
-    """Say why a checkpoint cannot be used: damaged, incomplete, or another run's."""
+    """A checkpoint cannot be used: it is damaged, incomplete, or of another run."""
 
 
 class AnotherRunError(ValueError):
-    """Say that a run directory holds a run of other settings."""
+    """A run directory holds a run of other settings."""
 
 
 class RankError(RuntimeError):
-    """Say that the ranks cannot go on together: one has died or left, failed at its part, or holds other weights."""
+    """The ranks cannot continue together: one has died, left or failed, or holds other weights."""
 
 
 class DivergenceError(RuntimeError):
-    """Say that a loss, a gradient or a weight is no longer finite; the checkpoints before it stay.
+    """A loss, a gradient or a weight is no longer finite; earlier checkpoints are kept.
 
     Attributes:
-        what: is not finite.
-        images_seen: Real images shown when the step began; of a weight, when it was noticed.
+        what: Name of the value that is not finite.
+        images_seen: Real images shown when the step began; for a weight, when it was noticed.
     """
 
     def __init__(self, what: str, images_seen: int, growth: Growth, *, saved: bool) -> None:
-        kept = "nothing was saved of it; the checkpoints before stay" if saved else "nothing is saved"
+        kept = "its state was not saved; earlier checkpoints are kept" if saved else "nothing is saved"
         super().__init__(
             f"training diverged: {what} is not finite, in stage {growth.stage} (level {growth.level}), after "
             f"{images_seen:,} real images; {kept}. Try a lower learning rate, or precision fp32"
@@ -36,12 +42,33 @@ class DivergenceError(RuntimeError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Say that a signal ended `Trainer.fit` in good order: the step is finished and, with a run_dir, saved.
+    """A signal ended `Trainer.fit` after a finished step, which is saved if there is a run_dir.
 
     Attributes:
-        signal: its number. ``sys.exit(128 + error.signal)`` is what a shell expects of a program that catches this.
+        signal: Number of the signal. A program that catches this error should call ``sys.exit(128 + error.signal)``,
+            the exit status that a shell expects.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(f"signal {number}")
         self.signal = number
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line outside progan that led here, however many calls lie between.
+
+    Args:
+        message: Text of the warning.
+        category: Class of the warning.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INNER:
+        frame = frame.f_back
+    warnings.warn_explicit(
+        message,
+        category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__", "<unknown>"),
+        frame.f_globals.setdefault("__warningregistry__", {}),
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from progan.data.curation.flips import FlipVerdict, flip_verdict, thumbnails
 from progan.data.feed import Feed, content_hash
 from progan.data.order import Order
 from progan.data.workers import check_item_error, fetch
+from progan.errors import warn
 from progan.randomness import item_state
 
 _JUDGED = 300  # images that a verdict on flips is taken from
@@ -36,11 +36,10 @@ class DatasetFeed(Feed):
         again = self.items[0]
         if again.shape != self.first.shape or content_hash(again[None]) != content:
             content = None
-            warnings.warn(
+            warn(
                 "the data set draws from a random state of its own (its first item was fetched twice and differed), so "
                 "a resumed run will not repeat it exactly; draw from torch's, numpy's or random's global generators, "
-                "which are keyed per item",
-                stacklevel=5,  # where fit is called
+                "which are keyed per item"
             )
         self.items.first = self.first
         self.fingerprint = {

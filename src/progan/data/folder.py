@@ -143,7 +143,7 @@ class ImageFolder(Pictures):
                     paths.append(name)
                     hashes.append(image.digest)
         unreadable = check_unreadable(folder, unreadable, len(paths), on_unreadable)
-        warn_of_unreadable(folder, unreadable, len(paths), stacklevel=2)
+        warn_of_unreadable(folder, unreadable, len(paths))
         super().__init__(images[: len(paths)], paths, b"".join(hashes), unreadable)
 
 

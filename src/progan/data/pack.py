@@ -247,7 +247,7 @@ def pack(
         if needed > free:
             raise OSError(f"{path} needs {needed:,} bytes, and {free:,} are free there; pass a path on another disk")
         write_file(target, pieces(), beginning=header)
-    warn_of_unreadable(folder, unreadable, len(packed), stacklevel=2)
+    warn_of_unreadable(folder, unreadable, len(packed))
     return Pack(path)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Literal, NamedTuple, get_args
 
 from progan.arguments import wrong_type
 from progan.data.listing import Listing, check_relative
+from progan.errors import warn
 from progan.storage.names import matched, shown, sort_key
 
 OnUnreadable = Literal["raise", "skip"]
@@ -59,7 +59,7 @@ def picture_paths(
     if not listing.pictures:
         raise listing.no_pictures(folder)
     for remark in listing.remarks():
-        warnings.warn(f"{folder}: {remark}", stacklevel=3)
+        warn(f"{folder}: {remark}")
     return Chosen(listing.pictures, listing.closed_as_unreadable())
 
 
@@ -129,21 +129,20 @@ def check_unreadable(
     return failures
 
 
-def warn_of_unreadable(folder: Path, failures: Mapping[str, str], n_read: int, stacklevel: int) -> None:
+def warn_of_unreadable(folder: Path, failures: Mapping[str, str], n_read: int) -> None:
     """Warn of pictures that could not be read and were skipped.
 
     Args:
         folder: The folder of pictures.
         failures: The names, with the reason.
         n_read: Number of files that could be read.
-        stacklevel: Counted from the caller of this function.
     """
     if failures:
         lines = _reasons(failures)
         if len(lines) > _LISTED:
             lines = [*lines[:_LISTED], f"and {len(lines) - _LISTED:,} more; the attribute unreadable has all of them"]
         found = f"{folder}: {len(failures)} of {n_read + len(failures)} files cannot be read and are skipped:"
-        warnings.warn("\n  ".join([found, *lines]), stacklevel=stacklevel + 1)
+        warn("\n  ".join([found, *lines]))
 
 
 def _reasons(failures: Mapping[str, str]) -> list[str]:

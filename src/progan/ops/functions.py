@@ -5,7 +5,6 @@ A gradient penalty differentiates a critic twice, so that the first backward of 
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 from types import ModuleType
 from typing import Any, cast
@@ -14,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+
+from progan.errors import warn
 
 HALF = (torch.float16, torch.bfloat16)
 _QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -55,10 +56,9 @@ def kernels_on(device: torch.device) -> ModuleType | None:
         kernels.try_out(device)
     except Exception as error:  # whatever a compiler for another's device finds wrong
         reason = (str(error) or repr(error)).splitlines()[0]
-        warnings.warn(
+        warn(
             f"training on {device} goes on without progan's own kernels, more slowly: Triton does not work here "
-            f"({reason}); it comes with torch for Linux, and needs a C compiler such as gcc",
-            stacklevel=2,
+            f"({reason}); it comes with torch for Linux, and needs a C compiler such as gcc"
         )
         return None
     return kernels

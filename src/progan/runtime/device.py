@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,17 +10,18 @@ from typing import Any
 import torch
 
 from progan.arguments import wrong_type
+from progan.errors import warn
 from progan.runtime.connections import local_rank, world_size
 
 
 def choose_device(device: str | torch.device | None, precision: str) -> torch.device:
-    """Return the device asked for, or the best there is; of several processes on a machine, each has its own GPU.
+    """Return the requested device, or the best one available; each of several processes on a machine gets its own GPU.
 
-    It warns of a precision that the device is slow at.
+    A warning says if the device is slow at the precision.
 
     Raises:
-        TypeError: If it is not a device at all.
-        ValueError: if it cannot be used here, or does not know the precision.
+        TypeError: If the argument is not a device.
+        ValueError: If the device cannot be used here, or does not support the precision.
     """
     if not isinstance(device, str | torch.device | int | None):
         raise wrong_type("device", "the name of a device, such as 'cpu' or 'cuda:1', or None", device)
@@ -30,33 +30,32 @@ def choose_device(device: str | torch.device | None, precision: str) -> torch.de
     try:
         chosen = torch.device(device)
         if chosen.type == "cuda" and chosen.index is None and world_size() > 1:
-            chosen = torch.device("cuda", local_rank())  # each process of a machine its own
+            chosen = torch.device("cuda", local_rank())  # one for each process of a machine
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"device {str(device)!r} cannot be used here: {reason}; pass device='cpu', or leave it out"
         ) from None
-    if precision == "bf16" and chosen.type == "cpu" and not _knows_bf16():
-        warnings.warn(
+    if precision == "bf16" and chosen.type == "cpu" and not _is_fast_at_bf16():
+        warn(
             f"precision bf16 is many times slower than fp32 on this CPU ({torch.backends.cpu.get_cpu_capability()}); "
-            "use fp32",
-            stacklevel=4,
+            "use fp32"
         )
     if precision == "tf32" and chosen.type != "cuda":
-        raise ValueError(f"precision tf32 is CUDA's, got device {chosen}; use fp32 or bf16")
+        raise ValueError(f"precision tf32 requires CUDA, got device {chosen}; use fp32 or bf16")
     return chosen
 
 
-def _knows_bf16() -> bool:
-    """Tell whether this CPU may compute in bf16; an x86 without AVX-512 converts back and forth instead."""
+def _is_fast_at_bf16() -> bool:
+    """Return whether this CPU computes in bf16; an x86 CPU without AVX-512 converts to float32 and back instead."""
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
     return not is_x86 or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
 
 
 @contextmanager
 def precision_scope(device: torch.device, precision: str) -> Iterator[None]:
-    """Set what precision asks for, and convolutions that give the same bits each time; then put all back."""
+    """Set the precision and deterministic convolutions on a CUDA device, and restore the settings at the end."""
     if device.type != "cuda":
         yield
         return
@@ -64,7 +63,7 @@ def precision_scope(device: torch.device, precision: str) -> Iterator[None]:
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
     switches: list[tuple[Any, str, bool | str]] = [(cudnn, "deterministic", True)]
-    if hasattr(matmul, "fp32_precision"):  # torch 2.9; where a program uses it, to read the older names raises
+    if hasattr(matmul, "fp32_precision"):  # torch 2.9 on; if a program uses it, reading the older names raises
         value = "tf32" if tf32 else "ieee"
         switches += [(owner, "fp32_precision", value) for owner in (matmul, cudnn.conv, cudnn.rnn)]
     else:

@@ -7,7 +7,6 @@ fixed address, filled before each replay; and a graph is dropped when what it po
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from progan.errors import warn
 from progan.runtime.ranks import Ranks
 from progan.runtime.streams import stream_for
 from progan.schedule import Growth
@@ -252,10 +252,9 @@ class DeviceStep:
     def _go_on_plain(self, kind: _Kind, reason: str) -> None:
         """Capture nothing any more, and say why."""
         self._graphs = None
-        warnings.warn(
+        warn(
             f"training goes on without a CUDA graph, more slowly: at level {kind.level} {reason}; pass graph=False to "
-            "train without this warning",
-            stacklevel=5,
+            "train without this warning"
         )
 
 
@@ -329,10 +328,9 @@ def device_step(
     if graph and ranks.size > 1:
         graph = False
         if ranks.rank == 0:
-            warnings.warn(
+            warn(
                 f"training runs without a CUDA graph, more slowly: {ranks.size} processes exchange gradients within a "
-                "step; pass graph=False to train without this warning",
-                stacklevel=3,
+                "step; pass graph=False to train without this warning"
             )
     return DeviceStep(step, CudaGraphs(device) if graph else None)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -22,6 +21,7 @@ from progan.data.curation.oddness import IRREGULAR, irregularity
 from progan.data.curation.survey import Survey, survey
 from progan.data.decoding.limits import MAX_PIXELS
 from progan.data.listing import Listing, check_relative, in_order, require_file
+from progan.errors import warn
 from progan.runtime.progress import counted
 from progan.storage.files import write_file
 from progan.storage.names import matched, shown, sort_key
@@ -102,10 +102,9 @@ class Curation:
         theirs = matched([name.as_posix() for name in (*kept, *dropped)], listing.pictures)
         here = {Path(name): Path(found) for name, found in theirs.items()}
         if later := sorted(set(listing.pictures) - set(theirs.values()), key=sort_key):
-            warnings.warn(
+            warn(
                 f"{path} does not name {len(later)} of the {len(listing.pictures)} pictures in {folder}, such as "
-                f"{shown(later[0])}, so they are left out; add lines for them, or write the list anew",
-                stacklevel=2,
+                f"{shown(later[0])}, so they are left out; add lines for them, or write the list anew"
             )
         return cls(
             folder,
@@ -167,7 +166,7 @@ def curate(
     if not found.facts and not found.unreadable:
         raise found.listing.no_pictures(found.folder)
     for remark in found.listing.remarks():
-        warnings.warn(f"{found.folder}: {remark}", stacklevel=2)
+        warn(f"{found.folder}: {remark}")
     return compare(found, max_similar, similar, irregular).curation
 
 
