@@ -459,7 +459,7 @@ def measure_fit(sheet: Sheet, recipe: Recipe, device: torch.device, pictures: Te
         trainer = Trainer.from_recipe(
             dataclasses.replace(recipe, stages=stages), device=device, callbacks=[pace], progress=False
         )
-        trainer._draws = draws(recipe.architecture.latent_shape, trainer.seed, len(recipe.training.augment))
+        trainer._engine.draws = draws(recipe.architecture.latent_shape, trainer.seed, len(recipe.training.augment))
         trainer.fit(pictures)
         return pace.ms
 

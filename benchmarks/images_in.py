@@ -121,7 +121,7 @@ def measure_wait(folder: Path, beside: Path, device: str) -> dict[str, Any]:
             generator, discriminator = recipe.build()
             schedule = Schedule([Stage(level, hold_images=1000)])
             trainer = Trainer(generator, discriminator, schedule, recipe.training, device=device, progress=False)
-            feed = trainer._take(data)
+            feed = trainer._open(data)
             waited = whole = 0.0
             batches = feed.batches(0, 8 * max(5, 120 >> level), lambda _: 8)  # more than an epoch at 4x4
             for step in itertools.count():
@@ -130,7 +130,7 @@ def measure_wait(folder: Path, beside: Path, device: str) -> dict[str, Any]:
                 there = time.perf_counter()
                 if batch is None:
                     break
-                trainer.step(trainer._to_level(batch, level))
+                trainer.step(trainer._engine.to_level(batch, level))
                 if trainer.device.type == "cuda":
                     torch.cuda.synchronize()
                 if step:  # the first one warms up

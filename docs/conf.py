@@ -74,7 +74,8 @@ nitpick_ignore_regex = [(r"py:.*", r"(torch|numpy|abc|collections|json|os|pathli
 # Not public: docstrings name them for readers of the source.
 nitpick_ignore = [
     ("py:class", "progan.data.curation.survey.Facts"),
-    ("py:class", "progan.training.trainer.TrainerKeywords"),
+    ("py:class", "progan.training.options.ResumeKeywords"),
+    ("py:class", "progan.training.options.RunKeywords"),
     ("py:obj", "DiscriminatorBlock"),
     ("py:obj", "GeneratorBlock"),
     ("py:obj", "Training.augment"),

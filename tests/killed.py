@@ -19,8 +19,9 @@ from conftest import small_recipe
 
 from progan import Interrupted, Trainer, presets
 from progan.runs import checkpoint
-from progan.runtime.signals import Interruption
-from progan.training import callbacks, trainer
+from progan.runtime import signals
+from progan.training import checkpointer
+from progan.training.callbacks import Previews, metrics_log
 from progan.training.step import TrainingStep
 
 SAVE_EVERY, LOG_EVERY, PREVIEW_EVERY = 16, 8, 16
@@ -54,11 +55,11 @@ def announced(owner: Any, name: str, phase: str, where: Trainer) -> None:
 
 
 def tell_of_signals(where: Trainer) -> None:
-    def note(asked: Interruption, name: str, value: int) -> None:
+    def note(asked: signals.SignalRecord, name: str, value: int) -> None:
         object.__setattr__(asked, name, value)
         say("signalled", doing[-1] if doing else "between", where.images_seen)
 
-    Interruption.__setattr__ = note
+    signals.SignalRecord.__setattr__ = note
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):  # one that comes before fit or after it
         signal.signal(getattr(signal, name), lambda *_: None)
 
@@ -98,8 +99,8 @@ def train(run_dir: str, preset: str, wait_in: list[str], keep: int = 2, long_ste
     announced(TrainingStep, "__call__", "step", made)
     announced(checkpoint, "write_checkpoint", "save", made)
     announced(checkpoint, "remove_checkpoint", "rotation", made)
-    announced(callbacks.Previews, "_draw", "sampling", made)
-    announced(callbacks, "append_line", "logging", made)
+    announced(Previews, "_draw", "sampling", made)
+    announced(metrics_log, "append_line", "logging", made)
     try:
         made.fit(torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
     except Interrupted as interrupted:
@@ -110,7 +111,7 @@ def train(run_dir: str, preset: str, wait_in: list[str], keep: int = 2, long_ste
 
 
 def main() -> None:
-    assert trainer.checkpoint is checkpoint
+    assert checkpointer.checkpoint is checkpoint
     # Once here, so that the children have all that torch loads at the first step.
     Trainer.from_recipe(small_recipe(), device="cpu", progress=False).step(torch.rand(8, 3, 4, 4))
     for line in sys.stdin:

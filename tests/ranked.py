@@ -102,7 +102,7 @@ def main(settings: dict[str, Any]) -> None:
         if settings.get("destroys_between"):
             dist.destroy_process_group()
         trainer.fit(images)
-    print(f"ended at {trainer.images_seen}, memory shared: {trainer._ranks._shared is not None}", flush=True)
+    print(f"ended at {trainer.images_seen}, memory shared: {trainer._engine.ranks._shared is not None}", flush=True)
 
 
 def refuse(path: Path) -> Path:

@@ -231,7 +231,7 @@ def test_train_refuses_other_data_and_foreign_folders_before_it_times_anything(f
     Path("foreign/thesis.txt").write_text("")
     for arguments, text in (
         ([*run, "--stage-images", "16"], "the data is not that of the run"),
-        (["--quick", *SMALL, "--run-dir", "foreign", "--overwrite"], "is not empty and holds no run of progan's"),
+        (["--quick", *SMALL, "--run-dir", "foreign", "--overwrite"], "is not empty and holds no progan run"),
     ):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:

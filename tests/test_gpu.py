@@ -88,7 +88,7 @@ def test_captured_steps_are_plain_steps(recipe):
     captured, plain = make(True, **RECIPES[recipe]), make(False, **RECIPES[recipe])
     start = tensors(plain)
     told, expected = train(captured), train(plain)  # pytest makes errors of the warnings that a fall back tells
-    assert captured._device_step.captures
+    assert captured._engine.device_step.captures
     assert apart(tensors(plain), tensors(captured), start) < CLOSE
     for ours, theirs in zip(told, expected, strict=True):  # fetched only now, many replays later
         for name, loss in theirs.items():
@@ -98,8 +98,8 @@ def test_captured_steps_are_plain_steps(recipe):
 def test_it_is_captured_by_default():
     trainer = make(None)
     train(trainer, WARM_UP + 1)
-    assert trainer._device_step._kind.replay is not None
-    assert trainer._environment()["graph"] is True
+    assert trainer._engine.device_step._kind.replay is not None
+    assert trainer._engine.environment()["graph"] is True
 
 
 def test_numbers_on_the_device_are_numbers_on_the_host():
@@ -120,7 +120,7 @@ def test_numbers_on_the_device_are_numbers_on_the_host():
 @pytest.mark.parametrize("preset", [presets.mel_icon, presets.karras2018])
 def test_works_at_once_have_the_gradients_of_one_after_the_other(preset, dtype, bound, monkeypatch):
     trainer = make(False, preset)
-    step = trainer._step
+    step = trainer._engine.step
     trainer.generator.to(dtype), trainer.discriminator.to(dtype)
     growth = StepGrowth(2, 0.3, 1e-3, 0.1, 0)
     real = torch.rand(8, 3, 16, 16, dtype=dtype, generator=torch.Generator().manual_seed(0)).to(CUDA)
@@ -277,7 +277,7 @@ def test_a_batch_does_not_wait_for_the_device(held, monkeypatch):
     images = torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     trainer = make(True)
     feed = open_feed(images, image_channels=3, base_size=(4, 4), level=2, seed=3, workers=0, device=CUDA)
-    batches = feed.batches(0, 80, lambda count: 8, conversion=Conversion(lambda count: 1, trainer._to_level))
+    batches = feed.batches(0, 80, lambda count: 8, conversion=Conversion(lambda count: 1, trainer._engine.to_level))
     next(batches)
     with no_waiting():
         for batch in batches:
@@ -305,7 +305,7 @@ def test_draws_reach_the_device_as_they_were_made():
         seen = trainer.images_seen
         train(trainer, 1)
         expected = Draws.at(seen, 8, shape, 3, 0)
-        for draw, there in zip(expected, trainer._device_step._kind._draws, strict=True):
+        for draw, there in zip(expected, trainer._engine.device_step._kind._draws, strict=True):
             assert torch.equal(draw, there.cpu())
 
 
@@ -328,7 +328,7 @@ def test_a_dropped_graph_gives_its_memory_back():
         before = allocated()
         trainer = make(graph)
         train(trainer, 7 + 8 + 7 + 8 + 5)
-        trainer._device_step.forget()
+        trainer._engine.device_step.forget()
         return allocated() - before
 
     held_by_training(True), held_by_training(False)  # what libraries take for themselves, once and for all
@@ -342,7 +342,7 @@ def test_fit_leaves_nothing_behind(tmp_path):
     trainer.fit(images)
     assert torch.cuda.current_stream() == stream
     assert torch.equal(torch.cuda.get_rng_state(), random)
-    assert trainer._device_step._kind is None
+    assert trainer._engine.device_step._kind is None
 
 
 def test_data_is_held_on_the_device():
@@ -368,8 +368,8 @@ def test_a_block_of_ones_own_runs_plain_unless_asked():
             generator, discriminator, recipe.schedule, recipe.training, device=CUDA, graph=graph, progress=False
         )
 
-    assert not trainer(None)._device_step.captures
+    assert not trainer(None)._engine.device_step.captures
     asked = trainer(True)
     with warnings.catch_warnings(action="error"):
         train(asked, 7 + 5)
-    assert asked._device_step._kind.replay is not None
+    assert asked._engine.device_step._kind.replay is not None

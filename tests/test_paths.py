@@ -78,7 +78,7 @@ def test_pictures(home):
 def test_no_public_function_that_takes_a_path_is_left_out():
     """The two tests above go over all of these."""
     tested = {
-        *("Trainer.run_dir", "Trainer.start", "Trainer.from_run.path", "Trainer.from_run.run_dir"),
+        *("RunOptions.run_dir", "RunOptions.start", "Trainer.from_run.path"),
         *("load_generator.path", "write_png.path"),
         *("ImageFolder.path", "Pack.path", "pack.folder", "pack.path", "read_image.path", "check.folder"),
         *("check.sheets", "curate.folder", "Report.save_sheets.folder", "Curation.save.path", "Curation.load.path"),

@@ -25,6 +25,7 @@ from progan.sampling import GrownGenerator, slerp
 from progan.schedule import Growth, Schedule, Stage
 from progan.training.callbacks import Callback, MetricsLog, Previews, Progress, Run
 from progan.training.ema import EmaGenerator
+from progan.training.options import RunOptions
 from progan.training.planning import Plan
 from progan.training.step import StepMetrics
 from progan.training.trainer import Trainer
@@ -59,6 +60,7 @@ __all__ = [
     "RankError",
     "Recipe",
     "Run",
+    "RunOptions",
     "Schedule",
     "Stage",
     "Start",

@@ -63,11 +63,11 @@ def test_the_safetensors_library_reads_it_too(folder, tensors):
 def test_the_newest_sound_one_is_found(tmp_path, tensors, folder):
     newer = write_checkpoint(tmp_path, 1_000_000_000, {}, tensors)
     assert checkpoints(tmp_path) == [folder, newer]
-    assert find_checkpoint(tmp_path) == newer
-    assert find_checkpoint(folder) == folder
+    assert find_checkpoint(tmp_path)[0] == newer
+    assert find_checkpoint(folder)[0] == folder
     (newer / "tensors.safetensors").write_bytes(b"")
-    with pytest.warns(UserWarning, match="000000048 is taken, and newer checkpoints were passed over: .*1000000000"):
-        assert find_checkpoint(tmp_path) == folder
+    with pytest.warns(UserWarning, match="000000048 is used; newer checkpoints were skipped: .*1000000000"):
+        assert find_checkpoint(tmp_path)[0] == folder
 
 
 def test_the_same_count_is_written_anew(tmp_path, folder):
@@ -250,7 +250,7 @@ def test_1000_mutations_are_noticed_and_the_older_checkpoint_is_taken(tmp_path, 
         tmp_path / name / "checkpoints" / count
         for name, count in (("run", "000000008"), ("run", "000000016"), ("another", "000000016"))
     )
-    assert find_checkpoint(tmp_path / "run") == newest
+    assert find_checkpoint(tmp_path / "run")[0] == newest
     doors = [
         lambda run: Trainer.from_recipe(recipe, run_dir=run, **quiet).images_seen,
         lambda run: Trainer.from_run(run, **quiet).images_seen,
@@ -268,12 +268,12 @@ def test_1000_mutations_are_noticed_and_the_older_checkpoint_is_taken(tmp_path, 
         told = rf"{newest}.*(manifest\.json|tensors\.safetensors)"
         with pytest.raises(CheckpointError, match=told):
             verify(newest)
-        with pytest.warns(UserWarning, match=rf"{older} is taken, and newer checkpoints were passed over: {told}"):
+        with pytest.warns(UserWarning, match=rf"{older} is used; newer checkpoints were skipped: {told}"):
             taken = doors[min(made % 25, 2)](tmp_path / "run")
         assert taken in (older, 8)
         (newest / file).write_bytes(sound[file])
         made += 1
-    assert find_checkpoint(tmp_path / "run") == newest
+    assert find_checkpoint(tmp_path / "run")[0] == newest
 
 
 def test_a_manifest_without_end_is_refused(folder):

@@ -56,7 +56,7 @@ SAVES: dict[str, tuple[Callable[[Path], None], tuple[int, ...]]] = {
 def check_sound(run_dir: Path, allowed: tuple[int, ...]) -> None:
     """The newest that is there is whole, and one of these; and the next start leaves nothing strange."""
     remove_partial(run_dir)
-    newest = find_checkpoint(run_dir)
+    newest, _ = find_checkpoint(run_dir)
     count = read_manifest(newest)["count"]
     assert int(newest.name) == count
     assert count in allowed

@@ -586,7 +586,7 @@ def as_expected(kind: str, door: str, outcome: str, message: str) -> bool:
             return kind != "a start that is deep"  # no JSON is
         return kind in SOUND_CHECKPOINTS and door != "from_run"  # only from_run takes settings of config.json
     if outcome == "ValueError" and door == "from_recipe":
-        return "holds another run; differing" in message or "no sound config.json of progan's" in message
+        return "holds another run; differing" in message or "no valid config.json of progan" in message
     return outcome == "CheckpointError"
 
 

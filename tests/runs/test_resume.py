@@ -38,7 +38,7 @@ from progan import (
 )
 from progan.runs import checkpoint
 from progan.runs.checkpoint import FOLDER, read_entries
-from progan.training import callbacks
+from progan.training.callbacks import metrics_log
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -322,7 +322,7 @@ from dataclasses import replace
 from pathlib import Path
 from test_resume import make
 from progan import Callback, Stage, presets
-from progan.training import callbacks
+from progan.training.callbacks import metrics_log
 from progan.runs import checkpoint
 
 STEPS = 4000
@@ -450,7 +450,7 @@ def disk(monkeypatch):
     class Disk:
         full = False
 
-    append_line, write_file = callbacks.append_line, checkpoint.write_file
+    append_line, write_file = metrics_log.append_line, checkpoint.write_file
 
     def append(path, line):
         if Disk.full:
@@ -464,7 +464,7 @@ def disk(monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device, after 77 bytes", str(path))
         write_file(path, data)
 
-    monkeypatch.setattr(callbacks, "append_line", append)
+    monkeypatch.setattr(metrics_log, "append_line", append)
     monkeypatch.setattr(checkpoint, "write_file", write)
     return Disk
 
@@ -492,8 +492,8 @@ def test_a_disk_that_is_full_for_long(by, recipe, images, tmp_path, disk):
     counts = [int(text.split(" images")[0].split()[-1]) for text in texts]
     assert counts == [24, *sorted([32, 40, 48, 56, 64] * 2), 72, 88, 96], "of a checkpoint, a line, or both"
     assert all("No space left on device" in text for text in texts)
-    assert f"saves when it can: [Errno 28] No space left on device, after 77 bytes: '{tmp_path}" in texts[0]
-    assert "no line of metrics at 32 images yet, the training goes on: " in texts[1]
+    assert f"the next save will try again: [Errno 28] No space left on device, after 77 bytes: '{tmp_path}" in texts[0]
+    assert "no line of metrics at 32 images yet; training continues: " in texts[1]
     disk.full = False
     again = make(recipe, tmp_path / "run", keep=1) if by == "the same command" else trainer
     assert again.images_seen == (80 if by == "the same command" else 96)
@@ -529,7 +529,7 @@ def test_a_failed_save_ends_fit_unless_it_may_go_on(recipe, images, tmp_path, di
 @pytest.mark.parametrize("saved", [True, False])
 def test_no_checkpoint_without_its_line_of_metrics(saved, recipe, images, tmp_path, disk, monkeypatch):
     make(recipe, tmp_path / "whole", keep=1).fit(images)
-    append_line, tries = callbacks.append_line, []
+    append_line, tries = metrics_log.append_line, []
 
     def append(path, line):
         """Fail at 40 images: once, or in the save that follows too."""
@@ -538,7 +538,7 @@ def test_no_checkpoint_without_its_line_of_metrics(saved, recipe, images, tmp_pa
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         append_line(path, line)
 
-    monkeypatch.setattr(callbacks, "append_line", append)
+    monkeypatch.setattr(metrics_log, "append_line", append)
     with pytest.raises(OSError, match="No space left") as caught:
         make(recipe, tmp_path / "run", keep=1).fit(images)
     assert ("all 40 images trained are saved" if saved else "could not save after it") in caught.value.__notes__[0]

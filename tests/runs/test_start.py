@@ -27,6 +27,7 @@ from progan import (
 from progan.runs.checkpoint import checkpoints, read_manifest, read_tensors
 from progan.storage.files import write_file
 from progan.storage.tensor_file import header_of
+from progan.training.loop import TrainingLoop
 
 EVERY = {"log_every": 48, "save_every": 8, "preview_every": 10_000, "keep": 99}
 
@@ -285,7 +286,7 @@ def test_a_started_run_resumes_to_the_bit_without_its_source(old, images, tmp_pa
 
 def test_a_run_killed_before_its_first_step_needs_no_source(old, images, tmp_path, monkeypatch):
     recipe = at_top(small_recipe())
-    monkeypatch.setattr(Trainer, "_train", lambda *_: (_ for _ in ()).throw(MemoryError))
+    monkeypatch.setattr(TrainingLoop, "_train", lambda *_: (_ for _ in ()).throw(MemoryError))
     with pytest.raises(MemoryError):
         make(recipe, tmp_path / "new", start=old).fit(images)
     shutil.rmtree(old)
@@ -405,7 +406,7 @@ def test_an_older_checkpoint_alone(old, tmp_path):
 def test_a_run_continues_from_an_older_checkpoint_in_a_directory_of_its_own(old, images, tmp_path):
     before, folder, fork = contents(old), old / "checkpoints/000000048", tmp_path / "fork"
     quiet = {"device": "cpu", "progress": False}
-    with pytest.raises(ValueError, match=r"old is where the checkpoint lies, .* or go on from the newest one with"):
+    with pytest.raises(ValueError, match=r"old is where the checkpoint lies, .* or continue from the newest one with"):
         Trainer.from_run(folder, run_dir=old, **quiet)
     trainer = Trainer.from_run(folder, run_dir=fork, **quiet)
     assert (trainer.images_seen, trainer.run_dir) == (48, fork)

@@ -202,7 +202,7 @@ def test_fit_looks_at_the_cores_after_each_step_and_warns_once(monkeypatch):
     def busy(device):
         yield Busy(dict)
 
-    monkeypatch.setattr("progan.training.trainer.shared_cores", busy)
+    monkeypatch.setattr("progan.training.engine.shared_cores", busy)
     trainer = Trainer.from_recipe(small_recipe(), device="cpu", progress=False)
     with pytest.warns(UserWarning, match="waited 20 s for a CPU core that other processes were using; stop") as caught:
         trainer.fit(torch.rand(9, 3, 16, 16), until=40)

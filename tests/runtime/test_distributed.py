@@ -245,7 +245,7 @@ def test_an_error_of_rank_0_is_raised_even_if_the_others_have_left(rank, monkeyp
     ranks = Ranks()
     ranks.rank, ranks.size = rank, 2
     with pytest.raises(OSError if rank == 0 else RankError):
-        ranks.first(lambda: Path("there is no such file").stat())
+        ranks.on_rank_zero(lambda: Path("there is no such file").stat())
 
 
 def test_a_trainer_whose_connections_are_closed_says_so(tmp_path):

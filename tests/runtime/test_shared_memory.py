@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from progan.runtime.shared_memory import SharedMemory, offered
+from progan.runtime.shared_memory import SharedMemory, allocated
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such memory")
 
@@ -30,7 +30,7 @@ def open_files():
 @pytest.mark.parametrize(("processes", "values"), [(2, 5), (3, 400_001), (4, 2)])
 def test_the_shares_of_the_means_make_the_whole(processes, values, dtype):
     room = values + 3
-    with offered((processes + 1) * room * dtype.itemsize) as address:
+    with allocated((processes + 1) * room * dtype.itemsize) as address:
         each = [taken(address, processes, room, dtype) for _ in range(processes)]
     generator = torch.Generator().manual_seed(0)
     given = torch.randn(processes, values, dtype=dtype, generator=generator)
@@ -51,7 +51,7 @@ def write(address):
 
 
 def test_another_process_writes_into_the_same_memory():
-    with offered(32) as address:
+    with allocated(32) as address:
         memory = taken(address, 1, 4)
         process = multiprocessing.get_context("forkserver").Process(target=write, args=(address,))
         process.start()
@@ -62,7 +62,7 @@ def test_another_process_writes_into_the_same_memory():
 
 def test_nothing_is_left_open():
     before = open_files()
-    with offered(32) as address:
+    with allocated(32) as address:
         memory = taken(address, 1, 4)
     assert open_files() == before
     assert SharedMemory.at(address, 1, 4, torch.float32) is None
@@ -73,7 +73,7 @@ def test_nothing_is_left_open():
 def test_a_file_that_another_machine_has_at_that_address_is_left_alone(tmp_path):
     path = tmp_path / "theirs"
     path.write_bytes(b"theirs")
-    with path.open("r+b") as file, offered(32) as address:
+    with path.open("r+b") as file, allocated(32) as address:
         assert address is not None
         here = f"/proc/self/fd/{file.fileno()}"
         assert SharedMemory.at([here, address[1]], 1, 4, torch.float32) is None
@@ -88,12 +88,12 @@ def test_a_system_that_has_none_offers_none(function, monkeypatch):
 
     before = open_files()
     monkeypatch.setattr(os, function, refuse)
-    with offered(32) as address:
+    with allocated(32) as address:
         assert address is None
     assert open_files() == before
 
 
 def test_a_python_that_knows_of_none_offers_none(monkeypatch):
     monkeypatch.delattr(os, "memfd_create")
-    with offered(32) as address:
+    with allocated(32) as address:
         assert address is None

@@ -14,7 +14,8 @@ from progan import Plan, Schedule, Stage, StepMetrics, Trainer, image_grid, to_u
 from progan.randomness import latents
 from progan.render import enlarge, read_png
 from progan.runtime.progress import duration
-from progan.training.callbacks import MetricsLog, Previews, Progress, Rate
+from progan.training.callbacks import MetricsLog, Previews, Progress
+from progan.training.callbacks.progress import Rate
 
 
 def test_strip_has_one_row_per_resolution_of_the_same_latents(recipe, images, tmp_path):
@@ -49,7 +50,7 @@ def test_rows_of_a_run_that_grew_on_are_enlarged(tmp_path, images):
     short = replace(recipe, stages=recipe.stages[:2])
     for stages in (short, recipe):
         trainer = Trainer.from_recipe(stages, run_dir=tmp_path, device="cpu", progress=False)
-        trainer._callbacks = [Small()]
+        trainer._callbacks.callbacks = (Small(),)
         trainer.fit(images)
     assert read_png(tmp_path / "samples/level_1.png").shape == (3, 8, 8 * 8)
     assert read_png(tmp_path / "progress.png").shape == (3, 3 * 16, 8 * 16)
@@ -150,9 +151,7 @@ def test_lines_on_a_terminal_without_tqdm(recipe, images, capsys, monkeypatch):
 
 
 def test_a_long_run_is_planned_for_its_bar(recipe, images, monkeypatch):
-    from progan.training import trainer as module
-
-    monkeypatch.setattr(module, "worth_planning", lambda *_: True)
+    monkeypatch.setattr("progan.training.loop.worth_planning", lambda *_: True)
     trainer = Trainer.from_recipe(recipe, device="cpu")
     trainer.fit(images, until=8)
     assert trainer.plan_made is not None

@@ -59,7 +59,7 @@ def test_the_message_names_stage_count_and_part():
     error = DivergenceError("critic_loss", 24, schedule.at(24), saved=True)
     assert (error.what, error.images_seen) == ("critic_loss", 24)
     assert "critic_loss is not finite, in stage 1 (level 1), after 24 real images" in str(error)
-    assert "the checkpoints before stay" in str(error)
+    assert "earlier checkpoints are kept" in str(error)
     assert "nothing is saved" in str(DivergenceError("critic_loss", 24, schedule.at(24), saved=False))
 
 
@@ -85,9 +85,10 @@ def test_a_gradient_is_noticed_before_the_save(log_every, device_waits, images, 
         callbacks=[Poison()],
     )
     if not device_waits:  # as on CUDA: looked at with the log line and before a save only
-        monkeypatch.setitem(vars(trainer), "device", torch.device("meta"))
-        monkeypatch.setattr(trainer, "_to_level", lambda *given, own=trainer._to_level: on_cpu(trainer, own, *given))
-        monkeypatch.setattr(trainer, "step", lambda real, own=trainer.step: on_cpu(trainer, own, real))
+        engine = trainer._engine
+        monkeypatch.setattr(engine, "device", torch.device("meta"))
+        monkeypatch.setattr(engine, "to_level", lambda *given, own=engine.to_level: on_cpu(engine, own, *given))
+        monkeypatch.setattr(trainer, "step", lambda real, own=trainer.step: on_cpu(engine, own, real))
     with pytest.raises(DivergenceError) as caught:
         trainer.fit(images)
     # In the first step after the callback; Adam then makes NaN of the weights, and later steps of all else.
@@ -95,13 +96,13 @@ def test_a_gradient_is_noticed_before_the_save(log_every, device_waits, images, 
     assert checkpoints(tmp_path / "run")[-1].name == "000000032"
 
 
-def on_cpu(trainer, work, *arguments):
+def on_cpu(engine, work, *arguments):
     """Do what needs the device on the one that there is."""
-    pretended, vars(trainer)["device"] = trainer.device, torch.device("cpu")
+    pretended, engine.device = engine.device, torch.device("cpu")
     try:
         return work(*arguments)
     finally:
-        vars(trainer)["device"] = pretended
+        engine.device = pretended
 
 
 def test_looking_changes_no_bit(images, monkeypatch):

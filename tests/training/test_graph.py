@@ -22,8 +22,7 @@ from torch.utils._pytree import tree_leaves
 from progan import Adam, Contrast, Stage, Trainer, presets
 from progan.runtime.ranks import Ranks
 from progan.training import captured_step as graph_room
-from progan.training import planning
-from progan.training import trainer as trainer_module
+from progan.training import identity, planning
 from progan.training.captured_step import WARM_UP, CudaGraphs, DeviceStep, Ring, device_step
 from progan.training.planning import make_plan
 from progan.training.step import Draws, TrainingStep
@@ -130,7 +129,7 @@ def make(graphs=None, preset=presets.mel_icon, dtype=torch.float32, run_dir=None
     trainer = Trainer(
         generator, discriminator, recipe.schedule, recipe.training, run_dir=run_dir, device="cpu", progress=False
     )
-    trainer._device_step = DeviceStep(trainer._step, graphs)
+    trainer._engine.device_step = DeviceStep(trainer._engine.step, graphs)
     return trainer
 
 
@@ -207,7 +206,7 @@ def test_a_step_through_buffers_is_a_step(recipe):
     """With tensors where the CPU's step takes numbers: in float64 the same, but for 32 bits of the average's weight."""
     settings = {**RECIPES[recipe], "dtype": torch.float64}
     buffered, direct = make(**settings), make(**settings)
-    direct._device_step = None
+    direct._engine.device_step = None
     train(buffered)
     train(direct)
     tensors = direct.state_dict()["tensors"]
@@ -254,10 +253,10 @@ def test_fit_holds_no_graph_from_before_nor_afterwards(images):
     trainer, plain = make(graphs), make()
     train(trainer, 5)
     train(plain, 5)
-    assert trainer._device_step._kind is not None
+    assert trainer._engine.device_step._kind is not None
     trainer.fit(images, until=15 * 8)
     plain.fit(images, until=15 * 8)
-    assert trainer._device_step._kind is None
+    assert trainer._engine.device_step._kind is None
     assert_same(trainer, plain)
     assert (
         graphs.events.count("capture") == 2
@@ -330,7 +329,7 @@ def test_a_wrong_replay_is_noticed_and_the_plain_step_goes_on(wrong):
         train(trainer, 14)
     train(plain, 18)
     assert_same(trainer, plain)
-    assert not trainer._device_step.captures
+    assert not trainer._engine.device_step.captures
 
 
 def test_a_frozen_alpha_is_noticed():
@@ -375,8 +374,8 @@ def test_buffers_are_of_no_caller():
         draws = Draws.at(seen, 8, trainer.generator.architecture.latent_shape, 0, 0)
         given = real.clone(), Draws(*(draw.clone() for draw in draws))
         for step, (images, numbers) in ((trainer, given), (untouched, (real, draws))):
-            step._device_step(images, numbers, step.growth, step.images_seen)
-            step._state.images_seen += 8
+            step._engine.device_step(images, numbers, step.growth, step.images_seen)
+            step._engine.state.images_seen += 8
         for tensor in (given[0], *given[1]):  # a caller may fill what it handed in with something else
             tensor.fill_(7.0)
     assert_same(trainer, untouched)
@@ -450,7 +449,7 @@ class Fetches(TorchDispatchMode):
 def test_a_step_fetches_nothing_from_the_device(recipe):
     trainer = make(**RECIPES[recipe])
     train(trainer, 9)
-    kind = trainer._device_step._kind
+    kind = trainer._engine.device_step._kind
     with Fetches() as fetches:
         kind.run()
     assert fetches.found == []
@@ -462,13 +461,13 @@ def test_a_step_fetches_nothing_from_the_device(recipe):
 def test_what_is_not_finite_is_noticed_by_a_replay():
     trainer = make(Recording())
     train(trainer, 5)
-    assert trainer._step.watch.found() is None
+    assert trainer._engine.step.watch.found() is None
     seen = trainer.images_seen
     trainer.step(torch.full((8, 3, 4, 4), float("nan")))
-    name, count = trainer._step.watch.found()
+    name, count = trainer._engine.step.watch.found()
     assert count == seen
     train(trainer, 1)
-    assert trainer._step.watch.found() == (name, seen)  # the first, not the last
+    assert trainer._engine.step.watch.found() == (name, seen)  # the first, not the last
 
 
 CUDA = torch.device("cuda", 0)
@@ -482,7 +481,7 @@ def two_ranks(rank):
 
 def test_where_steps_are_captured(monkeypatch):
     monkeypatch.setattr(graph_room, "CudaGraphs", lambda device: Remembering())
-    step = make()._step
+    step = make()._engine.step
     for device in ("cpu", "mps"):
         assert device_step(step, torch.device(device), None, Ranks(), own_blocks=False) is None
         with pytest.raises(ValueError, match=f"graph=True is for CUDA devices, got device {device}; leave graph out"):
@@ -508,8 +507,8 @@ def test_the_trainer_takes_graph(tmp_path):
     trainer.save()
     with pytest.raises(ValueError, match="graph=True is for CUDA devices, got device cpu"):
         Trainer.from_run(tmp_path, device="cpu", graph=True, progress=False)
-    assert trainer._device_step is None
-    assert "graph" not in trainer._environment()
+    assert trainer._engine.device_step is None
+    assert "graph" not in trainer._engine.environment()
 
 
 @pytest.fixture
@@ -557,13 +556,13 @@ def test_what_is_asked_of_cuda(cuda_calls):
 
 def test_the_environment_tells_of_graphs_and_kernels(monkeypatch):
     trainer = make(Remembering())
-    vars(trainer)["device"] = CUDA
-    monkeypatch.setattr(trainer_module, "kernels_on", lambda device: SimpleNamespace(triton_version="3.6.0"))
-    there = trainer._environment()
+    trainer._engine.device = CUDA
+    monkeypatch.setattr(identity, "kernels_on", lambda device: SimpleNamespace(triton_version="3.6.0"))
+    there = trainer._engine.environment()
     assert (there["graph"], there["kernels"]) == (True, "triton 3.6.0")
-    trainer._device_step = DeviceStep(trainer._step, None)
-    monkeypatch.setattr(trainer_module, "kernels_on", lambda device: None)
-    there = trainer._environment()
+    trainer._engine.device_step = DeviceStep(trainer._engine.step, None)
+    monkeypatch.setattr(identity, "kernels_on", lambda device: None)
+    there = trainer._engine.environment()
     assert (there["graph"], there["kernels"]) == (False, None)
 
 
@@ -581,7 +580,7 @@ def test_a_plan_times_captured_steps(monkeypatch):
 
 def test_tensors_stand_for_numbers_in_the_average():
     for weight in (0.0, 0.3, 1.0):
-        step, other = make(dtype=torch.float64)._step, make(dtype=torch.float64)._step
+        step, other = make(dtype=torch.float64)._engine.step, make(dtype=torch.float64)._engine.step
         assert isinstance(step, TrainingStep)
         with torch.no_grad():
             for parameter in (*step.state.generator.parameters(), *other.state.generator.parameters()):

@@ -11,7 +11,6 @@ from conftest import small_recipe
 from progan import Plan, Schedule, Stage, Trainer, presets
 from progan.runtime.memory import memory_limit, peak
 from progan.training import planning
-from progan.training import trainer as trainer_room
 
 CPU = torch.device("cpu")
 needs_linux = pytest.mark.skipif(memory_limit(CPU) is None, reason="the system does not tell of its memory")
@@ -90,7 +89,7 @@ def test_out_of_memory_names_the_largest_batch_tried(error, recipe, monkeypatch)
     monkeypatch.setattr(planning, "begin_peak", lambda _: None)
     monkeypatch.setattr(planning, "peak", lambda _: 0)
     too_large = replace(recipe, stages=(Stage(0, hold_images=1000, batch_size=128),))
-    with pytest.raises(ValueError, match="takes more memory than there is, and there are"):
+    with pytest.raises(ValueError, match=r"takes more memory than there is, and 0\.00 GB is available"):
         make(too_large).plan()
 
 
@@ -126,7 +125,7 @@ def test_hours_scale_a_recipe_once(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "_step_on_noise", lambda *_: 10.0)  # seconds
     keywords = {"run_dir": tmp_path / "run", "device": "cpu", "progress": False}
     clock = SimpleNamespace(perf_counter=itertools.count().__next__)  # planning takes a second, here and once more
-    monkeypatch.setattr(trainer_room, "time", clock)
+    monkeypatch.setattr(planning, "time", clock)
     hours = (3 * recipe.schedule.total_images * 10 / 8 + 2) / 3600  # batches of 8
     scaled = Trainer.recipe_for_hours(recipe, hours, **keywords)
     assert scaled.schedule == recipe.schedule.scaled(3)

@@ -139,7 +139,7 @@ def test_other_threads_are_warned_of(recipe, images, tmp_path):
     make(recipe, tmp_path / "run").fit(images, until=8)
     torch.set_num_threads(2)
     try:
-        with pytest.warns(UserWarning, match="goes on elsewhere than it was made .*threads 1 -> 2"):
+        with pytest.warns(UserWarning, match="was made in another environment .*threads 1 -> 2"):
             make(recipe, tmp_path / "run")
     finally:
         torch.set_num_threads(1)
@@ -148,14 +148,14 @@ def test_other_threads_are_warned_of(recipe, images, tmp_path):
 @pytest.mark.parametrize(
     ("target", "value", "said"),
     [
-        ("progan.training.trainer.__version__", "99", f"progan '{progan.__version__}' -> '99'"),
+        ("progan.training.identity.__version__", "99", f"progan '{progan.__version__}' -> '99'"),
         ("torch.backends.cpu.get_cpu_capability", lambda: "ABACUS", r"cpu_capability '\w+' -> 'ABACUS'"),
     ],
 )
 def test_other_kernels_are_warned_of(target, value, said, recipe, images, tmp_path, monkeypatch):
     make(recipe, tmp_path / "run").fit(images, until=8)
     monkeypatch.setattr(target, value)
-    with pytest.warns(UserWarning, match=f"goes on elsewhere than it was made .*{said}"):
+    with pytest.warns(UserWarning, match=f"was made in another environment .*{said}"):
         make(recipe, tmp_path / "run")
 
 
@@ -177,15 +177,15 @@ def test_a_longer_schedule_goes_on_as_if_it_had_been_so(preset, images, tmp_path
 
 def test_strangers_are_not_taken_for_a_run(recipe, tmp_path):
     (tmp_path / "metrics.jsonl").write_text("mine")
-    with pytest.raises(ValueError, match=r"holds metrics.jsonl but no sound config.json of progan's; pass another"):
+    with pytest.raises(ValueError, match=r"holds metrics.jsonl but no valid config.json of progan; pass another"):
         make(recipe, tmp_path)
     (tmp_path / "other").mkdir()
     (tmp_path / "other/config.json").write_text('{"mine": 1}')
-    with pytest.raises(ValueError, match=r"holds config.json but no sound config.json of progan's"):
+    with pytest.raises(ValueError, match=r"holds config.json but no valid config.json of progan"):
         make(recipe, tmp_path / "other")
     with pytest.raises(NotADirectoryError, match=r"metrics.jsonl is a file; pass another"):
         make(recipe, tmp_path / "metrics.jsonl")
-    with pytest.raises(CheckpointError, match="holds no run of progan's"):
+    with pytest.raises(CheckpointError, match="holds no progan run"):
         Trainer.from_run(tmp_path)
 
 
@@ -249,7 +249,7 @@ def test_only_the_newest_checkpoints_stay_and_a_damaged_one_is_passed_over(recip
     data = bytearray(tensors.read_bytes())
     data[-1] ^= 1
     tensors.write_bytes(data)
-    with pytest.warns(UserWarning, match=r"is taken, and newer checkpoints were passed over: .*damaged"):
+    with pytest.warns(UserWarning, match=r"is used; newer checkpoints were skipped: .*damaged"):
         assert make(recipe, run).images_seen == int(kept[0].name)
     (kept[0] / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match=r"no checkpoint of .* is sound: .*damaged.*cannot be read"):
@@ -262,11 +262,11 @@ def test_a_damaged_newest_checkpoint_costs_no_other(keep, recipe, images, tmp_pa
     make(recipe, run, keep=9).fit(images)
     newest = sorted((run / "checkpoints").iterdir())[-1]
     (newest / "manifest.json").write_text("{}")
-    with pytest.warns(UserWarning, match="passed over"):
+    with pytest.warns(UserWarning, match="newer checkpoints were skipped"):
         trainer = make(recipe, run, keep=keep)
     begun = trainer.images_seen
     trainer.fit(images, until=begun + 8)
-    with pytest.warns(UserWarning, match="passed over"):
+    with pytest.warns(UserWarning, match="newer checkpoints were skipped"):
         assert make(recipe, run).images_seen == begun + 8, "what was trained since is not lost"
     assert newest.exists(), "it may be of a newer progan"
     trainer.fit(images)
@@ -279,7 +279,7 @@ def test_a_run_dir_that_another_trainer_wrote_to_is_refused(recipe, images, tmp_
     first.fit(images, until=24)
     before = contents(run)
     for begin in (second.check, second.fit):
-        with pytest.raises(ValueError, match=r"run has changed since this trainer was made .* Make the trainer anew"):
+        with pytest.raises(ValueError, match=r"run has changed since this trainer was made .* Make a new trainer"):
             begin(images)
     assert contents(run) == before
     second.step(torch.rand(8, 3, 4, 4))
@@ -300,7 +300,7 @@ def test_an_error_of_a_callback_tells_where_nothing_could_be_saved(recipe, image
         make(recipe, callbacks=[Fails()]).fit(images)
     assert not hasattr(caught.value, "__notes__")
     trainer = make(recipe, tmp_path / "run", callbacks=[Fails()])
-    monkeypatch.setattr(trainer, "_save", lambda: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(trainer._checkpointer, "_write", lambda run: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(RuntimeError, match="a fault of mine") as caught:
         trainer.fit(images)
     assert caught.value.__notes__ == ["progan could not save after it: disk full"]
@@ -364,8 +364,8 @@ def test_a_preview_that_cannot_be_written_is_warned_of(recipe, images, tmp_path,
     def full(path, image):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("progan.training.callbacks.write_png", full)
-    with pytest.warns(UserWarning, match=r"no preview at 24 images, the training goes on: .*No space left"):
+    monkeypatch.setattr("progan.training.callbacks.previews.write_png", full)
+    with pytest.warns(UserWarning, match=r"no preview at 24 images; training continues: .*No space left"):
         make(recipe, tmp_path / "run").fit(images, until=24)
     assert make(recipe, tmp_path / "run").images_seen == 24
 
@@ -451,7 +451,7 @@ def test_weights_that_were_replaced_would_not_train_and_are_refused(recipe, imag
     trainer.generator.load_state_dict(state)
     trainer.fit(images, until=8)
     trainer.generator.load_state_dict(state, assign=True)
-    with pytest.raises(ValueError, match=r"ProgressiveGenerator has got new parameters .*, such as blocks\.0"):
+    with pytest.raises(ValueError, match=r"ProgressiveGenerator has gained parameters .*, such as blocks\.0"):
         trainer.fit(images, until=16)
 
 
@@ -549,7 +549,7 @@ def test_divergence_stops_the_run_and_keeps_the_last_checkpoint(where, recipe, i
 
     trainer = make(recipe, tmp_path / "run", callbacks=[Spoil()])
     expected = {
-        "loss": r"generator_loss is not finite, in stage 1 \(level 1\), after 40 real images; .* before stay",
+        "loss": r"generator_loss is not finite, in stage 1 \(level 1\), after 40 real images; .* checkpoints are kept",
         "weights": r"generator's to_rgb.2.bias is not finite, in stage 1 \(level 1\), after 48 real images",
     }
     with pytest.raises(DivergenceError, match=expected[where]):
@@ -822,7 +822,7 @@ def test_parts_that_do_not_fit_are_refused(recipe, tmp_path):
         Trainer(generator, discriminator, Schedule([Stage(3, 0, 100)]), device="cpu")
     with pytest.raises(ValueError, match="stage 0: a batch of 12 images cannot be split into MiniBatchStd groups of 8"):
         Trainer(generator, discriminator, Schedule([Stage(0, 0, 100, 12)]), device="cpu")
-    with pytest.raises(ValueError, match="precision tf32 is CUDA's, got device cpu"):
+    with pytest.raises(ValueError, match="precision tf32 requires CUDA, got device cpu"):
         Trainer(generator, discriminator, recipe.schedule, replace(recipe.training, precision="tf32"), device="cpu")
     with pytest.raises(ValueError, match="save_every must be an int of at least 1, got 0"):
         make(recipe, save_every=0)

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import math
-import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from progan.errors import CheckpointError
+from progan.errors import CheckpointError, warn
 from progan.storage.files import make_folder, move, remove, write_file
 from progan.storage.tensor_file import Entry, header_of, read_header
 from progan.storage.untrusted import open_file, read_json
@@ -109,7 +108,7 @@ def rotate(run_dir: Path, images_seen: int, keep: int, keep_every: int | None) -
             try:
                 remove_checkpoint(old)
             except OSError as error:
-                warnings.warn(f"the old checkpoint {old} could not be removed: {error}", stacklevel=5)
+                warn(f"the old checkpoint {old} could not be removed: {error}")
 
 
 def _aside(final: Path) -> Path:
@@ -140,38 +139,33 @@ def is_checkpoint(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
-def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint that a path names: itself, or the newest sound one of a run; warn of those passed over.
+def find_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
+    """Find the checkpoint that a path names: itself, or the newest sound one of a run; a warning lists damaged ones.
+
+    Args:
+        path: Folder of a checkpoint, or run directory.
+
+    Returns:
+        The checkpoint's folder, and its manifest.
 
     Raises:
-        CheckpointError: if there is none, or the one named is damaged.
+        CheckpointError: If there is none, or the named one is damaged.
     """
     if is_checkpoint(path):
-        verify(path)
-        return path
+        return path, verify(path)
     if not checkpoints(path):
-        raise CheckpointError(f"{path} is no checkpoint, and no run with one: it has no {FOLDER}/*/{MANIFEST}")
-    found, reasons = newest_sound(path)
-    if reasons:
-        warnings.warn(f"{found} is taken, and newer checkpoints were passed over: {'; '.join(reasons)}", stacklevel=3)
-    return found
-
-
-def newest_sound(run_dir: Path) -> tuple[Path, list[str]]:
-    """Return a run's newest sound checkpoint, and why newer ones were passed over.
-
-    Raises:
-        CheckpointError: if there is none.
-    """
+        raise CheckpointError(f"{path} is not a checkpoint, nor a run with one: it has no {FOLDER}/*/{MANIFEST}")
     reasons: list[str] = []
-    for candidate in reversed(checkpoints(run_dir)):
+    for candidate in reversed(checkpoints(path)):
         try:
-            verify(candidate)
+            manifest = verify(candidate)
         except CheckpointError as error:
             reasons.append(str(error))
-        else:
-            return candidate, reasons
-    raise CheckpointError(f"no checkpoint of {run_dir} is sound: " + "; ".join(reasons))
+            continue
+        if reasons:
+            warn(f"{candidate} is used; newer checkpoints were skipped: {'; '.join(reasons)}")
+        return candidate, manifest
+    raise CheckpointError(f"no checkpoint of {path} is sound: " + "; ".join(reasons))
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -213,45 +207,6 @@ def check_version(contents: Mapping[str, Any], version: int, path: Path) -> None
             f"{path}: version {repr(contents.get('version'))[:_LONGEST_REASON]} of the format, this progan reads "
             f"{version}; update progan"
         )
-
-
-@contextmanager
-def describing(path: Path) -> Iterator[None]:
-    """Turn what goes wrong with the settings in a file into a CheckpointError."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        cut = "..." if len(reason) > _LONGEST_REASON else ""
-        raise CheckpointError(f"{path} does not describe a run: {reason[:_LONGEST_REASON]}{cut}") from error
-
-
-def images_seen_of(manifest: Mapping[str, Any]) -> int:
-    """Return a manifest's count of real images.
-
-    Raises:
-        ValueError: if it has none.
-    """
-    images_seen = manifest.get("images_seen")
-    if type(images_seen) is not int or images_seen < 0:
-        raise ValueError(f"images_seen must be an int of at least 0, got {images_seen!r}")
-    return images_seen
-
-
-def blocks_of(contents: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the recorded blocks of both networks, None where they are the built-in ones.
-
-    Raises:
-        ValueError: if they are not recorded.
-    """
-    blocks = contents.get("blocks")
-    if (
-        not isinstance(blocks, dict)
-        or set(blocks) != {"generator", "discriminator"}
-        or not all(name is None or (isinstance(name, str) and len(name) <= 200) for name in blocks.values())
-    ):
-        raise ValueError(f"blocks must have a name or null for generator and discriminator, got {blocks!r}")
-    return blocks
 
 
 def _own_hash(text: bytes) -> bytes:

@@ -130,7 +130,7 @@ class RunDirectory:
     def _has_changed(self) -> ValueError:
         return ValueError(
             f"{self.path} has changed since this trainer was made or last saved: another one trains there, or files "
-            "were moved. Make the trainer anew, which goes on from the newest checkpoint, or pass another run_dir"
+            "were moved. Make a new trainer, which resumes from the newest checkpoint, or pass another run_dir"
         )
 
 
@@ -208,7 +208,7 @@ def what_is_there(run_dir: Path) -> tuple[bytes | None, list[str]]:
 def check_removable(run_dir: Path) -> None:
     """Raise where a folder is not empty and has no config.json of ours."""
     if read_config(run_dir) is None and run_dir.exists() and any(path.name != OWNER for path in run_dir.iterdir()):
-        raise ValueError(f"{run_dir} is not empty and holds no run of progan's; nothing was removed")
+        raise ValueError(f"{run_dir} is not empty and holds no progan run; nothing was removed")
 
 
 def remove_run(run_dir: Path) -> None:

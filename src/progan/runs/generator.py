@@ -1,4 +1,4 @@
-"""The averaged generator of a run, read from its newest checkpoint."""
+"""Loading the averaged generator of a run."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ import torch
 
 from progan.errors import CheckpointError
 from progan.networks.progressive import Block, ProgressiveGenerator
-from progan.recipe import Recipe
-from progan.runs.checkpoint import (
-    MANIFEST,
-    blocks_of,
-    describing,
-    find_checkpoint,
-    images_seen_of,
-    read_manifest,
-    read_tensors,
-)
-from progan.runs.rebuild import check_block, check_tensors, without_memory
+from progan.runs.blocks import check_block
+from progan.runs.checkpoint import read_tensors
+from progan.runs.rebuild import check_tensors, without_memory
+from progan.runs.record import RunRecord
 from progan.sampling import GrownGenerator
 from progan.storage.paths import user_path
 
@@ -26,33 +19,30 @@ from progan.storage.paths import user_path
 def load_generator(
     path: str | PathLike[str], device: str | torch.device | None = None, *, block: Block | None = None
 ) -> GrownGenerator:
-    """Load the averaged generator of a run, as far as it has grown.
+    """Load the averaged generator of a run, at the level to which it has grown.
 
     Args:
-        path: a run directory (its newest sound checkpoint) or one checkpoint of it.
-        device: where to put it; None = the CPU.
-        block: the block of one's own with which it was built, if any.
+        path: Run directory, for its newest sound checkpoint; or the folder of one checkpoint.
+        device: Device to put the generator on; None = the CPU.
+        block: Class of the custom block that the generator was built with, if any.
 
     Raises:
-        CheckpointError: if there is no sound checkpoint, or its block is not the one given.
+        CheckpointError: If there is no sound checkpoint, or it was made with another block.
     """
-    checkpoint = find_checkpoint(user_path(path))
-    manifest = read_manifest(checkpoint)
-    with describing(checkpoint / MANIFEST):
-        recipe = Recipe.from_json(manifest["recipe"])
-        recorded, images_seen = blocks_of(manifest)["generator"], images_seen_of(manifest)
+    record = RunRecord.from_checkpoint(user_path(path))
+    folder, recorded = record.path, record.blocks["generator"]
     if block is None:
-        check_block(None, recorded, checkpoint, "block")
-        generator = without_memory(ProgressiveGenerator, recipe.architecture, checkpoint / MANIFEST)
-        check_tensors(generator, checkpoint, "ema/")
+        check_block(None, recorded, folder, "block")
+        generator = without_memory(ProgressiveGenerator, record.architecture, record.file)
+        check_tensors(generator, folder, "ema/")
     else:
         with torch.random.fork_rng(devices=[]):
-            generator = ProgressiveGenerator(recipe.architecture, block=block)
-        check_block(generator.block_name, recorded, checkpoint, "block")
-    state = read_tensors(checkpoint, "ema/")
+            generator = ProgressiveGenerator(record.architecture, block=block)
+        check_block(generator.block_name, recorded, folder, "block")
+    state = read_tensors(folder, "ema/")
     try:
         generator.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        raise CheckpointError(f"{checkpoint}: its average does not fit its architecture: {error}") from error
+        raise CheckpointError(f"{folder}: its average does not fit its architecture: {error}") from error
     generator.requires_grad_(False)
-    return GrownGenerator(generator, *recipe.schedule.reached(images_seen)).to(device or "cpu")
+    return GrownGenerator(generator, *record.schedule.reached(record.images_seen)).to(device or "cpu")

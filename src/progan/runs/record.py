@@ -1,101 +1,190 @@
-"""What a run directory records of its run, and whether a trainer can go on with it."""
+"""The record of a run, as config.json and each checkpoint's manifest hold it: read and checked in this one place."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from progan.errors import AnotherRunError
+import torch
+
+from progan.errors import AnotherRunError, CheckpointError
+from progan.networks.architecture import Architecture
 from progan.recipe import Recipe
 from progan.runs import checkpoint
-from progan.runs.checkpoint import blocks_of, describing, images_seen_of
+from progan.runs.blocks import recorded_blocks, same_block
 from progan.runs.directory import CONFIG, WRITTEN, differences, read_config
-from progan.runs.rebuild import same_block
 from progan.runs.start import Start
 from progan.schedule import Schedule
 
+INTERVALS = ("log_every", "save_every", "preview_every", "keep", "keep_every")
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_LONGEST_REASON = 300  # characters; an error may quote what a file holds
 
-class RunRecord(NamedTuple):
-    """Hold what a run directory records.
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a config.json or a checkpoint's manifest records of a run.
 
     Attributes:
-        run_dir: the directory.
-        checkpoint: the newest sound one; None = there is none yet.
-        manifest: of that checkpoint, else config.json.
-        images_seen: at the checkpoint.
-        recipe: of the run.
-        data: the fingerprint of what it is trained on, as far as it is known.
-        start: Where its first weights came from; None = from the seed.
-        fork: Checkpoint of another directory from which it continues, if any.
+        path: Run directory, or folder of the checkpoint.
+        checkpoint: Folder of the checkpoint; None = read from config.json.
+        contents: All that the file holds.
+        images_seen: Real images shown; 0 for config.json.
+        recipe: Recipe of the run.
+        seed: Random seed of the run.
+        dtype: Data type of the networks that config.json records; None for a checkpoint, whose tensors have one.
+        blocks: Qualified names of both networks' blocks, by role; None = the built-in block.
+        data: Fingerprint of the training data; None = not known yet.
+        start: Source of the first weights; None = the seed.
+        fork: Checkpoint of another directory that the run continues from, if any.
+        intervals: Options of the trainer that config.json records; None for a checkpoint.
     """
 
-    run_dir: Path
+    path: Path
     checkpoint: Path | None
-    manifest: dict[str, Any]
+    contents: Mapping[str, Any]
     images_seen: int
     recipe: Recipe
+    seed: int
+    dtype: torch.dtype | None
+    blocks: dict[str, str | None]
     data: dict[str, Any] | None
     start: Start | None
     fork: Start | None
+    intervals: dict[str, Any] | None
+
+    @property
+    def file(self) -> Path:
+        """The file that was read."""
+        return self.path / (CONFIG if self.checkpoint is None else checkpoint.MANIFEST)
+
+    @property
+    def architecture(self) -> Architecture:
+        """Architecture of both networks."""
+        return self.recipe.architecture
+
+    @property
+    def schedule(self) -> Schedule:
+        """Schedule of the run."""
+        return self.recipe.schedule
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the checkpoint's file of tensors."""
+        return str(self.contents["tensors_sha256"])
+
+    @classmethod
+    def from_config(cls, run_dir: Path) -> RunRecord:
+        """Read the config.json of a run directory.
+
+        Raises:
+            CheckpointError: If there is none, or it does not describe a run.
+        """
+        config = read_config(run_dir)
+        if config is None:
+            raise CheckpointError(f"{run_dir} holds no progan run: it has no valid {CONFIG}")
+        return cls._from_config(run_dir, config)
+
+    @classmethod
+    def from_checkpoint(cls, path: Path) -> RunRecord:
+        """Read the manifest of one checkpoint, or of the newest sound one of a run, and verify its tensors.
+
+        A warning lists newer checkpoints that are damaged.
+
+        Args:
+            path: Folder of a checkpoint, or run directory.
+
+        Raises:
+            CheckpointError: If there is no sound checkpoint, or it does not describe a run.
+        """
+        folder, manifest = checkpoint.find_checkpoint(path)
+        with _describing(folder / checkpoint.MANIFEST):
+            return cls._parse(folder, folder, manifest, _images_seen(manifest), None, None)
 
     @classmethod
     def read(cls, run_dir: Path) -> RunRecord | None:
-        """Read it; None where no run is.
+        """Read what the run in a directory resumes from: its newest sound checkpoint, or else its config.json.
+
+        Returns:
+            The record; None where the directory holds no run.
 
         Raises:
-            ValueError: if files as a run writes them are there without a config.json of ours.
-            CheckpointError: if the checkpoints are all damaged, or what is recorded is no run.
+            ValueError: If the directory holds files that a run writes, without a config.json of progan's.
+            CheckpointError: If all checkpoints are damaged, or the record does not describe a run.
         """
         config = read_config(run_dir)
         if config is None:
             strangers = [name for name in (CONFIG, *WRITTEN) if (run_dir / name).exists()]
             if strangers:
                 raise ValueError(
-                    f"{run_dir} holds {', '.join(strangers)} but no sound {CONFIG} of progan's; pass another run_dir"
+                    f"{run_dir} holds {', '.join(strangers)} but no valid {CONFIG} of progan; pass another run_dir"
                 )
             return None
-        path = checkpoint.find_checkpoint(run_dir) if checkpoint.checkpoints(run_dir) else None
-        return cls._read(run_dir, path, config if path is None else checkpoint.read_manifest(path))
+        has_checkpoints = bool(checkpoint.checkpoints(run_dir))
+        return cls.from_checkpoint(run_dir) if has_checkpoints else cls._from_config(run_dir, config)
 
     @classmethod
-    def at(cls, folder: Path) -> RunRecord:
-        """Read what one checkpoint records.
-
-        Raises:
-            CheckpointError: If it is damaged, or what is recorded is no run.
-        """
-        return cls._read(folder, folder, checkpoint.verify(folder))
+    def _from_config(cls, run_dir: Path, config: Mapping[str, Any]) -> RunRecord:
+        with _describing(run_dir / CONFIG):
+            intervals, dtype = config["intervals"], config["dtype"]
+            if not isinstance(intervals, dict) or set(intervals) != set(INTERVALS):
+                raise ValueError(f"intervals must have {', '.join(INTERVALS)}, got {intervals!r}")
+            check_counts(intervals)
+            if dtype not in DTYPES:
+                raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+            return cls._parse(run_dir, None, config, 0, DTYPES[dtype], intervals)
 
     @classmethod
-    def _read(cls, run_dir: Path, path: Path | None, manifest: dict[str, Any]) -> RunRecord:
-        with describing(run_dir / CONFIG if path is None else path / checkpoint.MANIFEST):
-            images_seen = 0 if path is None else images_seen_of(manifest)
-            recipe, data = Recipe.from_json(manifest["recipe"]), manifest["data"]
-            blocks_of(manifest)
-            if not isinstance(data, dict | None):
-                raise ValueError(f"data must be a JSON object or null, got {data!r}")
-            start, fork = Start.from_json(manifest.get("start")), Start.from_json(manifest.get("fork"))
-        return cls(run_dir, path, manifest, images_seen, recipe, data, start, fork)
+    def _parse(
+        cls,
+        path: Path,
+        folder: Path | None,
+        contents: Mapping[str, Any],
+        images_seen: int,
+        dtype: torch.dtype | None,
+        intervals: dict[str, Any] | None,
+    ) -> RunRecord:
+        """Check what both files have in common."""
+        recipe, seed, data = Recipe.from_json(contents["recipe"]), contents["seed"], contents["data"]
+        if type(seed) is not int:
+            raise ValueError(f"seed must be an int, got {seed!r}")
+        if not isinstance(data, dict | None):
+            raise ValueError(f"data must be a JSON object or null, got {data!r}")
+        start, fork = Start.from_json(contents.get("start")), Start.from_json(contents.get("fork"))
+        blocks = recorded_blocks(contents)
+        return cls(path, folder, contents, images_seen, recipe, seed, dtype, blocks, data, start, fork, intervals)
 
-    def check_same(self, identity: Mapping[str, Any], schedule: Schedule) -> None:
-        """Raise where this is a run of other settings; a longer schedule will do.
+    def run_intervals(self) -> dict[str, Any]:
+        """Return the recorded options; for a checkpoint, those of the run directory that it lies in, if any."""
+        if self.intervals is not None:
+            return self.intervals
+        try:
+            return RunRecord.from_config(self.path.resolve().parent.parent).intervals or {}
+        except (CheckpointError, OSError):
+            return {}
+
+    def check_same(self, identity: Mapping[str, Any], schedule: Schedule, run_dir: Path) -> None:
+        """Raise where this is a run of other settings; a longer schedule is accepted.
 
         Args:
-            identity: what makes the trainer's run that run: recipe, seed, blocks, data, start, fork.
-            schedule: of the trainer.
+            identity: Identity of the trainer's run: recipe, seed, blocks, data, start, fork.
+            schedule: Schedule of the trainer.
+            run_dir: Run directory, for the message.
 
         Raises:
-            AnotherRunError: naming each setting that differs.
+            AnotherRunError: If settings differ; the message names each of them.
         """
         own = json.loads(json.dumps(identity))
-        theirs = {name: self.manifest.get(name) for name in own}
-        own["data"] = theirs["data"]  # compared once the data is there
-        if all(same_block(name, self.manifest["blocks"][role]) for role, name in own["blocks"].items()):
+        theirs = {name: self.contents.get(name) for name in own}
+        own["data"] = theirs["data"]  # compared when the data is opened
+        if all(same_block(name, self.blocks[role]) for role, name in own["blocks"].items()):
             own["blocks"] = theirs["blocks"]
-        if schedule.agrees(self.recipe.schedule, self.images_seen):
-            own["recipe"]["stages"] = self.manifest["recipe"]["stages"]
+        if schedule.agrees(self.schedule, self.images_seen):
+            own["recipe"]["stages"] = self.contents["recipe"]["stages"]
         if theirs["start"] is None or own["start"] is None:
             for each in (own, theirs):
                 each["start"] = each["start"] and each["start"]["path"]
@@ -103,6 +192,34 @@ class RunRecord(NamedTuple):
             own["fork"] = theirs["fork"]
         if own != theirs:
             raise AnotherRunError(
-                f"{self.run_dir} holds another run; differing (there -> here): {differences(theirs, own)}. "
+                f"{run_dir} holds another run; differing (there -> here): {differences(theirs, own)}. "
                 "Pass another run_dir, the same settings, or overwrite=True"
             )
+
+
+def check_counts(counts: Mapping[str, Any]) -> None:
+    """Raise ValueError where an interval or another count of the trainer is not valid; keep_every may be None."""
+    for name, value in counts.items():
+        least = int(name != "workers")
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (name == "keep_every" and value is None) and (not whole or value < least):
+            raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
+
+
+@contextmanager
+def _describing(path: Path) -> Iterator[None]:
+    """Turn an error about the settings in a file into a CheckpointError that names the file."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        cut = "..." if len(reason) > _LONGEST_REASON else ""
+        raise CheckpointError(f"{path} does not describe a run: {reason[:_LONGEST_REASON]}{cut}") from error
+
+
+def _images_seen(manifest: Mapping[str, Any]) -> int:
+    """Return a manifest's count of real images."""
+    images_seen = manifest.get("images_seen")
+    if type(images_seen) is not int or images_seen < 0:
+        raise ValueError(f"images_seen must be an int of at least 0, got {images_seen!r}")
+    return images_seen

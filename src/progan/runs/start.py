@@ -1,16 +1,14 @@
-"""Where the first weights of a run came from: what is recorded of it, and whether another one is the same."""
+"""The source of a run's first weights: its record, and whether another source is the same."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from progan.errors import CheckpointError
 from progan.runs import checkpoint
@@ -22,15 +20,13 @@ _LONGEST_PATH = 4096  # characters
 
 @dataclass(frozen=True)
 class Start:
-    """A record of where the first weights of a run came from.
-
-    It stands in config.json and in every checkpoint of the run.
+    """A record of the source of a run's first weights, stored in config.json and in every checkpoint.
 
     Attributes:
         path: Path of the source, as it was given.
         images_seen: Real images that the source had been trained on; None = unknown, as for a file.
         level: Level to which the source had grown; None = unknown.
-        sha256: SHA-256 of the source's file of tensors, which identifies it wherever it is moved.
+        sha256: SHA-256 of the source's file of tensors, which identifies it even after it is moved.
         taken: Networks that got weights from it, in full or in part: ``generator``, ``discriminator``, ``ema``.
     """
 
@@ -41,7 +37,7 @@ class Start:
     taken: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dict that `json.dump` takes."""
+        """Return a dict that `json.dump` accepts."""
         return asdict(self) | {"taken": list(self.taken)}
 
     @classmethod
@@ -49,7 +45,7 @@ class Start:
         """Rebuild a record from what `to_json` returned, None from None.
 
         Raises:
-            ValueError: If it is no such record.
+            ValueError: If the data is not such a record.
         """
         if data is None:
             return None
@@ -68,53 +64,11 @@ class Start:
         return cls(path, data["images_seen"], data["level"], sha256, tuple(taken))
 
 
-class Continuation(NamedTuple):
-    """What `Trainer.from_run` found recorded: it is taken as it is, and no path that a file names is opened.
-
-    Attributes:
-        start: RunRecord start of the run.
-        checkpoint: Folder of the checkpoint from which a run in another directory, or in none, continues; None = the
-            run's own newest one.
-        fork: Record of that checkpoint.
-    """
-
-    start: Start | None
-    checkpoint: Path | None
-    fork: Start | None
-
-
-_continuing: ContextVar[Continuation | None] = ContextVar("continuing", default=None)
-
-
-@contextmanager
-def continuing(start: Start | None, folder: Path | None) -> Iterator[None]:
-    """Let the trainer that is made within continue a run as it is recorded.
-
-    Args:
-        start: RunRecord start of the run.
-        folder: Checkpoint from which a run in another directory continues.
-    """
-    fork = None
-    if folder is not None:
-        manifest = checkpoint.read_manifest(folder)
-        fork = Start(str(folder), manifest["images_seen"], None, manifest["tensors_sha256"], ())
-    before = _continuing.set(Continuation(start, folder, fork))
-    try:
-        yield
-    finally:
-        _continuing.reset(before)
-
-
-def continuation() -> Continuation | None:
-    """Return what the trainer that is being made continues; None where `Trainer.from_run` does not make it."""
-    return _continuing.get()
-
-
 def same_start(recorded: Start | None, given: str | PathLike[str] | None) -> Start | None:
-    """Return the recorded start where the given one is the same, else a description of the given one.
+    """Return the recorded start if the given one is the same, else a description of the given one.
 
-    A start is identified by its SHA-256, so that it may be moved or renamed. Under the path that was recorded it may
-    also be gone, and a run that was trained further there is still the same run.
+    A start is identified by its SHA-256, so that it may be moved or renamed. At the recorded path it may also have been
+    removed, and a run that was trained further there is still the same run.
     """
     if given is None:
         return None
@@ -133,19 +87,19 @@ def same_start(recorded: Start | None, given: str | PathLike[str] | None) -> Sta
 
 
 def source_at(given: str | PathLike[str]) -> Path:
-    """Return the run directory, checkpoint's folder or file that a path names; a checkpoint's file names its folder."""
+    """Return the run directory, checkpoint folder or file that a path names; for a checkpoint's file, its folder."""
     path = user_path(given, "start")
     return path.parent if path.name == checkpoint.TENSORS and checkpoint.is_checkpoint(path.parent) else path
 
 
 def is_of_run(given: str | PathLike[str], run_dir: Path) -> bool:
-    """Tell whether a path names a run directory, or one of its checkpoints."""
+    """Return whether a path names a run directory, or one of its checkpoints."""
     path, run_dir = user_path(given, "start").resolve(), run_dir.resolve()
     return path == run_dir or path.is_relative_to(run_dir / checkpoint.FOLDER)
 
 
 def _digests(given: str | PathLike[str]) -> list[tuple[str, Path]]:
-    """Return the SHA-256 and path of all that a path may stand for, newest first; nothing of what cannot be read."""
+    """Return the SHA-256 and path of each source that a path may stand for, newest first; empty if unreadable."""
     try:
         path = source_at(given)
         if path.is_dir():
@@ -157,12 +111,12 @@ def _digests(given: str | PathLike[str]) -> list[tuple[str, Path]]:
 
 
 def folders(path: Path) -> list[Path]:
-    """List the checkpoints that a folder is or holds, newest first."""
+    """Return the checkpoints that a folder is or holds, newest first."""
     return [path] if checkpoint.is_checkpoint(path) else checkpoint.checkpoints(path)[::-1]
 
 
 def digest_of(folder: Path) -> str | None:
-    """Return the SHA-256 that a checkpoint's manifest has of its tensors; None where there is no sound manifest."""
+    """Return the SHA-256 of a checkpoint's tensors from its manifest; None if the manifest is damaged."""
     try:
         return str(checkpoint.read_manifest(folder)["tensors_sha256"])
     except (CheckpointError, KeyError):

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from progan.errors import CheckpointError
 from progan.networks.architecture import Architecture
 from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
-from progan.recipe import Recipe
 from progan.runs import checkpoint
-from progan.runs.checkpoint import blocks_of, describing, images_seen_of
-from progan.runs.rebuild import same_block
+from progan.runs.blocks import same_block
+from progan.runs.record import RunRecord
 from progan.runs.start import ROLES, Start, digest_of, folders, source_at
 from progan.schedule import Schedule
 from progan.storage.tensor_file import Entry
@@ -73,7 +72,7 @@ def find_source(given: str | PathLike[str], recorded: Start | None = None) -> So
         if recorded is not None:
             same = [folder for folder in folders(path) if digest_of(folder) == recorded.sha256]
             path = same[0] if same else path
-        source = _of_checkpoint(os.fspath(given), checkpoint.find_checkpoint(path))
+        source = _of_checkpoint(os.fspath(given), RunRecord.from_checkpoint(path))
     elif path.suffix == checkpoint.SUFFIX and path.exists():
         source = _of_file(os.fspath(given), path)
     else:
@@ -90,21 +89,17 @@ def find_source(given: str | PathLike[str], recorded: Start | None = None) -> So
     return source
 
 
-def _of_checkpoint(given: str, folder: Path) -> Source:
-    manifest = checkpoint.read_manifest(folder)
-    with describing(folder / checkpoint.MANIFEST):
-        recipe = Recipe.from_json(manifest["recipe"])
-        blocks, images_seen = blocks_of(manifest), images_seen_of(manifest)
+def _of_checkpoint(given: str, record: RunRecord) -> Source:
     return Source(
         given,
-        folder / checkpoint.TENSORS,
-        str(manifest["tensors_sha256"]),
+        record.path / checkpoint.TENSORS,
+        record.sha256,
         {role: f"{role}/" for role in ROLES},
-        checkpoint.read_entries(folder),
-        images_seen,
-        recipe.schedule.reached(images_seen)[0],
-        recipe.architecture,
-        blocks,
+        checkpoint.read_entries(record.path),
+        record.images_seen,
+        record.schedule.reached(record.images_seen)[0],
+        record.architecture,
+        record.blocks,
     )
 
 

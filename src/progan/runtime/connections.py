@@ -38,10 +38,10 @@ class Connections:
 
     @property
     def side(self) -> Any:
-        """The gloo group on the CPU, for all but gradients, so that nothing waits for a CUDA device.
+        """The gloo group on the CPU, for everything but gradients, so that nothing waits for a CUDA device.
 
         Raises:
-            RankError: if it is closed.
+            RankError: If it is closed.
         """
         return _still_open(self._side)
 
@@ -50,7 +50,7 @@ class Connections:
         """The group on the device, for gradients; on the CPU it is `side`.
 
         Raises:
-            RankError: if it is closed.
+            RankError: If it is closed.
         """
         return _still_open(self._device)
 
@@ -60,10 +60,10 @@ class Connections:
         return self._device is self._side
 
     def open_device(self, device_type: str) -> None:
-        """Make the group on the device; every rank does so.
+        """Create the group on the device; every rank must call this.
 
         Raises:
-            RankError: if another rank does not.
+            RankError: If another rank does not.
         """
         if device_type == "cpu":
             self._device = self._side
@@ -72,7 +72,7 @@ class Connections:
             self._device = dist.new_group(backend=_backend(device_type), timeout=TIMEOUT)
 
     def close(self) -> None:
-        """Close the connections to the other ranks, who notice at once, and end the threads that served them.
+        """Close the connections to the other ranks, which notice at once, and end the threads that served them.
 
         A group on a CUDA device stays open until all groups are destroyed: kernels may still be waiting in it.
         """
@@ -101,8 +101,8 @@ def connect(device_type: str) -> Connections:
         Connections with their `side` open; they are closed when the program ends.
 
     Raises:
-        ValueError: if the environment is not torchrun's, or the ranks train on devices of different types.
-        RankError: if another rank does not join.
+        ValueError: If the environment is not torchrun's, or the ranks train on devices of different types.
+        RankError: If another rank does not join.
     """
     if _exit.get("process") != os.getpid():
         _exit["process"] = os.getpid()
@@ -117,7 +117,7 @@ def connect(device_type: str) -> Connections:
 
 
 def _close_all() -> None:
-    """Close all connections of this process, and what `connect` has made of torch's own."""
+    """Close all connections of this process, and the process group that `connect` has created."""
     if _exit.get("process") != os.getpid():
         return
     for connections in _open:
@@ -130,10 +130,10 @@ def _close_all() -> None:
 
 @contextmanager
 def exchange(failure: str = "another rank has died, left or does not answer") -> Iterator[None]:
-    """Raise RankError where an operation with the other ranks fails.
+    """Raise RankError if an operation with the other ranks fails.
 
     Args:
-        failure: What has happened then, for the message.
+        failure: What has happened in that case, for the message.
     """
     try:
         yield
@@ -151,7 +151,7 @@ def world_size() -> int:
     """Return the number of processes that torchrun started, or that the program's process group has.
 
     Raises:
-        ValueError: if WORLD_SIZE is not a number.
+        ValueError: If WORLD_SIZE is not a number.
     """
     if not dist.is_available():
         return 1
@@ -166,7 +166,7 @@ def local_rank() -> int:
     """Return the number of this process on its machine.
 
     Raises:
-        ValueError: if LOCAL_RANK is not a number.
+        ValueError: If LOCAL_RANK is not a number.
     """
     return _number_in("LOCAL_RANK") if "LOCAL_RANK" in os.environ else 0
 
@@ -196,7 +196,7 @@ def _still_open(group: Any) -> Any:
 
 
 def _start(device_type: str) -> None:
-    """Make the process group of the ranks that torchrun has started."""
+    """Create the process group of the ranks that torchrun has started."""
     from torch.distributed.distributed_c10d import PrefixStore  # not there in a torch built without it
     from torch.distributed.rendezvous import rendezvous
 
@@ -207,18 +207,18 @@ def _start(device_type: str) -> None:
         store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
     except ValueError as error:  # a variable is missing
         raise ValueError(f"this process cannot join the others: {error}; start them with torchrun") from None
-    store = PrefixStore(_word_of_this_start(store, rank, size), store)
+    store = PrefixStore(_unique_prefix(store, rank, size), store)
     _check_devices(store, rank, size, device_type)
     _exit["started"] = os.getpid()
     dist.init_process_group(_backend(device_type), store=store, rank=rank, world_size=size, timeout=TIMEOUT)
 
 
-def _word_of_this_start(store: Any, rank: int, size: int) -> str:
-    """Agree on a word that no earlier start of the ranks has used.
+def _unique_prefix(store: Any, rank: int, size: int) -> str:
+    """Agree on a prefix for keys in the store that no earlier start of the ranks has used.
 
     torchrun keeps one store over all its restarts, where the addresses of ranks that have died can still be read
-    (pytorch's issue 135712); its count of restarts is not the same on all machines. So rank 0 makes up a word, and
-    tells it to each rank that asks under a word of its own.
+    (pytorch's issue 135712); its count of restarts is not the same on all machines. So rank 0 chooses a random prefix,
+    and sends it to each rank that asks for it under a random word.
     """
     word = os.urandom(8).hex()
     if rank != 0:
@@ -228,7 +228,7 @@ def _word_of_this_start(store: Any, rank: int, size: int) -> str:
         return answer
 
     def answer_again(missing: list[int]) -> None:
-        for other in missing:  # perhaps one that has died: it is started again, and asks under another word
+        for other in missing:  # it may have died: it is then started again, and asks under another word
             if store.check([f"progan: {other} asks as"]):
                 store.set(f"progan: answer to {store.get(f'progan: {other} asks as').decode()}", word)
 
@@ -237,15 +237,15 @@ def _word_of_this_start(store: Any, rank: int, size: int) -> str:
 
 
 def _awaited(store: Any, keys: dict[int, str], meanwhile: Any = None) -> list[str]:
-    """Return what other ranks write to the store; unlike ``store.get``, Ctrl-C ends the waiting.
+    """Return what other ranks write to the store; unlike in ``store.get``, Ctrl-C ends the wait.
 
     Args:
-        store: Where they write.
-        keys: Key of each, by rank.
+        store: Store that they write to.
+        keys: Key of each rank.
         meanwhile: Called with the missing ranks until there are none.
 
     Raises:
-        RuntimeError: naming the ranks that are still missing after the timeout.
+        RuntimeError: If ranks are still missing after the timeout; the message names them.
     """
     deadline = time.monotonic() + TIMEOUT.total_seconds()
     missing = list(keys)
@@ -259,12 +259,12 @@ def _awaited(store: Any, keys: dict[int, str], meanwhile: Any = None) -> list[st
 
 
 def _check_devices(store: Any, rank: int, size: int, device_type: str) -> None:
-    """Raise ValueError where ranks train on devices of different types: torch would wait for a common group."""
+    """Raise ValueError if the ranks train on devices of different types: torch would wait for a common group."""
     store.set(f"device of {rank}", device_type)
     check_devices(_awaited(store, {other: f"device of {other}" for other in range(size)}))
 
 
 def check_devices(types: list[str]) -> None:
-    """Raise ValueError where the ranks' devices are of different types."""
+    """Raise ValueError if the ranks' devices are of different types."""
     if apart := disagreements([{"device": device_type} for device_type in types]):
         raise ValueError(f"the ranks train on devices of different types: {apart}; pass the same device= on every rank")

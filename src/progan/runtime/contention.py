@@ -1,14 +1,13 @@
-"""CPU cores that other programs use too: threads spin while the cores are free, and sleep while they are not.
+"""CPU contention: threads spin while the cores are free, and sleep while other programs use them too.
 
-The threads of an operation wait for one another many times in a step. OpenMP lets them *spin*: they look again and
-again for some milliseconds, which is the fastest way as long as each has a core of its own. Where another program uses
-one of the cores, a spinning thread keeps the very thread that it waits for from running, and a step takes three to ten
-times as long.
+The threads of an operation wait for one another many times in a step. OpenMP lets them *spin*: they poll for some
+milliseconds, which is fastest as long as each has a core of its own. If another program uses one of the cores, a
+spinning thread keeps the very thread that it waits for from running, and a step takes three to ten times as long.
 
-How long threads spin is read from the environment when torch is loaded (``GOMP_SPINCOUNT``), but libgomp, which torch's
-wheels for Linux bring, gives up spinning almost at once while it manages more threads than there are cores. Idle teams
-of threads, which cost nothing but entries in the system's tables, bring it to that for as long as they live. LLVM's and
-Intel's libraries read ``KMP_BLOCKTIME`` and are left as they are: only code in C can tell them later.
+How long threads spin is read from the environment when torch is loaded (``GOMP_SPINCOUNT``). But libgomp, which is part
+of torch's wheels for Linux, stops spinning almost at once while it manages more threads than there are cores. Idle
+teams of threads, which cost nothing but entries in the system's tables, bring this about for as long as they live.
+LLVM's and Intel's libraries read ``KMP_BLOCKTIME`` and are left alone: only C code can change it later.
 
 No bit of any result depends on it. Measured by ``benchmarks/neighbours.py``.
 """
@@ -36,7 +35,7 @@ Waits = dict[str, int]  # nanoseconds that each of this process's threads has wa
 
 
 class CoreSharing:
-    """The state of the cores under a training loop, looked at after each step.
+    """The contention for the CPU cores during a training loop, measured after each step.
 
     Args:
         waits: Returns how long each thread has waited for a core; empty where the system does not report it.
@@ -44,7 +43,7 @@ class CoreSharing:
         sleeping: Makes threads sleep instead of spin until the stack is closed; returns whether it can.
 
     Attributes:
-        sleeps: Whether threads sleep at present.
+        sleeps: Whether threads currently sleep.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class CoreSharing:
         self._at = clock()
 
     def look(self) -> None:
-        """Compare the time that threads have waited for a core with the time that has passed, and adapt."""
+        """Compare the time that threads have waited for a core with the time elapsed, and adapt."""
         now = self._clock()
         if not self._before or now - self._at < _INTERVAL_S:
             return
@@ -89,7 +88,7 @@ class CoreSharing:
         self.sleeps = False
 
     def remark(self) -> str | None:
-        """Return what to tell the user, once, when threads have waited for long."""
+        """Return a message for the user, once, when threads have waited for a long time."""
         if self._reported or self._waited_s < _REMARK_S:
             return None
         self._reported = True
@@ -106,7 +105,7 @@ class CoreSharing:
 
 @contextmanager
 def shared_cores(device: torch.device) -> Iterator[CoreSharing]:
-    """Watch the cores while a loop trains on the CPU; elsewhere than on Linux nothing is watched.
+    """Watch the cores while a loop trains on the CPU; only Linux reports what is needed.
 
     Args:
         device: Device that the loop trains on.
@@ -119,13 +118,13 @@ def shared_cores(device: torch.device) -> Iterator[CoreSharing]:
 
 
 def _waits() -> Waits:
-    """Return how long each thread of this process has waited for a core, in nanoseconds; empty where nobody says."""
+    """Return how long each thread of this process has waited for a core, in nanoseconds; empty if not reported."""
     waits = {}
     try:
         for task in os.listdir(_TASKS):  # noqa: PTH208 (names are all that is needed, twice a second)
             with open(f"{_TASKS}/{task}/schedstat", "rb") as file:  # noqa: PTH123
                 waits[task] = int(file.read().split()[1])
-    except (OSError, IndexError, ValueError):  # a thread has ended, or the kernel counts nothing
+    except (OSError, IndexError, ValueError):  # a thread has ended, or the kernel does not count
         pass
     return waits
 
@@ -160,7 +159,7 @@ def _start_idle_teams(stack: ExitStack) -> bool:
 
 
 def _idle_team(threads: int, there: threading.Event, end: threading.Event) -> None:
-    """Own a team of OpenMP's threads, which lives as long as the thread that it was made for."""
+    """Own a team of OpenMP threads, which lives as long as this thread."""
     try:
         torch.ones(threads * _GRAIN)
     finally:

@@ -1,4 +1,4 @@
-"""Time left, for people: a tqdm bar on a terminal, plain lines elsewhere or where tqdm is missing."""
+"""Progress: a tqdm bar on a terminal, plain lines elsewhere or without tqdm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 
 def duration(seconds: float | None) -> str:
-    """Write a duration for people.
+    """Format a duration.
 
     Example:
         >>> duration(42), duration(3 * 60 + 5), duration(7 * 3600 + 120), duration(None)
@@ -28,13 +28,13 @@ def duration(seconds: float | None) -> str:
 
 
 def counted(items: Iterable[Item], total: int, doing: str, *, line_every_s: float = 10.0) -> Iterator[Item]:
-    """Hand items on, and show how many have been and how long the others will take; short work shows no line.
+    """Yield items, and show how many are done and how long the others will take; short tasks show no line.
 
     Args:
-        items: to hand on.
-        total: how many there are.
-        doing: what is done with them, such as ``reading pictures``.
-        line_every_s: seconds between two plain lines.
+        items: Items to yield.
+        total: Number of items.
+        doing: Name of the task, such as ``reading pictures``.
+        line_every_s: Seconds between two plain lines.
     """
     bar = open_bar(total, 0, "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, left: {remaining}")
     began = time.perf_counter()
@@ -57,7 +57,7 @@ def counted(items: Iterable[Item], total: int, doing: str, *, line_every_s: floa
 
 
 def open_bar(total: int, initial: int, layout: str) -> Any:
-    """Open a tqdm bar on a terminal; None elsewhere, or without tqdm."""
+    """Open a tqdm bar on a terminal; return None elsewhere, or without tqdm."""
     if not sys.stderr.isatty():
         return None
     try:

@@ -1,8 +1,8 @@
 """Several processes that train one run together.
 
-Each process, a *rank*, takes its part of every batch, and its gradients are averaged with the others': on the CPUs of
-one machine in memory that they share, otherwise in one flat all-reduce. A single process is rank 0 of 1, for which
-nothing here does anything.
+Each process, a *rank*, takes its part of every batch, and averages its gradients with the others: on the CPUs of one
+machine in shared memory, otherwise in one flat all-reduce. A single process is rank 0 of 1, for which all of this does
+nothing.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from torch import Tensor
 
 from progan.errors import RankError
 from progan.runtime.connections import Connections, check_devices, connect, exchange, world_size
-from progan.runtime.shared_memory import SharedMemory, offered
+from progan.runtime.shared_memory import SharedMemory, allocated
 from progan.storage.comparison import disagreements, named
 
 Result = TypeVar("Result")
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
-# What a rank is about to do with the others. The ranks compare it before they do it, see `Ranks._meet`.
+# What a rank is about to do with the others; the ranks compare it before they do it, in `Ranks._synchronize`.
 _OPERATIONS = (
     *("begin fit", "average gradients", "end a step", "receive from rank 0", "compare settings", "compare weights"),
 )
 
 
 class _Range(NamedTuple):
-    """The highest and the lowest of the ranks' numbers, each with one of the ranks that have it."""
+    """The highest and the lowest of the ranks' numbers, each with a rank that has it."""
 
     highest: int
     rank_of_highest: int
@@ -41,12 +41,12 @@ class _Range(NamedTuple):
 
 
 class Ranks:
-    """The processes that train together, as one of them sees them.
+    """The processes that train together, from the viewpoint of one of them.
 
-    Every method that talks to the others is called on all ranks, in the same order.
+    Every method that communicates is called on all ranks, in the same order.
 
     Attributes:
-        rank: Number of this process; 0 is the one that writes.
+        rank: Number of this process; rank 0 writes the files.
         size: Number of processes.
     """
 
@@ -61,14 +61,14 @@ class Ranks:
     def join(cls, device: torch.device) -> Ranks:
         """Join the ranks that torchrun has started; without torchrun, this process trains alone.
 
-        A process group that the program has made is used. If there is none, one is made from torchrun's environment.
+        The program's process group is used if there is one; otherwise one is created from torchrun's environment.
 
         Args:
             device: Device that this rank trains on.
 
         Raises:
-            ValueError: if several ranks cannot train on this device, or the ranks' devices are of different types.
-            RankError: if another rank does not join.
+            ValueError: If several ranks cannot train on this device, or the ranks' devices are of different types.
+            RankError: If another rank does not join.
         """
         ranks = cls()
         if world_size() == 1:
@@ -77,75 +77,75 @@ class Ranks:
             raise ValueError(f"several processes train on cpu or cuda, got device {device}; start one process")
         ranks._connections = connect(device.type)
         ranks.rank, ranks.size = dist.get_rank(), dist.get_world_size()
-        check_devices(ranks.gathered(device.type))
+        check_devices(ranks.all_gather(device.type))
         ranks._connections.open_device(device.type)
         ranks._may_share = device.type == "cpu"
         return ranks
 
     def part(self, whole: Tensor, dim: int = 0) -> Tensor:
-        """Return this rank's part of a batch: every size-th of it, from its own number on."""
+        """Return this rank's part of a batch: every size-th item, beginning with its own number."""
         return whole if self.size == 1 else whole[(slice(None),) * dim + (slice(self.rank, None, self.size),)]
 
     def average(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return the means over all ranks.
 
-        Of several, those that are not 0-d are there until the next call only, which may use their memory again.
+        With several ranks, means that are not 0-d are valid only until the next call, which may reuse their memory.
 
         Args:
-            tensors: of one dtype, on the device; of the same shapes on every rank.
+            tensors: Tensors of one dtype, on the device; of the same shapes on every rank.
         """
         if self.size == 1:
             return list(tensors)
         flat = [tensor.reshape(-1) for tensor in tensors]
         sizes = [len(values) for values in flat]
         shared = self._shared_for(sum(sizes), tensors[0].dtype)
-        means = self._reduced(flat) if shared is None else self._averaged_in(shared, flat, sum(sizes))
+        means = self._all_reduce(flat) if shared is None else self._average_in(shared, flat, sum(sizes))
         parts = [mean.view(tensor.shape) for mean, tensor in zip(torch.split(means, sizes), tensors, strict=True)]
         return [part if part.ndim else part.clone() for part in parts]
 
-    def _reduced(self, flat: Sequence[Tensor]) -> Tensor:
-        """Return the means by one all-reduce, (values,)."""
+    def _all_reduce(self, flat: Sequence[Tensor]) -> Tensor:
+        """Return the means, (values,), from one all-reduce."""
         sums = torch.cat(list(flat))
         if self._connections.on_cpu:  # a CUDA device does not wait
-            self._check_number(len(sums))
+            self._check_count(len(sums))
         with exchange():
             dist.all_reduce(sums, group=self._connections.device)
         return sums / self.size
 
-    def _averaged_in(self, shared: SharedMemory, flat: Sequence[Tensor], values: int) -> Tensor:
-        """Return the means, (values,), of which each rank makes a share when all have written what they have."""
+    def _average_in(self, shared: SharedMemory, flat: Sequence[Tensor], values: int) -> Tensor:
+        """Return the means, (values,); each rank computes a share of them once all have written their values."""
         torch.cat(list(flat), out=shared.parts[self.rank][:values])
-        self._check_number(values)
+        self._check_count(values)
         shared.average(values, self.rank)
-        self._meet("average gradients")  # all shares are there
+        self._synchronize("average gradients")  # all shares are computed
         return shared.means[:values]
 
     def _shared_for(self, values: int, dtype: torch.dtype) -> SharedMemory | None:
-        """Return shared memory with room for so many values of each rank; None where the ranks share none."""
+        """Return shared memory for a number of values of each rank; None if the ranks cannot share memory."""
         if not self._may_share:
             return None
         if self._shared is None or len(self._shared.means) < values:
-            self._check_number(values)  # a rank with fewer, for which there is room, does so when it has written them
+            self._check_count(values)  # a rank whose memory suffices does so once it has written its values
             self._shared = None
             size = values * (self.size + 1) * dtype.itemsize
-            with offered(size) if self.rank == 0 else nullcontext() as mine:
+            with allocated(size) if self.rank == 0 else nullcontext() as mine:
                 address = self.broadcast(mine)
                 shared = None if address is None else SharedMemory.at(address, self.size, values, dtype)
-                self._may_share = not self._meet("average gradients", int(shared is None)).highest
+                self._may_share = not self._synchronize("average gradients", int(shared is None)).highest
             self._shared = shared if self._may_share else None
         return self._shared
 
-    def _check_number(self, values: int) -> None:
-        """Wait for the others, and raise RankError, on every rank, where one has more values to average."""
-        met = self._meet("average gradients", values)
+    def _check_count(self, values: int) -> None:
+        """Wait for the others, and raise RankError on every rank if one has more values to average."""
+        met = self._synchronize("average gradients", values)
         if met.highest != met.lowest:
             raise RankError(
                 f"rank {met.rank_of_lowest} has {met.lowest:,} values to average, rank {met.rank_of_highest} has "
                 f"{met.highest:,}; every rank must train the same parameters"
             )
 
-    def _meet(self, operation: str, number: int = 0) -> _Range:
-        """Wait until every rank is here.
+    def _synchronize(self, operation: str, number: int = 0) -> _Range:
+        """Wait until every rank gets here.
 
         Args:
             operation: What this rank is about to do, one of `_OPERATIONS`.
@@ -155,7 +155,7 @@ class Ranks:
             The highest and the lowest of the ranks' numbers.
 
         Raises:
-            RankError: if another rank is about to do something else, or does not come.
+            RankError: If another rank is about to do something else, or does not come.
         """
         # Each number carries its rank. One maximum finds both ends, since the lowest number is the highest negated.
         index = _OPERATIONS.index(operation) * self.size + self.rank
@@ -174,21 +174,21 @@ class Ranks:
             )
         return _Range(*highest, *lowest)
 
-    def highest(self, number: int, operation: str = "end a step") -> int:
-        """Return the highest of the ranks' numbers, on all of them.
+    def maximum(self, number: int, operation: str = "end a step") -> int:
+        """Return the highest of the ranks' numbers, on every rank.
 
         Args:
             number: This rank's number.
             operation: What the ranks are about to do, one of `_OPERATIONS`.
         """
-        return number if self.size == 1 else self._meet(operation, number).highest
+        return number if self.size == 1 else self._synchronize(operation, number).highest
 
     def broadcast(self, value: Any) -> Any:
-        """Return rank 0's value, JSON-able, on every rank."""
+        """Return rank 0's value, which JSON can hold, on every rank."""
         if self.size == 1:
             return value
         text = _as_bytes(value)
-        self._meet("receive from rank 0")
+        self._synchronize("receive from rank 0")
         length = torch.tensor(len(text))
         with exchange():
             dist.broadcast(length, 0, group=self._connections.side)
@@ -197,17 +197,17 @@ class Ranks:
             dist.broadcast(text, 0, group=self._connections.side)
         return json.loads(text.numpy().tobytes())
 
-    def gathered(self, value: Any, operation: str = "compare settings") -> list[Any]:
-        """Return every rank's value, JSON-able, in the order of the ranks.
+    def all_gather(self, value: Any, operation: str = "compare settings") -> list[Any]:
+        """Return every rank's value, which JSON can hold, in the order of the ranks.
 
         Args:
             value: Value of this rank.
-            operation: What it is for, one of `_OPERATIONS`.
+            operation: What the ranks are about to do, one of `_OPERATIONS`.
         """
         if self.size == 1:
             return [value]
         text = _as_bytes(value)
-        longest = self._meet(operation, len(text)).highest
+        longest = self._synchronize(operation, len(text)).highest
         padded = torch.full((longest,), ord(" "), dtype=torch.uint8)
         padded[: len(text)] = text
         texts = [torch.empty_like(padded) for _ in range(self.size)]
@@ -215,14 +215,14 @@ class Ranks:
             dist.all_gather(texts, padded, group=self._connections.side)
         return [json.loads(text.numpy().tobytes()) for text in texts]
 
-    def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Fill every rank's tensors with rank 0's.
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy rank 0's tensors to every rank, in place.
 
         Args:
             tensors: Tensors by name.
 
         Raises:
-            ValueError: if the ranks' tensors differ in name, shape or dtype.
+            ValueError: If the ranks' tensors differ in name, shape or dtype.
         """
         if self.size == 1:
             return
@@ -235,46 +235,49 @@ class Ranks:
             with torch.no_grad():
                 tensor.copy_(copy)
 
-    def first(self, work: Callable[[], Result]) -> Result:
-        """Let rank 0 work, and return its result, JSON-able, on every rank; its error is raised on all of them.
+    def on_rank_zero(self, function: Callable[[], Result]) -> Result:
+        """Call a function on rank 0, and return its result on every rank; an error is raised on every rank too.
+
+        Args:
+            function: Returns a value that JSON can hold.
 
         Raises:
-            RankError: on the other ranks, if rank 0 failed.
+            RankError: On the other ranks, if rank 0 failed.
         """
         if self.size == 1:
-            return work()
+            return function()
         result, failure, reason = None, None, None
         if self.rank == 0:
             try:
-                result = work()
+                result = function()
             except Exception as error:
                 failure, reason = error, f"{type(error).__name__}: {error}"
         try:
-            told: tuple[Result, str | None] = self.broadcast([result, reason])
+            received: tuple[Result, str | None] = self.broadcast([result, reason])
         except RankError:
             if failure is None:
                 raise
         if failure is not None:  # before the RankError, of which it may be the cause
             raise failure
-        if told[1] is not None:
-            raise RankError(f"rank 0 failed, and rank {self.rank} ends with it: {told[1]}")
-        return told[0]
+        if received[1] is not None:
+            raise RankError(f"rank 0 failed, and rank {self.rank} ends with it: {received[1]}")
+        return received[0]
 
     def check_same(self, what: str, values: Mapping[str, Any]) -> None:
-        """Raise ValueError, on every rank, where they were given different values.
+        """Raise ValueError on every rank if they were given different values.
 
         Args:
             what: Name of the values, for the message.
-            values: Nested dict of JSON-able values.
+            values: Nested dict of values that JSON can hold.
         """
-        if apart := disagreements(self.gathered(values)):
+        if apart := disagreements(self.all_gather(values)):
             raise ValueError(
                 f"the ranks were given different {what}: {apart}; start every rank with the same program, settings and "
                 "data"
             )
 
-    def check_equal(self, tensors: Mapping[str, Tensor]) -> None:
-        """Raise RankError, on every rank, where their tensors are not equal to the bit.
+    def check_same_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise RankError on every rank if their tensors are not equal to the bit.
 
         Args:
             tensors: Tensors by name, on the device.
@@ -282,7 +285,7 @@ class Ranks:
         if self.size == 1:
             return
         sums = torch.stack([_sum_of_bits(tensor) for tensor in tensors.values()]).tolist()
-        first, *others = self.gathered(dict(zip(tensors, sums, strict=True)), "compare weights")
+        first, *others = self.all_gather(dict(zip(tensors, sums, strict=True)), "compare weights")
         differing = [
             {name for name in {**first, **other} if first.get(name) != other.get(name)}  # a rank may lack a tensor
             for other in others
@@ -297,8 +300,8 @@ class Ranks:
             )
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Close the connections if this rank ends by an error, so that the others end too instead of waiting for it."""
+    def closing_on_error(self) -> Iterator[None]:
+        """Close the connections if this rank fails, so that the others end too instead of waiting for it."""
         try:
             yield
         except BaseException:
@@ -307,7 +310,7 @@ class Ranks:
 
 
 def _sum_of_bits(tensor: Tensor) -> Tensor:
-    """Return the sum of a tensor's values as whole numbers: what is equal to the bit is equal here."""
+    """Return the sum of a tensor's bits as integers: equal tensors have equal sums."""
     return tensor.detach().contiguous().view(_BITS[tensor.element_size()]).sum(dtype=torch.int64)
 
 

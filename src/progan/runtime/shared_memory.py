@@ -1,4 +1,4 @@
-"""Memory that processes of one machine share: what each writes there, the others read, and nothing is sent."""
+"""Memory shared by the processes of one machine, through which they average values without sending them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _BLOCK = 1 << 16  # values, of which a processor's cache holds several processes
 
 
 class SharedMemory:
-    """Room for as many values of each of some processes, and for their means.
+    """A block of shared memory, with a number of values for each process, and their means.
 
-    It belongs to no file: nothing is left of it, however the processes end.
+    It has no file, so nothing is left behind, however the processes end.
 
     Attributes:
-        parts: (room,), of each process.
-        means: (room,).
+        parts: Values of each process, (room,).
+        means: Means of the values, (room,).
     """
 
     def __init__(self, values: Tensor) -> None:
@@ -31,13 +31,13 @@ class SharedMemory:
 
     @classmethod
     def at(cls, address: Sequence[str], processes: int, room: int, dtype: torch.dtype) -> SharedMemory | None:
-        """Return what a process of this machine offers; None where there is no such, as on another machine.
+        """Open the block that a process has allocated; None if it is not accessible, as on another machine.
 
         Args:
-            address: that `offered` gave to that process.
-            processes: their number.
-            room: values of each.
-            dtype: of the values.
+            address: Address from `allocated`.
+            processes: Number of processes.
+            room: Number of values of each process.
+            dtype: Data type of the values.
         """
         path, link = address
         size = (processes + 1) * room
@@ -49,11 +49,11 @@ class SharedMemory:
             return None
 
     def average(self, values: int, share: int) -> None:
-        """Make the means of a share of the values, of as many shares as there are processes.
+        """Compute the means of one share of the values; there are as many shares as processes.
 
         Args:
-            values: that each process has written to its part.
-            share: from 0 on.
+            values: Number of values that each process has written to its part.
+            share: Index of the share, from 0.
         """
         shares = [tensor[:values].tensor_split(len(self.parts))[share] for tensor in (self.means, *self.parts)]
         for mean, first, *others in zip(*(torch.split(tensor, _BLOCK) for tensor in shares), strict=True):
@@ -64,14 +64,17 @@ class SharedMemory:
 
 
 @contextmanager
-def offered(size: int) -> Iterator[list[str] | None]:
-    """Offer memory of so many bytes to other processes, for as long as this lasts; those that took it keep it.
+def allocated(size: int) -> Iterator[list[str] | None]:
+    """Allocate memory that other processes can open while the context lasts; those that have opened it keep it.
+
+    Args:
+        size: Number of bytes.
 
     Yields:
-        Its address, JSON-able; None where the system has none to share.
+        Its address, which JSON can hold; None if the system cannot share memory.
     """
-    name = f"progan-{os.urandom(16).hex()}"  # by which the others know that it is this machine's
-    file = _reserved(name, size)
+    name = f"progan-{os.urandom(16).hex()}"  # identifies this machine's memory to the other processes
+    file = _allocate(name, size)
     try:
         yield None if file is None else [f"/proc/{os.getpid()}/fd/{file}", f"/memfd:{name} (deleted)"]
     finally:
@@ -79,15 +82,15 @@ def offered(size: int) -> Iterator[list[str] | None]:
             os.close(file)
 
 
-def _reserved(name: str, size: int) -> int | None:
+def _allocate(name: str, size: int) -> int | None:
     if sys.platform != "linux":
         return None
     try:
         file = os.memfd_create(name)
-    except (AttributeError, OSError):  # a Python made for older systems does not know it
+    except (AttributeError, OSError):  # not in a Python built for older systems
         return None
     try:
-        os.posix_fallocate(file, 0, size)  # else a system without memory would end the process that first writes there
+        os.posix_fallocate(file, 0, size)  # otherwise a write could kill the process when memory runs out
     except OSError:
         os.close(file)
         return None

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end in good order."""
+"""Signals that ask a run to end after the current step."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class Interruption:
-    """Tell whether a signal asked for the end.
+class SignalRecord:
+    """The first signal that asked for the end.
 
     Attributes:
-        signal: its number; None while there was none.
+        number: Number of the signal; None = there was none.
     """
 
-    signal: int | None = None
+    number: int | None = None
 
 
 @contextmanager
-def interruption() -> Iterator[Interruption]:
-    """Note the first Ctrl-C, SIGTERM or, where the system has it, SIGUSR1; the second of its kind acts as before.
+def recorded_signals() -> Iterator[SignalRecord]:
+    """Record the first Ctrl-C, SIGTERM or, where the system has it, SIGUSR1; a second one of a kind acts as before.
 
-    Nothing changes outside the main thread, for a signal that is ignored, and for one that a program in C has taken.
+    Nothing changes outside the main thread, for a signal that is ignored, and for one with a handler written in C.
     """
-    asked = Interruption()
+    record = SignalRecord()
     before: dict[int, Any] = {}
 
-    def note(number: int, _: object) -> None:
-        signal.signal(number, before[number])  # first: a second one may come before the next line
-        asked.signal = number
+    def handle(number: int, _: object) -> None:
+        signal.signal(number, before[number])  # first: a second signal may come before the next line
+        record.number = number
 
     try:
         if threading.current_thread() is threading.main_thread():
@@ -38,8 +38,8 @@ def interruption() -> Iterator[Interruption]:
                 number = getattr(signal, name, None)
                 if number is not None and signal.getsignal(number) not in (None, signal.SIG_IGN):
                     before[number] = signal.getsignal(number)
-                    signal.signal(number, note)
-        yield asked
+                    signal.signal(number, handle)
+        yield record
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""What is not finite: noticed on the device, at no wait, and named."""
+"""Detection of values that are not finite: on the device, without waiting for it, and by name."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from progan.errors import DivergenceError
+from progan.schedule import Schedule
+from progan.training.state import TrainingState
+
 
 class Watch:
-    """Note on the device, without waiting for it, what was first not finite, and when.
+    """A record on the device, made without waiting for it, of what was first not finite, and when.
 
     Attributes:
         first: images_seen by name, -1 = finite so far; changed in place. None before the first look.
@@ -59,3 +63,38 @@ def not_finite(networks: Mapping[str, nn.Module], images_seen: int) -> tuple[str
             names = [name for name, parameter in network.named_parameters() if not torch.isfinite(parameter).all()]
             return f"the {role}'s {names[0] if names else 'weights'}", images_seen
     return None
+
+
+class DivergenceCheck:
+    """What ends a training that has diverged, on every rank alike.
+
+    Args:
+        watch: Watch of the training step.
+        state: State of the training.
+        schedule: Schedule of the run.
+        saves: Whether the run writes checkpoints, for the message.
+    """
+
+    def __init__(self, watch: Watch, state: TrainingState, schedule: Schedule, *, saves: bool) -> None:
+        self._watch = watch
+        self._state = state
+        self._schedule = schedule
+        self._saves = saves
+
+    def __call__(self, *, weights: bool) -> None:
+        """Raise where a loss or a gradient was not finite, or a weight is not.
+
+        Args:
+            weights: Whether to check the weights too.
+
+        Raises:
+            DivergenceError: If a value is not finite.
+        """
+        state = self._state
+        networks = {"generator": state.generator, "discriminator": state.discriminator} if weights else {}
+        if found := self._watch.found() or not_finite(networks, state.images_seen):
+            raise DivergenceError(*found, self._schedule.at(found[1]), saved=self._saves)
+
+    def forget(self) -> None:
+        """Forget what the watch has recorded, since another state was loaded."""
+        self._watch.forget()

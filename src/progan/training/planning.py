@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from typing_extensions import override
 
+from progan.arguments import check_number
+from progan.errors import CheckpointError
 from progan.networks.layers import fitting_group_size
 from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.randomness import uniform
 from progan.recipe import Recipe, Training
-from progan.runs.directory import read_config
+from progan.runs.directory import CONFIG
+from progan.runs.record import RunRecord
 from progan.runtime.memory import begin_peak, is_out_of_memory, memory_limit, peak
 from progan.runtime.progress import duration
+from progan.runtime.ranks import Ranks
 from progan.schedule import Growth, Schedule, Stage
 from progan.training.captured_step import WARM_UP, CudaGraphs, DeviceStep
 from progan.training.ema import EmaGenerator
@@ -192,7 +197,7 @@ def _check_fits(step: TrainingStep, growth: Growth, ranks: int, base: int | None
 
 def _too_large(growth: Growth, largest: int, wanted: int | None, limit: int | None) -> ValueError:
     takes = "more memory than there is" if wanted is None else f"about {_gigabytes(wanted)} of memory"
-    there = "" if limit is None else f", and there are {_gigabytes(limit)}"
+    there = "" if limit is None else f", and {_gigabytes(limit)} is available"
     remedy = f"the largest that fits is {largest}" if largest else "not even the smallest fits"
     return ValueError(
         f"stage {growth.stage} does not fit: a batch of {growth.batch_size} at level {growth.level} takes {takes}"
@@ -229,20 +234,49 @@ def _time(
     return sum(times[uncounted:]) / len(times[uncounted:])
 
 
-def recorded_stages(run_dir: Path, recipe: Recipe) -> tuple[Stage, ...] | None:
-    """Return the stages of the run in run_dir where they are the recipe's at another length; None where none are."""
-    config = read_config(run_dir)
-    if config is None:
+def scale_to_hours(
+    recipe: Recipe, hours: float, run_dir: Path | None, ranks: Ranks, plan: Callable[[], Plan]
+) -> Recipe:
+    """Return a recipe with as many images as can be trained on in a number of hours: see `Trainer.recipe_for_hours`.
+
+    Args:
+        recipe: Recipe whose stages are scaled.
+        hours: Hours that the training may take, with planning, here and once more.
+        run_dir: Run directory whose stages are returned where they are the recipe's at another length, if any.
+        ranks: Processes that train together; rank 0 decides.
+        plan: Makes the plan of the recipe.
+    """
+    recorded = None if run_dir is None else _recorded_stages(run_dir, recipe)
+    stages = ranks.broadcast([asdict(stage) for stage in recorded] if recorded else None)
+    if stages is not None:
+        return replace(recipe, stages=tuple(Stage(**stage) for stage in stages))
+    begin = time.perf_counter()
+    planned_s = plan().total_s
+    available_s = hours * 3600
+    left_s = max(available_s - 2 * (time.perf_counter() - begin), available_s / 2)
+    return replace(recipe, stages=recipe.schedule.scaled(ranks.broadcast(left_s / planned_s)).stages)
+
+
+def check_hours(hours: float) -> None:
+    """Raise where hours are not a finite number above 0."""
+    check_number("hours", hours)
+    if not 0 < hours < math.inf:
+        raise ValueError(f"hours must be a number above 0, got {hours!r}")
+
+
+def _recorded_stages(run_dir: Path, recipe: Recipe) -> tuple[Stage, ...] | None:
+    """Return the stages of the run in a directory if they are the recipe's at another length."""
+    if not (run_dir / CONFIG).exists():
         return None
     try:
-        stages = Recipe.from_json(config["recipe"]).stages
-    except (KeyError, TypeError, ValueError):
-        return None  # the trainer says what is wrong with it
+        stages = RunRecord.from_config(run_dir).schedule.stages
+    except CheckpointError:
+        return None  # the trainer will say what is wrong with it
     kinds = [
         [(one.level, one.fade_images > 0, one.hold_images > 0, one.batch_size, one.learning_rate) for one in each]
         for each in (stages, recipe.stages)
     ]
-    return stages if kinds[0] == kinds[1] else None
+    return tuple(stages) if kinds[0] == kinds[1] else None
 
 
 def _step_on_noise(step: TrainingStep, growth: Growth, number: int, captured: DeviceStep | None = None) -> float:

@@ -67,7 +67,7 @@ class ParameterTracker:
         self._flags = self._trains()
 
     @contextmanager
-    def meanwhile(self) -> Iterator[None]:
+    def own_changes(self) -> Iterator[None]:
         """Take all changes that are made within for the trainer's own, those of callbacks among them."""
         self.trusts = True
         try:
@@ -119,7 +119,7 @@ class ParameterTracker:
             known = {id(parameter) for parameter in before.values()}
             if new := [name for name, parameter in now.items() if id(parameter) not in known]:
                 raise ValueError(
-                    f"{kind} has got new parameters since the trainer was made, such as {new[0]}, "
+                    f"{kind} has gained parameters since the trainer was made, such as {new[0]}, "
                     "which would not train; change networks before, and load weights without assign=True"
                 )
             if lost := [name for name in before if name not in now]:

@@ -1,0 +1,35 @@
+"""The check that mirrored images could belong to the training data."""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from progan.augment.augmentations import HorizontalFlip
+from progan.data import Feed
+from progan.errors import warn
+from progan.recipe import Training
+from progan.training.callbacks.base import Callback, Run
+
+
+class FlipCheck(Callback):
+    """A warning where the training mirrors images that should not be mirrored, such as those of writing.
+
+    A trainer that mirrors images adds this callback by itself. It inspects the first data set only.
+    """
+
+    def __init__(self) -> None:
+        self._checked = False
+
+    @override
+    def on_data(self, run: Run, feed: Feed) -> None:
+        if self._checked:
+            return
+        self._checked = True
+        verdict = feed.flip_verdict()
+        if verdict.safe is False:
+            warn(f"HorizontalFlip is on, and {verdict}; leave it out of Training.augment")
+
+
+def mirrors(training: Training) -> bool:
+    """Return whether a training mirrors images."""
+    return any(isinstance(augmentation, HorizontalFlip) for augmentation in training.augment)

@@ -1,0 +1,298 @@
+"""Restoring, saving and rotating: rank 0 reads and writes, and what it restores is broadcast to the other ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from progan.errors import CheckpointError, warn
+from progan.runs import checkpoint
+from progan.runs.continuation import Continuation, current_continuation
+from progan.runs.directory import RunDirectory, differences
+from progan.runs.record import RunRecord
+from progan.runs.start import Start, is_of_run, same_start
+from progan.runs.transfer import find_source, take
+from progan.training.callbacks import CallbackList, MetricsLog, Run
+from progan.training.engine import Engine
+from progan.training.identity import RunIdentity
+from progan.training.options import RunOptions, recorded_options
+
+
+class Checkpointer:
+    """The run directory of a trainer, and the state that is saved to it and restored from it.
+
+    Args:
+        engine: Engine of the trainer.
+        identity: Identity of the run.
+        options: Options of the run.
+        callbacks: Callbacks to notify of each save.
+        log: Metrics log, of which no line up to a checkpoint may be missing.
+
+    Attributes:
+        saved_at: Count of images of the newest checkpoint, 0 before any; None = the state is not the saved one.
+    """
+
+    def __init__(
+        self, engine: Engine, identity: RunIdentity, options: RunOptions, callbacks: CallbackList, log: MetricsLog
+    ) -> None:
+        self.saved_at: int | None = 0
+        self._engine = engine
+        self._state = engine.state
+        self._ranks = engine.ranks
+        self._identity = identity
+        self._options = options
+        self._callbacks = callbacks
+        self._log = log
+        self._directory: RunDirectory | None = None
+
+    # Restoring
+
+    def restore(self) -> None:
+        """Begin where the run in run_dir stopped, or else with the weights of a start, on every rank.
+
+        Raises:
+            ValueError: If run_dir holds another run, or start lies in it; or the ranks have different settings.
+            CheckpointError: If all checkpoints are damaged, or start cannot be used.
+            RankError: If rank 0 failed.
+        """
+        self._ranks.on_rank_zero(self._restore)
+        self._share()
+
+    def _restore(self) -> None:
+        continued, start, run_dir = current_continuation(), self._options.start, self._options.directory
+        identity = self._identity
+        if continued is not None:
+            identity.start, identity.fork = continued.recorded.start, continued.fork
+        if run_dir is not None:
+            if start is not None and is_of_run(start, run_dir):
+                raise ValueError(
+                    f"start {start} is in run_dir {run_dir}, which is for the new run; pass another run_dir"
+                )
+            overwrite, keep, keep_every = self._options.overwrite, self._options.keep, self._options.keep_every
+            self._directory = RunDirectory(run_dir, overwrite=overwrite, keep=keep, keep_every=keep_every)
+            record = None if overwrite else _record_in(run_dir, continued)
+            if record is not None:
+                if continued is None:
+                    identity.start = same_start(record.start, start)
+                identity.check_same(record, run_dir)
+                if record.checkpoint is not None:
+                    self._restore_from(record, run_dir)
+                    return
+        if continued is not None and continued.forks and continued.checkpoint is not None:
+            self._restore_from(continued.checkpoint, continued.checkpoint.path)
+            self.saved_at = None
+        elif identity.fork is not None:
+            raise CheckpointError(
+                f"{run_dir} has no checkpoint yet of a run that continues from {identity.fork.path}; make the "
+                "trainer with Trainer.from_run of that path, and run_dir="
+            )
+        elif start is not None:
+            self._start_from(start)
+        elif identity.start is not None:
+            raise CheckpointError(
+                f"{run_dir} has no checkpoint yet of a run that starts from {identity.start.path}; make the trainer "
+                "with Trainer.from_recipe, and start="
+            )
+
+    def _start_from(self, path: str | PathLike[str]) -> None:
+        """Take the weights of another run, or of a file."""
+        source = find_source(path, self._identity.start)
+        state = self._state
+        assert state.ema is not None
+        self._identity.start, notes = take(
+            source, state.generator, state.discriminator, state.ema.module, self._identity.recipe.schedule
+        )
+        if "ema" in self._identity.start.taken:
+            state.ema.warm_up = False  # its first step would discard the weights taken
+        self.saved_at = None
+        if notes:
+            warn(f"start {path} is not taken as it is: {'. '.join(notes)}")
+
+    def _restore_from(self, record: RunRecord, path: Path) -> None:
+        """Begin at a checkpoint.
+
+        Args:
+            record: Record of the checkpoint.
+            path: Where the run or the checkpoint lies, for the message.
+        """
+        self._identity.start, self._identity.data = record.start, record.data
+        recipe = self._identity.recipe
+        numbers = record.contents.get("numbers", {"ema_warm_up": recipe.training.ema.warm_up})
+        self._load(record.images_seen, checkpoint.read_tensors(record.path), numbers)
+        self.saved_at = record.images_seen
+        before, after = (schedule.at(record.images_seen) for schedule in (record.schedule, recipe.schedule))
+        if recipe.training.adam.resets(before, after):  # a schedule made longer grows where the old one ended
+            self._state.reset_adam()
+        then, now = record.contents.get("environment", {}), self._engine.environment()
+        if then != now:
+            warn(
+                f"{path} was made in another environment ({differences(then, now)}); the run is intact, but its bits "
+                "will differ from those of an uninterrupted run"
+            )
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state that `Trainer.state_dict` returned; see there."""
+        try:
+            images_seen, tensors = state["images_seen"], dict(state["tensors"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"this is not the state of a trainer: {error!r}") from error
+        if not isinstance(images_seen, int) or images_seen < 0:
+            raise CheckpointError(f"images_seen must be an int of at least 0, got {images_seen!r}")
+        default = {"ema_warm_up": self._identity.recipe.training.ema.warm_up}
+        self._load(images_seen, tensors, state.get("numbers", default))
+        self._engine.tracker.record()
+
+    def _load(self, images_seen: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        self._state.load(images_seen, tensors, numbers)
+        self._engine.check_finite.forget()
+        self.saved_at = None
+
+    def _share(self) -> None:
+        """Give every rank the state of rank 0."""
+        if self._ranks.size == 1:
+            return
+        identity, state = self._identity, self._state
+        assert state.ema is not None
+        own = {**identity.to_json(), **dict.fromkeys(("data", "start", "fork")), "dtype": str(self._engine.dtype)}
+        intervals = {name: value for name, value in recorded_options(self._options).items() if name != "keep_every"}
+        self._ranks.check_same("networks or settings", {**own, "intervals": intervals})
+        recorded = identity.to_json()
+        moments = list(state.adam_tensors())
+        sent = [state.images_seen, self.saved_at, identity.data, recorded["start"], recorded["fork"], moments]
+        state.images_seen, self.saved_at, identity.data, start, fork, moments = self._ranks.broadcast(sent)
+        identity.start, identity.fork = Start.from_json(start), Start.from_json(fork)
+        state.ema.warm_up = self._ranks.broadcast(state.ema.warm_up)
+        if self._ranks.rank != 0:
+            state.load_adam_tensors(dict.fromkeys(moments, torch.zeros(())))
+        self._ranks.broadcast_tensors(state.tensors())
+
+    # The run directory
+
+    def check(self) -> None:
+        """Raise where fit could not write to run_dir."""
+        self._ranks.on_rank_zero(lambda: self._directory.check() if self._directory is not None else None)
+
+    def open(self, stack: ExitStack) -> None:
+        """Own run_dir until a stack is closed, and write config.json."""
+        self._ranks.on_rank_zero(lambda: self._open(stack))
+
+    def _open(self, stack: ExitStack) -> None:
+        if self._directory is not None:
+            stack.enter_context(self._directory.owning())
+            self._directory.begin(self._config(), self._identity.files)
+
+    def tidy(self) -> None:
+        """Complete the last save of a finished run, which may have been killed in the middle."""
+        self._ranks.on_rank_zero(self._tidy)
+
+    def _tidy(self) -> None:
+        if self._directory is not None:
+            self._directory.tidy(self._state.images_seen)
+
+    def _config(self) -> dict[str, Any]:
+        """Return what config.json records of the run."""
+        return {
+            **self._identity.to_json(),
+            "dtype": str(self._engine.dtype).removeprefix("torch."),
+            "intervals": recorded_options(self._options),
+            "environment": self._engine.environment(),
+        }
+
+    # Saving
+
+    def save(self, run: Run) -> Path:
+        """Write a checkpoint, then remove the oldest ones; return its folder.
+
+        Raises:
+            DivergenceError: If a value of the training is not finite.
+            RankError: If the ranks do not hold the same weights.
+        """
+        self._check_state()
+        path = Path(self._ranks.on_rank_zero(lambda: self._write(run)))
+        self._notify(run, path)
+        return path
+
+    def save_rest(self, run: Run) -> None:
+        """Save what has been trained since the last checkpoint, if anything."""
+        if self._engine.saves and self.saved_at != self._state.images_seen:
+            self.save(run)
+
+    def save_start(self, run: Run) -> None:
+        """Save weights that come from elsewhere, so that the run no longer needs their source."""
+        if self._engine.saves and self.saved_at is None and (self._identity.start or self._identity.fork):
+            self.save_during_fit(run)
+
+    def save_during_fit(self, run: Run) -> None:
+        """Save; where the disk does not allow it, raise or warn, as the options say."""
+        self._check_state()
+        path = self._ranks.on_rank_zero(lambda: self._try_to_write(run))
+        if path is not None:
+            self._notify(run, Path(path))
+
+    def save_after(self, run: Run, error: BaseException, raised: str) -> None:
+        """Save what was trained before an error; a note on the error says whether this succeeded.
+
+        Args:
+            run: Run that ends.
+            error: Error that the caller raises next.
+            raised: Where the error comes from, in words.
+        """
+        if self._directory is None or self.saved_at == self._state.images_seen:
+            return
+        try:
+            self._engine.check_finite(weights=True)
+            path = Path(self._write(run))
+        except Exception as second:
+            error.add_note(f"progan could not save after it: {second}")
+            return
+        error.add_note(
+            f"{raised}; all {self._state.images_seen:,} images trained are saved in {self._options.directory}"
+        )
+        try:
+            self._notify(run, path)
+        except Exception as second:
+            error.add_note(f"on_save of a callback then raised {type(second).__name__}: {second}")
+
+    def _check_state(self) -> None:
+        """Raise where the state must not be saved: it is not finite, or not the same on every rank."""
+        self._engine.check_finite(weights=True)
+        self._ranks.check_same_tensors(self._state.tensors())
+
+    def _write(self, run: Run) -> str:
+        """Write a checkpoint, then remove the oldest ones; return its folder."""
+        assert self._directory is not None
+        with self._directory.owning():
+            self._directory.make_sure(self._config(), self._identity.files)
+            self._log.write(run)  # first, so that no line up to a checkpoint is ever missing
+            numbers, environment = self._state.numbers(), self._engine.environment()
+            manifest = {**self._identity.to_json(), "numbers": numbers, "environment": environment}
+            return str(self._directory.write(self._state.images_seen, manifest, self._state.tensors()))
+
+    def _try_to_write(self, run: Run) -> str | None:
+        try:
+            return self._write(run)
+        except OSError as error:
+            if self._options.on_failed_save == "raise":
+                raise
+            warn(
+                f"no checkpoint at {self._state.images_seen:,} images; training continues, and the next save will try "
+                f"again: {error}"
+            )
+            return None
+
+    def _notify(self, run: Run, path: Path) -> None:
+        self.saved_at = self._state.images_seen
+        self._callbacks.on_save(run, path)
+
+
+def _record_in(run_dir: Path, continued: Continuation | None) -> RunRecord | None:
+    """Return the record of the run in run_dir; `Trainer.from_run` has read it already where the run is its own."""
+    if continued is not None and not continued.forks:
+        return continued.checkpoint or continued.recorded
+    return RunRecord.read(run_dir)

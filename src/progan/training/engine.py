@@ -1,0 +1,205 @@
+"""The engine of a trainer: the networks on their device, the step that trains them, and the processes that share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from progan.data import Feed, match_level, open_feed
+from progan.data.workers import refuse_in_starting_process
+from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.recipe import Training, check_ranks
+from progan.runtime.connections import world_size
+from progan.runtime.contention import CoreSharing, shared_cores
+from progan.runtime.device import choose_device, precision_scope
+from progan.runtime.memory import to_device
+from progan.runtime.ranks import Ranks
+from progan.schedule import Growth, Schedule
+from progan.training.block_randomness import BlockRandomness
+from progan.training.captured_step import DeviceStep, device_step
+from progan.training.divergence import DivergenceCheck
+from progan.training.draws import DrawsAhead
+from progan.training.ema import EmaGenerator
+from progan.training.identity import environment
+from progan.training.options import RunOptions
+from progan.training.planning import Plan, make_plan
+from progan.training.reconciliation import WeightReconciler
+from progan.training.state import TrainingState
+from progan.training.step import StepMetrics, TrainingStep
+
+
+class Engine:
+    """The networks of a trainer on their device, and all that a step needs.
+
+    Args:
+        generator: Generator; it is moved to the device.
+        discriminator: Discriminator; it is moved to the device.
+        schedule: Stages of the run.
+        training: How a step trains.
+        options: Options of the run.
+
+    Attributes:
+        device: Device of the networks.
+        dtype: Data type of the networks.
+        ranks: Processes that train together.
+        saves: Whether the run writes checkpoints; the same on every rank.
+        ema: Moving average of the generator.
+        state: State of the training.
+        step: Training step.
+        device_step: How steps run on a CUDA device; None on other devices.
+        draws: Random numbers of the steps.
+        tracker: Tracker of changes to the weights.
+        check_finite: Raises DivergenceError where a value of the training is not finite.
+    """
+
+    def __init__(
+        self,
+        generator: ProgressiveGenerator,
+        discriminator: ProgressiveDiscriminator,
+        schedule: Schedule,
+        training: Training,
+        options: RunOptions,
+    ) -> None:
+        self.device: torch.device = choose_device(options.device, training.precision)
+        self.dtype: torch.dtype = next(generator.parameters()).dtype
+        generator, discriminator = generator.to(self.device), discriminator.to(self.device)
+        self.ema: EmaGenerator = EmaGenerator(
+            generator, training.ema.decay, batch=training.ema.batch, warm_up=training.ema.warm_up
+        )
+        if world_size() > 1:  # a second process would join under the same rank
+            refuse_in_starting_process("Trainer, of several that train together,")
+        self.ranks: Ranks = Ranks.join(self.device)
+        self.saves: bool = self.ranks.broadcast(options.run_dir is not None)  # the other ranks need no run_dir
+        check_ranks(generator.architecture, schedule, self.ranks.size)
+        self.state: TrainingState = TrainingState(generator, discriminator, self.ema, training.adam)
+        self.step: TrainingStep = TrainingStep(self.state, training, self.ranks)
+        custom_blocks = generator.block_name is not None or discriminator.block_name is not None
+        self.device_step: DeviceStep | None = device_step(
+            self.step, self.device, options.graph, self.ranks, own_blocks=custom_blocks
+        )
+        self.draws: DrawsAhead = DrawsAhead(generator.architecture.latent_shape, options.seed, len(training.augment))
+        self._random = BlockRandomness(
+            custom_blocks=custom_blocks, device=self.device, seed=options.seed, ranks=self.ranks
+        )
+        self.check_finite: DivergenceCheck = DivergenceCheck(self.step.watch, self.state, schedule, saves=self.saves)
+        self._reconciler = WeightReconciler(self.step, self.ema, self.ranks)
+        self.tracker = self._reconciler.tracker
+        self._schedule = schedule
+        self._seed = options.seed
+        self._training = training
+
+    @property
+    def growth(self) -> Growth:
+        """The growth of the next step."""
+        return self._schedule.at(self.state.images_seen)
+
+    @property
+    def captures(self) -> bool:
+        """Whether steps are captured as CUDA graphs."""
+        return self.device_step is not None and self.device_step.captures
+
+    def environment(self) -> dict[str, Any]:
+        """Return what may change when a run resumes."""
+        return environment(self.device, self.ranks.size, graph=self.captures)
+
+    def open_data(self, data: Tensor | Dataset[Any], workers: int) -> Feed:
+        """Open a data set and check that its images fit the networks.
+
+        Args:
+            data: As for `Trainer.fit`.
+            workers: Number of worker processes.
+        """
+        architecture = self.state.generator.architecture
+        return open_feed(
+            data,
+            image_channels=architecture.image_channels,
+            base_size=architecture.base_size,
+            level=max(stage.level for stage in self._schedule.stages),
+            seed=self._seed,
+            workers=workers,
+            device=self.device,
+        )
+
+    def train(self, real: Tensor) -> StepMetrics:
+        """Train on one batch; outside fit, adapt first to weights that were changed from outside."""
+        if self.tracker.trusts:  # within fit
+            return self._train(real)
+        if self.state.images_seen == 0 or not self.tracker.is_untouched():
+            self.reconcile(together=self.state.images_seen == 0)
+        with self.tracker.own_changes():
+            return self._train(real)
+
+    def _train(self, real: Tensor) -> StepMetrics:
+        growth, state = self.growth, self.state
+        architecture = state.generator.architecture
+        share = growth.batch_size // self.ranks.size
+        expected = (share, architecture.image_channels, *architecture.size(growth.level))
+        if not real.is_floating_point():
+            raise TypeError(f"step takes floats in image_range {architecture.image_range}, got {real.dtype}")
+        if tuple(real.shape) != expected:
+            raise ValueError(
+                f"after {state.images_seen} images, at level {growth.level}, step takes {expected}, got "
+                f"{tuple(real.shape)}; resize with progan.match_level"
+            )
+        draws = self.draws.at(state.images_seen, growth.batch_size)
+        real = real.to(self.device, self.dtype)
+        with self._random.keyed(state.images_seen):
+            step = self.device_step or self.step
+            losses = step(real, draws.part(self.ranks), growth, state.images_seen)
+        state.images_seen += growth.batch_size
+        if self._training.adam.resets(growth, self.growth):
+            state.reset_adam()
+        return StepMetrics(state.images_seen, growth, losses)
+
+    def reconcile(self, *, together: bool) -> None:
+        """Adapt to weights that were changed from outside, or warn; see `WeightReconciler.reconcile`."""
+        if self._reconciler.reconcile(self.state.images_seen, together=together) and self.device_step is not None:
+            self.device_step.forget()
+
+    def to_level(self, images: Tensor, level: int) -> Tensor:
+        """Return images of the data as a step at a level takes them: the one place that converts."""
+        architecture = self.state.generator.architecture
+        images = to_device(images, self.device)
+        images = images.to(self.dtype) / 255 if images.dtype == torch.uint8 else images.to(self.dtype)
+        images = match_level(images, level, base_size=architecture.base_size)
+        low, high = architecture.image_range
+        return images if (low, high) == (0, 1) else images * (high - low) + low
+
+    @contextmanager
+    def settings(self) -> Iterator[None]:
+        """Set the precision, and restore it and torch's random state at the end."""
+        with self._random.preserved(), precision_scope(self.device, self._training.precision):
+            yield
+
+    @contextmanager
+    def running(self) -> Iterator[CoreSharing]:
+        """Prepare for many steps: watch the CPU cores, and let a CUDA device work ahead.
+
+        Yields:
+            What watches the cores.
+        """
+        with ExitStack() as stack:
+            cores = stack.enter_context(shared_cores(self.device))
+            if self.device_step is not None:
+                stack.enter_context(self.device_step.anew())
+                stack.enter_context(self.draws.running())
+            yield cores
+
+    def plan(self) -> Plan:
+        """Time a few steps of every stage to come, on copies."""
+        with self.settings(), shared_cores(self.device) as cores:
+            return make_plan(
+                self.state.generator,
+                self.state.discriminator,
+                self._schedule,
+                self._training,
+                self.state.images_seen,
+                ranks=self.ranks.size,
+                graph=self.captures,
+                after_step=cores.look,
+            )

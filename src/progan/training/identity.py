@@ -1,0 +1,109 @@
+"""What makes a run this run, and the environment that it is computed in."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from progan._version import __version__
+from progan.data import Feed
+from progan.ops.functions import kernels_on
+from progan.recipe import Recipe
+from progan.runs.directory import changed_files, differences
+from progan.runs.record import RunRecord
+from progan.runs.start import Start
+
+
+@dataclass
+class RunIdentity:
+    """The identity of a run: a run that resumes must have the same.
+
+    Attributes:
+        recipe: Recipe of the run.
+        seed: Random seed of the run.
+        blocks: Qualified names of the networks' custom blocks, by role; None = the built-in block.
+        data: Fingerprint of the training data; None = not known yet.
+        files: SHA-256 of each training image by name, where the images come from files.
+        start: Source of the first weights; None = the seed, or the networks that were passed.
+        fork: Checkpoint of another directory that the run continues from, if any.
+    """
+
+    recipe: Recipe
+    seed: int
+    blocks: dict[str, str | None]
+    data: dict[str, Any] | None = None
+    files: dict[str, str] | None = None
+    start: Start | None = None
+    fork: Start | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the identity as config.json and checkpoints record it."""
+        return {
+            "recipe": self.recipe.to_json(),
+            "seed": self.seed,
+            "blocks": self.blocks,
+            "data": self.data,
+            "start": None if self.start is None else self.start.to_json(),
+            "fork": None if self.fork is None else self.fork.to_json(),
+        }
+
+    def check_same(self, record: RunRecord, run_dir: Path) -> None:
+        """Compare with the run in a directory, and adopt what only its record knows.
+
+        Raises:
+            AnotherRunError: If settings differ.
+        """
+        record.check_same(self.to_json(), self.recipe.schedule, run_dir)
+        self.start, self.fork, self.data = record.start, record.fork, record.data
+
+    def check_data(self, feed: Feed, run_dir: Path | None) -> None:
+        """Adopt the fingerprint of a data set; it must be the one that the run began with.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        if self.data is not None and self.data != feed.fingerprint:
+            changed = ""
+            if run_dir is not None and feed.files is not None:
+                changed = changed_files(run_dir, self.data, feed.files)
+            differing = differences(self.data, feed.fingerprint)
+            raise ValueError(
+                f"the data is not that of the run (there -> here): {changed or differing}; pass the same data, or "
+                "another run_dir"
+            )
+        self.data, self.files = feed.fingerprint, feed.files
+
+
+def environment(device: torch.device, ranks: int, *, graph: bool) -> dict[str, Any]:
+    """Return what may change when a run resumes; the bits of the training then differ.
+
+    Args:
+        device: Device of the networks.
+        ranks: Number of processes that train together.
+        graph: Whether steps are captured as CUDA graphs.
+    """
+    kernels: dict[str, dict[str, Any]] = {
+        "cuda": {"graph": graph, "kernels": _kernels(device)},
+        "cpu": {"cpu_capability": torch.backends.cpu.get_cpu_capability()},
+    }
+    return {
+        **kernels.get(device.type, {}),
+        "device": device.type,
+        "ranks": ranks,
+        "threads": torch.get_num_threads(),
+        "progan": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+    }
+
+
+def _kernels(device: torch.device) -> str | None:
+    """Return the compiler of progan's own kernels for a CUDA device; None where none are used."""
+    kernels = kernels_on(device) if device.type == "cuda" else None
+    return None if kernels is None else f"triton {kernels.triton_version}"
