@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from progan import EmaGenerator, Growth, Recipe, Stage, presets
 from progan.storage import files
+from progan.training import planning
 from progan.training.state import TrainingState
 from progan.training.step import Draws, TrainingStep
 
@@ -38,8 +39,13 @@ if not torch.cuda.is_available():
 # What a shell starts in the background ignores Ctrl-C, and so would the programs that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Of a disk that is full, over its quota, read-only, forbidden or broken.
-FAULTS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO]
+# Of a disk that is full or forbidden; and in the slow tests, over its quota, read-only or broken.
+FAULTS = [errno.ENOSPC, errno.EACCES, errno.EDQUOT, errno.EROFS, errno.EIO]
+EACH_FAULT = pytest.mark.parametrize(
+    "number",
+    [pytest.param(number, marks=[pytest.mark.slow] * (index > 1)) for index, number in enumerate(FAULTS)],
+    ids=errno.errorcode.get,
+)
 
 # For programs that tests start: the peak of their memory, in MB, above what it was at `begin`. Not ru_maxrss,
 # which a process takes over from the one that started it.
@@ -172,6 +178,12 @@ def launcher() -> Iterator[Launcher]:
     made = Launcher()
     yield made
     made.close()
+
+
+@pytest.fixture
+def short_plans(monkeypatch) -> None:
+    """Plan from two timed steps of each stage instead of ten."""
+    monkeypatch.setitem(planning.make_plan.__kwdefaults__, "timed_steps", 2)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FAULTS
+from conftest import EACH_FAULT
 
 from progan.runs.checkpoint import (
     checkpoints,
@@ -180,7 +180,7 @@ def test_a_power_cut_at_every_operation(kind, tmp_path, hooked):
 
 
 @linux
-@pytest.mark.parametrize("number", FAULTS, ids=errno.errorcode.get)
+@EACH_FAULT
 @pytest.mark.parametrize("kind", SAVES)
 def test_an_error_at_every_operation(kind, number, tmp_path, hooked):
     save, allowed = SAVES[kind]

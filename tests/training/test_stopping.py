@@ -1,4 +1,4 @@
-"""How a run is ended from within: a callback that stops it, and interrupts that are no signals."""
+"""How a run ends early: a callback that stops it, errors, interrupts, and signals that the process handles."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sys
 import threading
 
 import pytest
+import torch
 from conftest import Noisy, contents
 
 from progan import Callback, Trainer
+from progan.data.order import Order
 from progan.training.step import TrainingStep
 
 INTERVALS = {"log_every": 8, "save_every": 24, "preview_every": 1000}
@@ -177,3 +179,103 @@ def test_an_error_that_follows_from_on_save_is_told_beside_the_save(recipe, imag
         "on_save of a callback then raised ValueError: and this",
     ]
     assert make(recipe, tmp_path / "run").images_seen == 16
+
+
+def test_an_error_of_a_callback_tells_where_nothing_could_be_saved(recipe, images, tmp_path, monkeypatch):
+    class Fails(Callback):
+        def on_step(self, run, metrics):
+            raise RuntimeError("a fault of mine")
+
+    with pytest.raises(RuntimeError, match="a fault of mine") as caught:
+        make(recipe, callbacks=[Fails()]).fit(images)
+    assert not hasattr(caught.value, "__notes__")
+    trainer = make(recipe, tmp_path / "run", callbacks=[Fails()])
+    monkeypatch.setattr(trainer._checkpointer, "_write", lambda run: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(RuntimeError, match="a fault of mine") as caught:
+        trainer.fit(images)
+    assert caught.value.__notes__ == ["progan could not save after it: disk full"]
+
+
+@pytest.mark.parametrize("event", ["on_step", "on_stage_end"])
+def test_the_error_of_a_callback_is_raised_after_a_save_and_ends_every_other(event, recipe, images, tmp_path):
+    class Fails(Callback):
+        def on_end(self, run):
+            raise RuntimeError("the end too")
+
+    class Ends(Callback):
+        ended = 0
+
+        def on_end(self, run):
+            self.ended += 1
+
+    def fail(run, what):
+        if run.images_seen >= 32:
+            raise RuntimeError("a fault of mine")
+
+    failing, ends = Fails(), Ends()
+    setattr(failing, event, fail)
+    with pytest.raises(RuntimeError, match="the end too") as caught:
+        make(recipe, tmp_path / "run", callbacks=[failing, ends]).fit(images)
+    first = caught.value.__context__
+    assert str(first) == "a fault of mine"
+    assert "all 32 images trained are saved in" in first.__notes__[0]
+    assert ends.ended == 1
+    assert make(recipe, tmp_path / "run").images_seen == 32
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_error_of_an_item_is_raised_after_a_save(workers, recipe, images, tmp_path):
+    class Broken(Noisy):
+        broken = True
+
+        def __getitem__(self, index):
+            if self.broken and index == 13:
+                raise OSError("cannot read picture 13")
+            return super().__getitem__(index)
+
+    # Image 13 comes in the third step.
+    seed = next(seed for seed in range(1000) if list(Order(21, seed).of_epoch(0)).index(13) in range(16, 21))
+    data = Broken(images)
+    settings = {"seed": seed, "run_dir": tmp_path / "run", "device": "cpu", "progress": False, "workers": workers}
+    with pytest.raises(OSError, match="cannot read picture 13") as caught:
+        Trainer.from_recipe(recipe, **settings).fit(data, until=40)
+    assert caught.value.__notes__[-1].startswith("raised by the data set; all 16 images trained are saved in")
+    data.broken = False
+    again = Trainer.from_recipe(recipe, **settings)
+    assert again.images_seen == 16
+    again.fit(data, until=40)
+    whole = Trainer.from_recipe(recipe, **{**settings, "run_dir": None})
+    whole.fit(data, until=40)
+    for name, tensor in whole.state_dict()["tensors"].items():
+        assert torch.equal(tensor, again.state_dict()["tensors"][name]), name
+
+
+@pytest.mark.parametrize("before", [signal.SIG_IGN, None])
+def test_where_ctrl_c_is_ignored_or_taken_it_stays_so(before, recipe, images, monkeypatch):
+    monkeypatch.setattr(signal, "getsignal", lambda number: before)
+    monkeypatch.setattr(signal, "signal", lambda *_: pytest.fail("a handler was set"))
+    make(recipe).fit(images, until=8)
+
+
+def test_a_signal_that_is_ignored_stays_ignored(recipe, images):
+    class Ask(Callback):
+        def on_step(self, run, metrics):
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        trainer = make(recipe, callbacks=[Ask()])
+        trainer.fit(images, until=16)
+        assert trainer.images_seen == 16
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_fit_outside_the_main_thread_leaves_signals_alone(recipe, images):
+    before = signal.getsignal(signal.SIGINT)
+    trainer = make(recipe)
+    thread = threading.Thread(target=trainer.fit, args=(images,), kwargs={"until": 8})
+    thread.start()
+    thread.join()
+    assert (trainer.images_seen, signal.getsignal(signal.SIGINT)) == (8, before)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -34,12 +31,13 @@ from progan import (
     load_generator,
     presets,
 )
-from progan.data.order import Order
 from progan.networks.blocks import GeneratorBlock
 from progan.render import read_png
 from progan.runtime.device import precision_scope
 from progan.storage.files import owned
 from progan.training.callbacks import crosses
+
+pytestmark = pytest.mark.usefixtures("short_plans")
 
 INTERVALS = {"log_every": 8, "save_every": 24, "preview_every": 20}
 
@@ -240,39 +238,6 @@ def test_overwrite_refuses_a_folder_of_someone_else(recipe, images, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_only_the_newest_checkpoints_stay_and_a_damaged_one_is_passed_over(recipe, images, tmp_path):
-    run = tmp_path / "run"
-    make(recipe, run, keep=2).fit(images)
-    kept = sorted((run / "checkpoints").iterdir())
-    assert len(kept) == 2
-    tensors = kept[1] / "tensors.safetensors"
-    data = bytearray(tensors.read_bytes())
-    data[-1] ^= 1
-    tensors.write_bytes(data)
-    with pytest.warns(UserWarning, match=r"is used; newer checkpoints were skipped: .*damaged"):
-        assert make(recipe, run).images_seen == int(kept[0].name)
-    (kept[0] / "manifest.json").unlink()
-    with pytest.raises(CheckpointError, match=r"no checkpoint of .* is sound: .*damaged.*cannot be read"):
-        make(recipe, run)
-
-
-@pytest.mark.parametrize("keep", [1, 3])
-def test_a_damaged_newest_checkpoint_costs_no_other(keep, recipe, images, tmp_path):
-    run = tmp_path / "run"
-    make(recipe, run, keep=9).fit(images)
-    newest = sorted((run / "checkpoints").iterdir())[-1]
-    (newest / "manifest.json").write_text("{}")
-    with pytest.warns(UserWarning, match="newer checkpoints were skipped"):
-        trainer = make(recipe, run, keep=keep)
-    begun = trainer.images_seen
-    trainer.fit(images, until=begun + 8)
-    with pytest.warns(UserWarning, match="newer checkpoints were skipped"):
-        assert make(recipe, run).images_seen == begun + 8, "what was trained since is not lost"
-    assert newest.exists(), "it may be of a newer progan"
-    trainer.fit(images)
-    assert make(recipe, run).images_seen == int(newest.name), "and it is replaced in its turn"
-
-
 def test_a_run_dir_that_another_trainer_wrote_to_is_refused(recipe, images, tmp_path):
     run = tmp_path / "run"
     first, second = make(recipe, run), make(replace(recipe, training=replace(recipe.training, ema=Ema(0.5))), run)
@@ -291,37 +256,6 @@ def test_a_run_dir_that_another_trainer_wrote_to_is_refused(recipe, images, tmp_
     assert make(recipe, run).images_seen == 32, "one that a person emptied is begun again"
 
 
-def test_an_error_of_a_callback_tells_where_nothing_could_be_saved(recipe, images, tmp_path, monkeypatch):
-    class Fails(Callback):
-        def on_step(self, run, metrics):
-            raise RuntimeError("a fault of mine")
-
-    with pytest.raises(RuntimeError, match="a fault of mine") as caught:
-        make(recipe, callbacks=[Fails()]).fit(images)
-    assert not hasattr(caught.value, "__notes__")
-    trainer = make(recipe, tmp_path / "run", callbacks=[Fails()])
-    monkeypatch.setattr(trainer._checkpointer, "_write", lambda run: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(RuntimeError, match="a fault of mine") as caught:
-        trainer.fit(images)
-    assert caught.value.__notes__ == ["progan could not save after it: disk full"]
-
-
-def test_an_old_checkpoint_that_cannot_be_removed_is_warned_of(recipe, images, tmp_path, monkeypatch):
-    trainer = make(recipe, tmp_path / "run", keep=1)
-    trainer.fit(images, until=24)
-
-    def held(path, target):
-        if path.name == "000000024":
-            raise PermissionError("in use")
-        return replace_file(path, target)
-
-    replace_file = os.replace
-    monkeypatch.setattr(os, "replace", held)
-    with pytest.warns(UserWarning, match=r"old checkpoint .*000000024 could not be removed: in use"):
-        trainer.fit(images, until=32)
-    assert make(recipe, tmp_path / "run").images_seen == 32
-
-
 def test_check_refuses_what_fit_would_and_writes_nothing(recipe, images, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="nothing was removed"):
@@ -331,33 +265,6 @@ def test_check_refuses_what_fit_would_and_writes_nothing(recipe, images, tmp_pat
     with pytest.raises(ValueError, match="images must be"):
         trainer.check(images[:, :, :12])
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-@pytest.mark.parametrize("event", ["on_step", "on_stage_end"])
-def test_the_error_of_a_callback_is_raised_after_a_save_and_ends_every_other(event, recipe, images, tmp_path):
-    class Fails(Callback):
-        def on_end(self, run):
-            raise RuntimeError("the end too")
-
-    class Ends(Callback):
-        ended = 0
-
-        def on_end(self, run):
-            self.ended += 1
-
-    def fail(run, what):
-        if run.images_seen >= 32:
-            raise RuntimeError("a fault of mine")
-
-    failing, ends = Fails(), Ends()
-    setattr(failing, event, fail)
-    with pytest.raises(RuntimeError, match="the end too") as caught:
-        make(recipe, tmp_path / "run", callbacks=[failing, ends]).fit(images)
-    first = caught.value.__context__
-    assert str(first) == "a fault of mine"
-    assert "all 32 images trained are saved in" in first.__notes__[0]
-    assert ends.ended == 1
-    assert make(recipe, tmp_path / "run").images_seen == 32
 
 
 def test_a_preview_that_cannot_be_written_is_warned_of(recipe, images, tmp_path, monkeypatch):
@@ -503,13 +410,6 @@ def test_a_run_stays_where_it_was_begun(recipe, images, tmp_path, monkeypatch):
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-@pytest.mark.parametrize("before", [signal.SIG_IGN, None])
-def test_where_ctrl_c_is_ignored_or_taken_it_stays_so(before, recipe, images, monkeypatch):
-    monkeypatch.setattr(signal, "getsignal", lambda number: before)
-    monkeypatch.setattr(signal, "signal", lambda *_: pytest.fail("a handler was set"))
-    make(recipe).fit(images, until=8)
-
-
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_what_cudnn_may_do_is_set_and_put_back(precision, recipe):
     matmul = torch.backends.cuda.matmul
@@ -559,21 +459,6 @@ def test_divergence_stops_the_run_and_keeps_the_last_checkpoint(where, recipe, i
     assert all(np.isfinite(json.loads(line)["critic_loss"]) for line in lines)
 
 
-def test_a_signal_that_is_ignored_stays_ignored(recipe, images):
-    class Ask(Callback):
-        def on_step(self, run, metrics):
-            signal.raise_signal(signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        trainer = make(recipe, callbacks=[Ask()])
-        trainer.fit(images, until=16)
-        assert trainer.images_seen == 16
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 HOLDING = """
 import sys
 from pathlib import Path
@@ -611,15 +496,6 @@ def test_a_folder_of_an_owner_only_is_free(recipe, images, tmp_path):
     (tmp_path / ".owner").write_text("process 1 on a machine that has gone")
     make(recipe, tmp_path, overwrite=True).fit(images, until=8)
     assert make(recipe, tmp_path).images_seen == 8
-
-
-def test_fit_outside_the_main_thread_leaves_signals_alone(recipe, images):
-    before = signal.getsignal(signal.SIGINT)
-    trainer = make(recipe)
-    thread = threading.Thread(target=trainer.fit, args=(images,), kwargs={"until": 8})
-    thread.start()
-    thread.join()
-    assert (trainer.images_seen, signal.getsignal(signal.SIGINT)) == (8, before)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -723,88 +599,6 @@ def test_items_must_be_alike_and_the_one_that_is_not_is_named(recipe):
     items = [torch.zeros(3, 16, 16), torch.zeros(3, 16, 16), torch.full((3, 16, 16), 2.0)]
     with pytest.raises(ValueError, match=r"item 2: images of floats must be in \[0, 1\], got values from 2 to 2"):
         make(recipe).fit(items)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_the_error_of_an_item_is_raised_after_a_save(workers, recipe, images, tmp_path):
-    class Broken(Noisy):
-        broken = True
-
-        def __getitem__(self, index):
-            if self.broken and index == 13:
-                raise OSError("cannot read picture 13")
-            return super().__getitem__(index)
-
-    # Image 13 comes in the third step.
-    seed = next(seed for seed in range(1000) if list(Order(21, seed).of_epoch(0)).index(13) in range(16, 21))
-    data = Broken(images)
-    settings = {"seed": seed, "run_dir": tmp_path / "run", "device": "cpu", "progress": False, "workers": workers}
-    with pytest.raises(OSError, match="cannot read picture 13") as caught:
-        Trainer.from_recipe(recipe, **settings).fit(data, until=40)
-    assert caught.value.__notes__[-1].startswith("raised by the data set; all 16 images trained are saved in")
-    data.broken = False
-    again = Trainer.from_recipe(recipe, **settings)
-    assert again.images_seen == 16
-    again.fit(data, until=40)
-    whole = Trainer.from_recipe(recipe, **{**settings, "run_dir": None})
-    whole.fit(data, until=40)
-    for name, tensor in whole.state_dict()["tensors"].items():
-        assert torch.equal(tensor, again.state_dict()["tensors"][name]), name
-
-
-def test_a_callback_that_exits_loses_no_step(recipe, images, tmp_path):
-    class Exits(Callback):
-        def on_step(self, run, metrics):
-            if run.images_seen == 24:
-                sys.exit(3)
-
-    with pytest.raises(SystemExit, match="3"):
-        make(recipe, tmp_path / "run", save_every=1000, callbacks=[Exits()]).fit(images)
-    assert make(recipe, tmp_path / "run", save_every=1000).images_seen == 24
-
-
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", None)])
-def test_a_signal_to_all_processes_at_once_saves(number, tmp_path):
-    """As `timeout` sends it, and a service manager: workers get it too."""
-    program = """
-import sys
-import torch
-from torch.utils.data import Dataset
-from progan import Callback, Interrupted, Stage, Trainer, presets
-from progan.recipe import Recipe
-
-class Slow(Dataset):
-    def __len__(self):
-        return 20
-
-    def __getitem__(self, index):
-        torch.randn(300, 300) @ torch.randn(300, 300)
-        return torch.rand(3, 4, 4), index
-
-class Tell(Callback):
-    def on_step(self, run, metrics):
-        if run.images_seen == 64:
-            print("trains", flush=True)
-
-recipe = presets.mel_icon(8, channels=(8, 8))
-recipe = Recipe(recipe.architecture, (Stage(0, 0, 10**7),), recipe.training)
-settings = {"device": "cpu", "progress": False, "workers": 2, "save_every": 10**7, "callbacks": [Tell()]}
-try:
-    Trainer.from_recipe(recipe, run_dir=sys.argv[1], **settings).fit(Slow())
-except Interrupted as error:
-    print(error.signal, flush=True)
-"""
-    command = [sys.executable, "-c", program, str(tmp_path / "run")]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "trains\n"
-        os.killpg(process.pid, number)
-        out, err = process.communicate(timeout=120)
-    assert (out, err, process.returncode) == (f"{int(number)}\n", "", 0)
-    assert len(list((tmp_path / "run/checkpoints").iterdir())) == 1
 
 
 def test_a_set_smaller_than_a_batch_trains(recipe):
@@ -931,15 +725,15 @@ def test_a_checkpoint_asks_for_the_block_it_was_made_with(recipe, images, tmp_pa
 
 
 def test_every_level_of_the_whole_mel_icon_schedule_steps():
-    """The article's networks, 256x256 included: constructed, then stepped at each stage's start."""
+    """The article's networks, 256x256 included: constructed, then stepped at the start of each kind of stage."""
     recipe = presets.mel_icon()
     trainer = Trainer.from_recipe(recipe, device="cpu", progress=False)
     tensors = trainer.state_dict()["tensors"]
     generator = torch.Generator().manual_seed(0)
-    for stage, start in zip(recipe.stages, recipe.schedule.starts, strict=True):
+    for stage, start in zip(recipe.stages[:-1], recipe.schedule.starts, strict=False):  # the last two are of one kind
         trainer.load_state_dict({"images_seen": start, "tensors": tensors})
         side = 4 << stage.level
-        for _ in range(2 if stage.level < 6 else 1):
+        for _ in range(2 if stage.level < 4 else 1):
             metrics = trainer.step(torch.rand(stage.batch_size, 3, side, side, generator=generator))
             assert all(loss.isfinite() for loss in metrics.losses.values())
         assert metrics.growth.level == stage.level
@@ -985,15 +779,6 @@ def test_cuda_trains_and_resumes(recipe, images, tmp_path, precision):
     assert trainer.images_seen >= recipe.schedule.total_images
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == flags
     assert load_generator(tmp_path / "run", "cuda").sample(2).device.type == "cuda"
-
-
-def test_what_a_save_that_was_cut_off_left_behind_is_removed(recipe, images, tmp_path):
-    make(recipe, tmp_path / "run").fit(images, until=8)
-    left = tmp_path / "run/checkpoints/.000000016.partial"
-    left.mkdir()
-    (left / "tensors.safetensors").write_bytes(b"half")
-    make(recipe, tmp_path / "run").fit(images, until=24)
-    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["000000008", "000000024"]
 
 
 @pytest.mark.parametrize(
