@@ -292,7 +292,7 @@ def show_plan(trainer: Trainer, recipe: Recipe, n_images: int, options: argparse
     processes = f", {trainer.ranks} processes" if trainer.ranks > 1 else ""
     print(
         f"On {trainer.device}{threads}{processes}, in {recipe.training.precision}: about {plan}, from a few "
-        f"timed steps of each stage; memory: {plan.memory_for_people()}. Ctrl-C saves; the same command resumes."
+        f"timed steps of each stage; memory: {plan.memory_text()}. Ctrl-C saves; the same command resumes."
     )
 
 

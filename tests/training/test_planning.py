@@ -43,9 +43,9 @@ def test_a_plan_is_printed(recipe, capsys):
 def test_what_does_not_fit_is_told():
     plan = Plan((0.5,), (4.0,), 3_000_000_000, 2_000_000_000)
     assert plan.fits is False
-    assert plan.memory_for_people() == "3.00 GB of 2.00 GB, too much"
+    assert plan.memory_text() == "3.00 GB of 2.00 GB, too much"
     assert Plan((0.5,), (4.0,)).fits is None
-    assert Plan((0.5,), (4.0,)).memory_for_people() == "not measured here"
+    assert Plan((0.5,), (4.0,)).memory_text() == "not measured here"
 
 
 @pytest.mark.parametrize(("limit", "largest"), [(3_000, 16), (2_999, 8), (9_000, 64), (1_000, 8)])

@@ -1,8 +1,8 @@
 """Checkpoints: a JSON manifest beside one file of raw tensors. Nothing in them is ever executed.
 
 ``checkpoints/000480000/`` holds ``manifest.json`` and ``tensors.safetensors``; the manifest has a SHA-256 of the other
-file and one of itself. The folder is written beside its final name, synced, and renamed, so that it is whole or not
-there.
+file and one of itself. The folder is written beside its final name, synced, and renamed, so that it is either complete
+or absent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MANIFEST, TENSORS, FOLDER = "manifest.json", f"tensors{SUFFIX}", "checkpoints"
 _FORMAT, _VERSION = "progan checkpoint", 1
 _OWN_HASH, _NO_HASH = "manifest_sha256", "0" * 64
 MANIFEST_LIMIT = 500_000  # bytes; those of the presets have 3,000, one of a thousand stages 200,000
-_LONGEST_REASON = 300  # characters; what a file holds may be quoted in it
+_LONGEST_REASON = 300  # characters; an error may quote what a file holds
 
 
 def write_checkpoint(
@@ -39,18 +39,18 @@ def write_checkpoint(
     """Write a checkpoint of a run.
 
     Args:
-        run_dir: the run's folder.
-        images_seen: real images, which name the checkpoint.
-        manifest: JSON-able; format, version and the tensors' checksum are added.
-        tensors: by name.
+        run_dir: Run directory.
+        images_seen: Count of real images, which names the checkpoint.
+        manifest: Values that JSON can hold; format, version and the checksum of the tensors are added.
+        tensors: Tensors by name.
 
     Returns:
-        The checkpoint's folder.
+        Folder of the checkpoint.
     """
     final = run_dir / FOLDER / f"{images_seen:09d}"
     beside, aside = final.with_name(f".{final.name}.partial"), _aside(final)
     try:
-        remove_partial(run_dir)  # of a save that failed, and could not clean up
+        remove_partial(run_dir)  # from a save that failed and could not clean up
         make_folder(beside)
         digest = hashlib.sha256()
         write_file(beside / TENSORS, _hashed(_pieces(tensors), digest))
@@ -61,7 +61,7 @@ def write_checkpoint(
         write_file(beside / MANIFEST, text.replace(_NO_HASH.encode(), _own_hash(text)))
         verify(beside)
         if final.exists():
-            move(final, aside)  # until the new one stands in its place
+            move(final, aside)  # until the new one is in place
         move(beside, final)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -74,7 +74,7 @@ def write_checkpoint(
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
-    """List a run's checkpoints, oldest first."""
+    """Return a run's checkpoints, oldest first."""
     folders = (path for path in (run_dir / FOLDER).glob("[0-9]*") if path.name.isdecimal())
     return sorted(
         (path for path in folders if path.is_dir() and not path.is_symlink()), key=lambda path: int(path.name)
@@ -82,21 +82,22 @@ def checkpoints(run_dir: Path) -> list[Path]:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove a checkpoint; one that is cut off here is no longer taken for one."""
+    """Remove a checkpoint; if this is interrupted, the rest no longer counts as a checkpoint."""
     beside = folder.with_name(f".{folder.name}.partial")
     move(folder, beside)
     remove(beside)
 
 
 def rotate(run_dir: Path, images_seen: int, keep: int, keep_every: int | None) -> None:
-    """Remove the checkpoints that are not to stay; warn of one that cannot be removed.
+    """Remove the checkpoints that are no longer kept; a warning names one that cannot be removed.
 
     Args:
-        run_dir: the run's folder.
-        images_seen: real images. Checkpoints of a higher count are not older ones, and stay: a resume passed them over,
-            as damaged or of a newer progan.
-        keep: how many of the newest stay.
-        keep_every: real images; the first checkpoint at or after each multiple stays too. None = no such ones.
+        run_dir: Run directory.
+        images_seen: Count of real images. Checkpoints of a higher count are kept: they are not older, but were skipped
+            when the run resumed, as damaged or written by a newer progan.
+        keep: Number of the newest checkpoints to keep.
+        keep_every: Number of real images; the first checkpoint at or after each multiple is kept too. None = no such
+            checkpoints.
     """
     so_far = [found for found in checkpoints(run_dir) if int(found.name) <= images_seen]
     stay = set(so_far[-keep:])
@@ -112,18 +113,18 @@ def rotate(run_dir: Path, images_seen: int, keep: int, keep_every: int | None) -
 
 
 def _aside(final: Path) -> Path:
-    """Return where a checkpoint of the same count waits while it is replaced."""
+    """Return the temporary path of a checkpoint that is being replaced by one of the same count."""
     return final.with_name(f".{final.name}.replaced")
 
 
 def _put_back(final: Path) -> None:
-    """Undo what a failed save did to the checkpoint that it was to replace."""
+    """Restore the checkpoint that a failed save was replacing."""
     if _aside(final).exists() and not final.exists():
         move(_aside(final), final)
 
 
 def remove_partial(run_dir: Path) -> None:
-    """Remove what a save that was cut off left beside the checkpoints; what it was about to replace is put back."""
+    """Remove what an interrupted save left beside the checkpoints; a checkpoint that it was replacing is restored."""
     for folder in (run_dir / FOLDER).glob(".[0-9]*.replaced"):
         _put_back(folder.with_name(folder.name[1:].removesuffix(".replaced")))
         remove(folder)
@@ -135,7 +136,7 @@ def remove_partial(run_dir: Path) -> None:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Tell whether a path names one checkpoint, not a run."""
+    """Return whether a path names one checkpoint, not a run."""
     return (path / MANIFEST).is_file()
 
 
@@ -169,10 +170,10 @@ def find_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check a checkpoint against its checksum and return its manifest.
+    """Check a checkpoint against its checksums and return its manifest.
 
     Raises:
-        CheckpointError: if it is damaged or incomplete.
+        CheckpointError: If it is damaged or incomplete.
     """
     manifest = read_manifest(folder)
     if sha256_of(folder / TENSORS) != manifest.get("tensors_sha256"):
@@ -185,7 +186,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Return a checkpoint's manifest.
 
     Raises:
-        CheckpointError: if it cannot be read, or is of a kind that this version does not know.
+        CheckpointError: If it cannot be read, or has a format that this version does not know.
     """
     try:
         manifest, text = read_json(folder / MANIFEST, MANIFEST_LIMIT)
@@ -201,7 +202,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def check_version(contents: Mapping[str, Any], version: int, path: Path) -> None:
-    """Raise where a file is of a version of its format that this progan does not know."""
+    """Raise CheckpointError where this progan does not know the version of a file's format."""
     if contents.get("version") != version:
         raise CheckpointError(
             f"{path}: version {repr(contents.get('version'))[:_LONGEST_REASON]} of the format, this progan reads "
@@ -210,13 +211,13 @@ def check_version(contents: Mapping[str, Any], version: int, path: Path) -> None
 
 
 def _own_hash(text: bytes) -> bytes:
-    """Return the hash of a manifest's text in which it stands as zeros itself."""
+    """Return the hash of a manifest's text, in which the hash itself is replaced by zeros."""
     return hashlib.sha256(text).hexdigest().encode()
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BufferedReader]:
-    """Open a file of tensors; what goes wrong with it is a CheckpointError that names it."""
+    """Open a file of tensors; errors become a CheckpointError that names the file."""
     try:
         with open_file(path) as file:
             yield file
@@ -237,7 +238,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_entries(path: Path) -> dict[str, Entry]:
-    """Return what the tensors of a checkpoint are, from the header alone.
+    """Return shape, data type and place of each tensor of a checkpoint, from the header alone.
 
     Args:
         path: Folder of a checkpoint, or a file of tensors.
@@ -251,12 +252,12 @@ def read_entries(path: Path) -> dict[str, Entry]:
 
 
 def read_tensors(folder: Path, prefix: str = "") -> dict[str, Tensor]:
-    """Read the tensors whose names begin with a prefix, on the CPU, the prefix taken off.
+    """Read the tensors whose names begin with a prefix, on the CPU, and remove the prefix.
 
-    Every offset is checked against the file's size before memory is taken.
+    Every offset is checked against the file's size before memory is allocated.
 
     Raises:
-        CheckpointError: if the file is damaged.
+        CheckpointError: If the file is damaged.
     """
     found = read_named(folder, {name for name in read_entries(folder) if name.startswith(prefix)})
     return {name.removeprefix(prefix): tensor for name, tensor in found.items()}
@@ -292,7 +293,7 @@ def _read_tensor(file: BufferedReader, entry: Entry) -> Tensor:
 
 
 def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """Yield the file: header length, header, then each tensor's bytes, which are copied only from another device."""
+    """Yield the file: header length, header, then the bytes of each tensor, copied only from another device."""
     yield header_of({name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}, {})
     for tensor in tensors.values():
         flat = tensor.detach().cpu().contiguous().reshape(-1)

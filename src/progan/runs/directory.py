@@ -1,4 +1,4 @@
-"""The run directory: what is in it, whose it is, and what may be removed from it."""
+"""The run directory: what it contains, which process owns it, and what may be removed from it."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ PICTURE_NAME = re.compile(r"(\d{9,}|level_\d+)\.png")  # in samples/
 
 
 class RunDirectory:
-    """Hold the run directory that a trainer writes to.
+    """The run directory that a trainer writes to.
 
     Args:
-        path: of the folder, which need not exist.
-        overwrite: whether the run that is there is removed before anything is written.
-        keep: checkpoints that stay, newest first.
-        keep_every: real images; the first checkpoint at or after each multiple stays for good. None = no such ones.
+        path: Path of the directory, which need not exist.
+        overwrite: Whether to remove the run that is there before anything is written.
+        keep: Number of checkpoints to keep, newest first.
+        keep_every: Number of real images; the first checkpoint at or after each multiple is kept for good. None = no
+            such checkpoints.
 
     Attributes:
-        path: of the folder.
-        overwrite: whether a run is still to be removed.
+        path: Path of the directory.
+        overwrite: Whether a run is still to be removed.
 
     Raises:
-        NotADirectoryError: if it is a file.
+        NotADirectoryError: If the path is a file.
     """
 
     def __init__(self, path: Path, *, overwrite: bool, keep: int, keep_every: int | None) -> None:
@@ -50,42 +51,42 @@ class RunDirectory:
         self.overwrite: bool = overwrite
         self._keep = keep
         self._keep_every = keep_every
-        self._owns = False
+        self._owned = False
         self._found = what_is_there(path)
 
     def check(self) -> None:
-        """Raise ValueError where it is no longer what it was when last read or written, or may not be overwritten."""
+        """Raise ValueError if the directory has changed since its last read or write, or may not be overwritten."""
         if self.overwrite:
             check_removable(self.path)
-        elif what_is_there(self.path) not in (self._found, (None, [])):  # one that a person emptied will do
+        elif what_is_there(self.path) not in (self._found, (None, [])):  # a person may have emptied it
             raise self._has_changed()
 
     @contextmanager
     def owning(self) -> Iterator[None]:
-        """Hold it for this process, from the outermost use on.
+        """Own the directory for this process; nested uses have no effect.
 
         Raises:
-            ValueError: as `check`.
-            BlockingIOError: if another process holds it.
+            ValueError: As for `check`.
+            BlockingIOError: If another process owns it.
         """
-        if self._owns:
+        if self._owned:
             yield
             return
         self.check()
         make_folder(self.path)
         with owned(self.path):
-            self._owns = True
+            self._owned = True
             try:
                 yield
             finally:
-                self._owns = False
+                self._owned = False
 
     def begin(self, config: Mapping[str, Any], files: Mapping[str, str] | None) -> None:
-        """Make it the run's: remove the one that is to be overwritten, and write config.json.
+        """Begin a run: remove one that is to be overwritten, and write config.json.
 
         Args:
-            config: what is recorded of the run.
-            files: hashes of the data's contents by name, where it came from files.
+            config: Record of the run.
+            files: Hash of each data file by name, if the data comes from files.
         """
         self.check()
         if self.overwrite:
@@ -100,10 +101,10 @@ class RunDirectory:
         self._found = what_is_there(self.path)
 
     def make_sure(self, config: Mapping[str, Any], files: Mapping[str, str] | None) -> None:
-        """Begin where that has not been done.
+        """Begin a run if that has not been done.
 
         Raises:
-            ValueError: if another trainer has begun there since.
+            ValueError: If another trainer has begun one there since.
         """
         if self.overwrite or not (self.path / CONFIG).exists():
             self.begin(config, files)
@@ -111,14 +112,14 @@ class RunDirectory:
             raise self._has_changed()
 
     def write(self, images_seen: int, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
-        """Write a checkpoint, then drop all that are not to stay; return its folder."""
+        """Write a checkpoint, then remove those that are no longer kept; return its folder."""
         path = checkpoint.write_checkpoint(self.path, images_seen, manifest, tensors)
         self._rotate(images_seen)
         self._found = what_is_there(self.path)
         return path
 
     def tidy(self, images_seen: int) -> None:
-        """Finish the last save of a finished run, within which it may have been killed."""
+        """Complete the last save of a finished run, which may have been killed in the middle."""
         if (self.path / CONFIG).exists():
             with suppress(OSError), self.owning():
                 checkpoint.remove_partial(self.path)
@@ -135,10 +136,10 @@ class RunDirectory:
 
 
 def read_config(run_dir: Path) -> dict[str, Any] | None:
-    """Return a run's config.json; None where there is none of ours.
+    """Return the contents of a run's config.json; None if there is none of progan.
 
     Raises:
-        CheckpointError: if it is of a version that this progan does not know.
+        CheckpointError: If this progan does not know its version.
     """
     try:
         config, _ = read_json(run_dir / CONFIG, MANIFEST_LIMIT)
@@ -151,13 +152,13 @@ def read_config(run_dir: Path) -> dict[str, Any] | None:
 
 
 def write_data(run_dir: Path, fingerprint: Mapping[str, Any], files: Mapping[str, str]) -> None:
-    """Write down which pictures a run is trained on."""
+    """Record which images a run is trained on."""
     contents = {"fingerprint": fingerprint, "files": files}
     write_file(run_dir / DATA, (json.dumps(contents, indent=1) + "\n").encode())
 
 
 def changed_files(run_dir: Path, fingerprint: Mapping[str, Any], files: Mapping[str, str]) -> str:
-    """Say which pictures are not those that a run began with; empty where that is not known.
+    """Describe how the images differ from those that a run began with; empty if that is not known.
 
     Names that differ in their Unicode normalisation only are the same name, unless a folder has both.
     """
@@ -199,20 +200,20 @@ def changed_files(run_dir: Path, fingerprint: Mapping[str, Any], files: Mapping[
 
 
 def what_is_there(run_dir: Path) -> tuple[bytes | None, list[str]]:
-    """Return what tells that another trainer has written to a run directory: its config.json and checkpoints."""
+    """Return what changes when another trainer writes to a run directory: its config.json and checkpoints."""
     path = run_dir / CONFIG
     config = path.read_bytes() if path.is_file() else None
     return config, [found.name for found in checkpoint.checkpoints(run_dir)]
 
 
 def check_removable(run_dir: Path) -> None:
-    """Raise where a folder is not empty and has no config.json of ours."""
+    """Raise ValueError if a directory is not empty and has no config.json of progan."""
     if read_config(run_dir) is None and run_dir.exists() and any(path.name != OWNER for path in run_dir.iterdir()):
         raise ValueError(f"{run_dir} is not empty and holds no progan run; nothing was removed")
 
 
 def remove_run(run_dir: Path) -> None:
-    """Remove the files that a run writes, and nothing else, from a folder that may be removed."""
+    """Remove the files that a run writes, and nothing else, from a directory that holds a run."""
     if read_config(run_dir) is None:
         return
     checkpoint.remove_partial(run_dir)
@@ -236,7 +237,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Name what differs between two nested dicts."""
+    """Describe what differs between two nested dicts."""
     left, right = dict(flat(there)), dict(flat(here))
     names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
     shown = [f"{name[:200]} {repr(left.get(name))[:200]} -> {repr(right.get(name))[:200]}" for name in names[:8]]

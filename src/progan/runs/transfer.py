@@ -1,7 +1,7 @@
-"""The weights of another run or of a file, taken into networks: what fits is taken, and what does not is named.
+"""Transfer of weights from another run or a file into networks, with a report of what does not fit.
 
-Weights are taken part by part: one level's block, or one RGB layer, where all of its tensors have the names and shapes
-of ours. Files are read like any checkpoint, and nothing that does not fit is read into memory.
+Weights are transferred part by part, such as one level's block or one RGB layer, if all tensors of a part match in name
+and shape. Files are read like any checkpoint, and tensors that do not fit are not read into memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from progan.runs.start import ROLES, Start, digest_of, folders, source_at
 from progan.schedule import Schedule
 from progan.storage.tensor_file import Entry
 
-# Settings of an architecture that change no image, and those that shapes tell of.
+# Settings of an architecture that do not change an image, and those that shapes reveal.
 _HARMLESS = {"minibatch_std_group", "minibatch_std_unbiased"}
 _IN_SHAPES = {"channels", "latent_shape", "base_size", "image_channels", "head_channels", "widen_first"}
 _SHOWN = 4  # of several reasons in one message
@@ -35,15 +35,15 @@ class Source(NamedTuple):
     """A checkpoint or a file to start from; none of its tensors has been read yet.
 
     Attributes:
-        path: As given.
+        path: Path as it was given.
         tensors: File of tensors.
-        sha256: Of that file.
-        prefixes: What the names of a role's tensors begin with there, by role.
+        sha256: SHA-256 of that file.
+        prefixes: Prefix of the names of a role's tensors in the file, by role.
         entries: Tensors in the file, by name.
         images_seen: Real images that it was trained on; None = unknown.
         level: Level to which it had grown; None = unknown.
-        architecture: Of its networks; None = unknown.
-        blocks: Names of its blocks of one's own, by role; None = unknown.
+        architecture: Architecture of its networks; None = unknown.
+        blocks: Qualified names of its custom blocks, by role; None = unknown.
     """
 
     path: str
@@ -58,14 +58,14 @@ class Source(NamedTuple):
 
 
 def find_source(given: str | PathLike[str], recorded: Start | None = None) -> Source:
-    """Find what to start from, and check all of it but the tensors' values.
+    """Find the source of a start, and check everything but the values of its tensors.
 
     Args:
         given: Run directory (its newest sound checkpoint), folder of a checkpoint, or ``.safetensors`` file.
-        recorded: What it must be, if anything.
+        recorded: Record that the source must match, if any.
 
     Raises:
-        CheckpointError: If it is none of these, damaged, or not what is recorded.
+        CheckpointError: If it is none of these, or damaged, or does not match the record.
     """
     path = source_at(given)
     if path.is_dir():
@@ -114,12 +114,12 @@ def _of_file(given: str, path: Path) -> Source:
 
 
 class _Fit(NamedTuple):
-    """What of a network is taken from a source.
+    """How a source fits a network.
 
     Attributes:
-        taken: Name there, by name here.
+        taken: Name in the source, by name in the network.
         missing: Parts of the network that the source lacks.
-        differing: Why a part that it has cannot be taken, by part.
+        differing: Reason why a part of the source does not fit, by part.
     """
 
     taken: dict[str, str]
@@ -134,17 +134,18 @@ def take(
     ema: nn.Module,
     schedule: Schedule,
 ) -> tuple[Start, list[str]]:
-    """Give networks the weights of a source, as far as they fit. All is read before any weight is changed.
+    """Load the weights of a source into networks, as far as they fit. All are read before any weight is changed.
 
     Args:
-        source: From `find_source`.
-        generator: On its device; the weights take its dtype.
-        discriminator: Likewise.
-        ema: Copy of the generator that holds its average; without an average there, the generator's weights.
-        schedule: Of the new run.
+        source: Source from `find_source`.
+        generator: Generator on its device; the weights are converted to its data type.
+        discriminator: Discriminator on its device.
+        ema: Copy of the generator that holds its average; without an average in the source, it gets the generator's
+            weights.
+        schedule: Schedule of the new run.
 
     Returns:
-        The record of the start, and what a person should know: what was not taken, and what may be an oversight.
+        The record of the start, and notes for the user: what was not loaded, and what may be an oversight.
 
     Raises:
         CheckpointError: If nothing fits the generator, or a value is not finite.
@@ -168,7 +169,7 @@ def take(
     with torch.no_grad():
         for role in taken:
             if role == "ema":
-                ema.load_state_dict(generator.state_dict())  # where the average does not fit
+                ema.load_state_dict(generator.state_dict())  # for parts where the average does not fit
             own = networks[role].state_dict()
             for name, value in values[role].items():
                 own[name].copy_(value)
@@ -205,7 +206,7 @@ def _fit(network: nn.Module, source: Source, role: str, block_name: str | None) 
 
 
 def _part_of(name: str) -> str:
-    """Return what a tensor is a part of.
+    """Return the part of a network that a tensor belongs to.
 
     Example:
         >>> _part_of("blocks.2.first.layer.weight"), _part_of("to_rgb.0.bias"), _part_of("scale")
@@ -216,7 +217,7 @@ def _part_of(name: str) -> str:
 
 
 def _difference(theirs: Mapping[str, Entry], ours: Mapping[str, Tensor]) -> str | None:
-    """Say how the tensors of a part differ from ours; None where they fit."""
+    """Describe how the tensors of a part differ from those of the network; None if they fit."""
     for name in {**ours, **theirs}:
         if name not in ours:
             return f"{name[:200]} is not here"
@@ -231,7 +232,7 @@ def _difference(theirs: Mapping[str, Entry], ours: Mapping[str, Tensor]) -> str 
 
 
 def _read(source: Source, networks: Mapping[str, nn.Module], fits: Mapping[str, _Fit]) -> dict[str, dict[str, Tensor]]:
-    """Read what is taken, in the networks' dtypes, on the CPU.
+    """Read the tensors that fit, in the networks' data types, on the CPU.
 
     Raises:
         CheckpointError: If a value is not finite.
@@ -251,7 +252,7 @@ def _read(source: Source, networks: Mapping[str, nn.Module], fits: Mapping[str, 
 
 
 def _notes(source: Source, fits: Mapping[str, _Fit], architecture: Architecture, schedule: Schedule) -> list[str]:
-    """Say what was not taken, and what may be an oversight."""
+    """Describe what was not loaded, and what may be an oversight."""
     notes = []
     parts = [(role, part) for role in ("generator", "discriminator") if role in fits for part in fits[role].missing]
     levels = sorted({int(part.split(".")[1]) for _, part in parts if part.split(".")[-1].isdecimal()})
@@ -286,5 +287,5 @@ def _notes(source: Source, fits: Mapping[str, _Fit], architecture: Architecture,
 
 
 def _several(texts: list[str]) -> str:
-    """Join a few of several texts."""
+    """Join the first few of several texts."""
     return "; ".join(texts[:_SHOWN]) + (f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else "")

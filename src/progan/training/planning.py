@@ -1,4 +1,4 @@
-"""How long a run will take, and what memory: a few timed steps of every stage, on copies."""
+"""Planning: time and memory of a run, from a few timed steps of every stage, on copies of the networks."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from progan.training.step import Draws, TrainingStep
 
 @dataclass(frozen=True)
 class Plan:
-    """Hold what the steps of each stage cost.
+    """The time and memory that each stage takes.
 
     Attributes:
-        image_s: seconds per real image, by stage; None where a stage was over already.
-        stage_s: seconds left, by stage.
-        memory: bytes that training takes at its peak: on CUDA those of torch's tensors, on the CPU those of the whole
-            process; None where the system does not tell.
-        memory_limit: bytes that it may take; None where the system does not tell.
+        image_s: Seconds per real image, by stage; None for a stage that is over.
+        stage_s: Seconds left, by stage.
+        memory: Peak of memory in bytes: on CUDA of torch's tensors, on the CPU of the whole process; None if the system
+            does not report it.
+        memory_limit: Bytes that the process may use; None if the system does not report it.
     """
 
     image_s: tuple[float | None, ...]
@@ -54,14 +54,14 @@ class Plan:
 
     @property
     def fits(self) -> bool | None:
-        """Whether the memory is there; None where that cannot be told."""
+        """Whether the memory suffices; None if that is not known."""
         return None if self.memory is None or self.memory_limit is None else self.memory <= self.memory_limit
 
     def table(self, schedule: Schedule, base_size: tuple[int, int] = (4, 4)) -> str:
-        """Return what is planned as a text table.
+        """Return the plan as a text table.
 
         Args:
-            schedule: that was planned for.
+            schedule: Schedule of the plan.
             base_size: (height, width) in pixels at level 0.
 
         Example:
@@ -75,7 +75,7 @@ class Plan:
         if len(schedule.stages) != len(self.stage_s):
             raise ValueError(
                 f"this plan is of {len(self.stage_s)} stages, and the schedule has {len(schedule.stages)}; pass "
-                "the one that was planned for"
+                "the schedule of the plan"
             )
         rows = [["stage", "resolution", "batch", "images/s", "time left"]]
         for index, (stage, image_s, left) in enumerate(zip(schedule.stages, self.image_s, self.stage_s, strict=True)):
@@ -84,10 +84,10 @@ class Plan:
             rows.append([f"{index}", f"{height}x{width}", f"{stage.batch_size}", pace, duration(left)])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join([*lines, f"in all: {self}; memory: {self.memory_for_people()}"])
+        return "\n".join([*lines, f"in all: {self}; memory: {self.memory_text()}"])
 
-    def memory_for_people(self) -> str:
-        """Write the memory taken, and that which is there."""
+    def memory_text(self) -> str:
+        """Return the memory used, and what is available, as text."""
         if self.memory is None:
             return "not measured here"
         memory_limit = "" if self.memory_limit is None else f" of {_gigabytes(self.memory_limit)}"
@@ -110,24 +110,24 @@ def make_plan(
     graph: bool = False,
     after_step: Callable[[], None] = lambda: None,
 ) -> Plan:
-    """Time a few steps of every stage that is still to come, and see what memory they take.
+    """Time a few steps of every stage that is still to come, and measure their memory.
 
-    They run on copies and on noise: weights, averages, draws and random states of the run stay as they are. Reading
-    data, previews and checkpoints are not in it.
+    The steps run on copies and on noise, so that weights, averages, draws and random states of the run do not change.
+    The plan does not include reading data, previews and checkpoints.
 
     Args:
-        generator: on its device.
-        discriminator: on the same.
-        schedule: of the run.
-        training: of the run.
-        images_seen: real images shown so far.
-        timed_steps: per stage; fewer where they take longer than two seconds in all.
-        ranks: processes that share each batch; what they need to average the gradients is not in the plan.
-        graph: whether the run's steps are captured as CUDA graphs.
-        after_step: Called after each step, outside of the time that is taken.
+        generator: Generator on its device.
+        discriminator: Discriminator on the same device.
+        schedule: Stages of the run.
+        training: How a step trains.
+        images_seen: Real images shown so far.
+        timed_steps: Number of timed steps per stage; fewer if they take longer than two seconds in total.
+        ranks: Number of processes that share each batch; the plan does not include averaging their gradients.
+        graph: Whether the run's steps are captured as CUDA graphs.
+        after_step: Called after each step; its time is not counted.
 
     Raises:
-        ValueError: if a stage's batch takes more memory than there is; the message names the largest that does not.
+        ValueError: If a batch takes more memory than there is; the message names the largest one that fits.
     """
     device = next(generator.parameters()).device
     begin_peak(device)
@@ -170,7 +170,7 @@ def make_plan(
 def _check_fits(step: TrainingStep, growth: Growth, ranks: int, base: int | None) -> None:
     """Raise where a batch takes more memory than there is.
 
-    The batches tried grow by twos, from the smallest: each only where, by those before it, there is enough for it.
+    Batches of doubled size are tried, from the smallest one: each only if the earlier ones predict that it fits.
     """
     device = next(step.state.generator.parameters()).device
     limit, whole = memory_limit(device), growth.batch_size
@@ -210,7 +210,7 @@ def _gigabytes(number: int) -> str:
 
 
 def worth_planning(schedule: Schedule, begin: int, stop: int) -> bool:
-    """Tell whether a run is so long that a few timed steps per stage do not matter."""
+    """Return whether a run is so long that a few timed steps per stage do not matter."""
     last = schedule.at(begin).batch_size
     return (stop - begin) // last > 200 * len(schedule.stages)
 
@@ -224,7 +224,7 @@ def _time(
 ) -> float:
     """Return the seconds of one step: the mean of a few, after one that is not counted, or those before a capture.
 
-    A run takes the mean of its steps too; their median, by 3 % less on a CPU that others use, is too hopeful.
+    The time of a run is the sum of its steps. Their median is 3 % below the mean on a CPU that other processes use.
     """
     uncounted = 1 if captured is None else WARM_UP + 1
     times: list[float] = []
@@ -280,7 +280,7 @@ def _recorded_stages(run_dir: Path, recipe: Recipe) -> tuple[Stage, ...] | None:
 
 
 def _step_on_noise(step: TrainingStep, growth: Growth, number: int, captured: DeviceStep | None = None) -> float:
-    """Take one step, and return the seconds that it took."""
+    """Take one step on random images, and return its time in seconds."""
     architecture = step.state.generator.architecture
     parameter = next(step.state.generator.parameters())
     low, high = architecture.image_range

@@ -1,9 +1,9 @@
-"""Weights that were changed from outside: noticed before the trainer goes on, without a look at their values.
+"""Detection of weights that were changed from outside, without reading their values.
 
-Much is derived from the weights while a trainer is made: the running average, Adam's moments, what several ranks agreed
-on. torch counts the in-place changes of each tensor (``_version``), and new memory has another address; both are
-numbers on the host. They are recorded when the trainer itself has last set the weights, and compared before it goes on.
-A change that torch does not count, such as ``parameter.data.add_(...)``, goes unnoticed.
+A trainer derives the moving average, Adam's moments and the state that ranks agree on from the weights. torch counts
+the in-place changes of each tensor (``_version``), and new memory has another address; both are numbers on the host.
+They are recorded whenever the trainer itself has changed the weights, and compared before it continues. A change that
+torch does not count, such as ``parameter.data.add_(...)``, is not detected.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Stamp = tuple[int, int]
 
 
 class _Kind(NamedTuple):
-    """What the optimizers, the average and the buffers of a step rely on."""
+    """What the optimizers, the average and the buffers of a step depend on."""
 
     shape: torch.Size
     dtype: torch.dtype
@@ -28,14 +28,14 @@ class _Kind(NamedTuple):
 
 
 class ParameterTracker:
-    """A record of the parameters of a trainer, as the trainer last set them.
+    """A record of a trainer's parameters, as the trainer last left them.
 
     Args:
         trained: Networks with optimizers, by role. Their parameters must stay the same objects.
-        ema: Running average of the generator. Its parameters may be replaced.
+        ema: Moving average of the generator. Its parameters may be replaced.
 
     Attributes:
-        trusts: Whether all changes are the trainer's own at present.
+        trusts: Whether all current changes count as the trainer's own.
     """
 
     def __init__(self, trained: Mapping[str, nn.Module], ema: nn.Module) -> None:
@@ -59,7 +59,7 @@ class ParameterTracker:
         self.record()
 
     def record(self) -> None:
-        """Take the weights as they are now for those that the trainer has set."""
+        """Record the current weights as those that the trainer has set."""
         self._parameters = {role: list(named.values()) for role, named in self._named.items()}
         self._parameters["ema"] = list(self._ema.parameters())
         self._averaged = dict(self._ema._modules)
@@ -68,7 +68,7 @@ class ParameterTracker:
 
     @contextmanager
     def own_changes(self) -> Iterator[None]:
-        """Take all changes that are made within for the trainer's own, those of callbacks among them."""
+        """Count all changes within the context, including those of callbacks, as the trainer's own."""
         self.trusts = True
         try:
             yield
@@ -77,7 +77,7 @@ class ParameterTracker:
             self.record()
 
     def changed(self) -> set[str]:
-        """Return the roles, ``ema`` among them, whose weights were set from outside since the last `record`.
+        """Return the roles, including ``ema``, whose weights were set from outside since the last `record`.
 
         Nothing is read from the device. A change of the memory layout alone is not a change of the weights.
         """
@@ -91,9 +91,9 @@ class ParameterTracker:
         return changed | {"ema"} if replaced else changed
 
     def is_untouched(self) -> bool:
-        """Whether all parameters are the same objects with the same contents in the same memory, as cheaply as can be.
+        """Return whether all parameters are the same objects with the same contents in the same memory.
 
-        Whether each one trains counts too: a captured step would go on as it was.
+        This is a cheap check. It includes whether each parameter trains, since a captured step would not adapt.
         """
         return (
             all(there.get(name) is parameter for there, name, parameter in self._links)
@@ -106,11 +106,11 @@ class ParameterTracker:
         """Check that the networks are still what the optimizers and the average were made for.
 
         Returns:
-            Whether parameters have another layout in memory than before; it is taken for the present one.
+            Whether parameters have another memory layout than before, which is then recorded.
 
         Raises:
-            ValueError: If a network has got or lost parameters, or has parameters of another shape, dtype or device,
-                or the average no longer has the generator's.
+            ValueError: If a network has gained or lost parameters, or has parameters of another shape, dtype or device,
+                or the average no longer has the generator's parameters.
         """
         relaid = False
         for role, network in self._trained.items():
@@ -140,9 +140,9 @@ class ParameterTracker:
         return relaid
 
     def changed_beside_hooks(self, roles: set[str]) -> set[str]:
-        """Return those of some roles with a changed parameter that no forward hook can have changed.
+        """Return those of some roles that have a changed parameter which no forward hook can have changed.
 
-        A hook may set the weights of its module in any forward pass, such as one for pictures.
+        A hook may set the weights of its module in any forward pass, such as one for sample images.
         """
         found = set()
         for role in roles & self._trained.keys():
@@ -159,7 +159,7 @@ class ParameterTracker:
         return found
 
     def _has_new_values(self, role: str) -> bool:
-        """Whether a changed stamp means more than another memory layout of the same values."""
+        """Return whether a changed stamp means more than another memory layout of the same values."""
         parameters, kinds = self._parameters[role], self._kinds.get(role)
         pairs = zip(_stamps(parameters), self._stamps[role], strict=True)
         for number, (parameter, (now, before)) in enumerate(zip(parameters, pairs, strict=True)):
@@ -173,7 +173,7 @@ class ParameterTracker:
 
 
 def _check_average(generator: nn.Module, ema: nn.Module) -> None:
-    """Raise ValueError where an average's parameters are not those of its generator."""
+    """Raise ValueError if the parameters of an average do not match those of its generator."""
     ours = {f"module.{name}": parameter for name, parameter in generator.named_parameters()}
     theirs = dict(ema.named_parameters())
     if list(ours) != list(theirs):
