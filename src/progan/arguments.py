@@ -1,4 +1,4 @@
-"""Checks of the kinds of arguments: each error names what came, what was expected, and how to mend it."""
+"""Checks of argument types: each error states what was expected, what came, and the remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST = 80  # characters of a value that are quoted
 
 
 def described(value: object) -> str:
-    """Return a few words for what a value is.
+    """Return a short description of a value.
 
     Example:
         >>> described(3), described([3]), described(int), described(len)
@@ -35,25 +35,25 @@ def described(value: object) -> str:
 
 
 def wrong_type(name: str, expected: str, value: object, remedy: str = "") -> TypeError:
-    """Return the error for an argument of a wrong kind.
+    """Return the error for an argument of a wrong type.
 
     Args:
         name: Name of the argument.
-        expected: What it must be, with its article.
+        expected: What it must be, with an article.
         value: What came.
-        remedy: What to do instead; empty where the rest says so.
+        remedy: What to do instead; empty if the rest makes it clear.
     """
     return TypeError(f"{name} must be {expected}, got {described(value)}{f'; {remedy}' if remedy else ''}")
 
 
 def check_instance(name: str, value: object, kind: type, remedies: Iterable[tuple[type, str]] = ()) -> None:
-    """Raise TypeError where an argument is not of a class.
+    """Raise TypeError if an argument is not an instance of a class.
 
     Args:
         name: Name of the argument.
         value: What came.
-        kind: The class that it must be of.
-        remedies: What to do instead for values of some classes; the first that fits is said.
+        kind: Class that it must be an instance of.
+        remedies: What to do instead, for values of some classes; the first match is used.
     """
     if isinstance(value, kind):
         return
@@ -66,13 +66,13 @@ def check_instance(name: str, value: object, kind: type, remedies: Iterable[tupl
 
 
 def check_number(name: str, value: object) -> None:
-    """Raise TypeError where an argument is not a real number; NaN is one."""
+    """Raise TypeError if an argument is not a real number; NaN is accepted."""
     if not isinstance(value, Real) or isinstance(value, bool | np.bool_):
         raise wrong_type(name, "a number", value)
 
 
 def check_int(name: str, value: object, least: int | None = None) -> None:
-    """Raise where an argument is not an int: TypeError; or below a bound: ValueError."""
+    """Raise TypeError if an argument is not an int, and ValueError if it is below a bound."""
     if not isinstance(value, Integral) or isinstance(value, bool | np.bool_):
         raise wrong_type(name, "an int", value)
     if least is not None and int(value) < least:
@@ -80,13 +80,13 @@ def check_int(name: str, value: object, least: int | None = None) -> None:
 
 
 def check_flag(name: str, value: object) -> None:
-    """Raise TypeError where an argument is not True or False: any other text would count as True."""
+    """Raise TypeError if an argument is not True or False; a text such as "no" would count as True."""
     if not isinstance(value, bool | np.bool_):
         raise wrong_type(name, "True or False", value)
 
 
 def check_size(name: str, value: Any) -> None:
-    """Raise TypeError where an argument is not (height, width)."""
+    """Raise TypeError if an argument is not (height, width)."""
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise wrong_type(name, "(height, width)", value)
     for side in value:
@@ -94,7 +94,7 @@ def check_size(name: str, value: Any) -> None:
 
 
 def check_tensor(name: str, value: object) -> None:
-    """Raise TypeError where an argument is not a tensor."""
+    """Raise TypeError if an argument is not a tensor."""
     if not isinstance(value, Tensor):
         remedy = f"pass torch.from_numpy({name})" if isinstance(value, np.ndarray) else ""
         raise wrong_type(name, "a tensor", value, remedy)
@@ -104,7 +104,7 @@ def tuple_of(name: str, value: Any, what: str) -> tuple[Any, ...]:
     """Return a sequence as a tuple.
 
     Raises:
-        TypeError: If it is not one; a text is none either.
+        TypeError: If it is not a sequence, or a text.
     """
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise wrong_type(name, f"a sequence of {what}", value)
@@ -112,7 +112,7 @@ def tuple_of(name: str, value: Any, what: str) -> tuple[Any, ...]:
 
 
 def check_alpha(alpha: float | Tensor) -> None:
-    """Raise where alpha is a number outside [0, 1]; a tensor is trusted, its value would have to be fetched."""
+    """Raise if alpha is a number outside [0, 1]; a tensor is not checked, since this would wait for the device."""
     if isinstance(alpha, Tensor):
         return
     check_number("alpha", alpha)
