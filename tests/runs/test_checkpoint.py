@@ -187,7 +187,7 @@ def test_a_missing_file_is_named(folder, tmp_path):
         verify(folder)
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_tensors(folder)
-    with pytest.raises(CheckpointError, match="is no checkpoint, and no run with one"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint, nor a run with one"):
         find_checkpoint(tmp_path / "nowhere")
 
 

@@ -239,7 +239,7 @@ def test_what_cannot_be_started_from(old, recipe, images, tmp_path):
     for path, text in {
         "nowhere": "cannot start from .*nowhere: nothing is there; pass a run directory, the folder of a checkpoint or",
         "a.txt": "cannot start from .*a.txt: got another file; pass a run directory",
-        "empty": "empty is no checkpoint, and no run with one",
+        "empty": "empty is not a checkpoint, nor a run with one",
         "nan.safetensors": f"{name} has values that are not finite in torch.float32; start from an earlier checkpoint",
         "ints.safetensors": "nothing in .* fits the generator: differing: generator .* is of torch.int32 there",
         "other.safetensors": "nothing in .* fits the generator: it has none of the generator's tensors. A start must",

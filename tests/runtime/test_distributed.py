@@ -444,7 +444,7 @@ def test_ranks_agree_on_a_word_that_no_dead_rank_knows():
     def agree(store, rank):
         if rank == 1:
             store.set("progan: 1 asks as", "one that has died")
-        return connections._word_of_this_start(store, rank, 3)
+        return connections._unique_prefix(store, rank, 3)
 
     words = in_threads(3, agree)
     assert len(set(words)) == 1
@@ -454,9 +454,9 @@ def test_ranks_agree_on_a_word_that_no_dead_rank_knows():
 def test_missing_ranks_are_named(monkeypatch):
     monkeypatch.setattr(connections, "TIMEOUT", timedelta(seconds=0.1))
     with pytest.raises(RuntimeError, match=r"ranks 1, 2 did not come within 0:00:00\.1"):
-        connections._word_of_this_start(dist.HashStore(), 0, 3)
+        connections._unique_prefix(dist.HashStore(), 0, 3)
     with pytest.raises(RuntimeError, match="rank 0 did not come"):
-        connections._word_of_this_start(dist.HashStore(), 1, 3)
+        connections._unique_prefix(dist.HashStore(), 1, 3)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -464,7 +464,7 @@ def test_ctrl_c_ends_the_wait_for_other_ranks(rank):
     timer = threading.Timer(0.2, _thread.interrupt_main)
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        connections._word_of_this_start(dist.HashStore(), rank, 2)
+        connections._unique_prefix(dist.HashStore(), rank, 2)
     timer.join()
 
 
