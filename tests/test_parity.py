@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from progan.losses.wgan_gp import wgan_generator_loss, wgan_gp_loss
-from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.generator import ProgressiveGenerator
 from progan.presets import karras2018, mel_icon
 
 FOLDER = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "parity"

@@ -14,8 +14,9 @@ from progan.losses.wgan_gp import (
     wgan_gp_loss,
 )
 from progan.networks.architecture import Architecture
+from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.generator import ProgressiveGenerator
 from progan.networks.layers import EqualizedConv2d, EqualizedLinear, FadeIn, MiniBatchStd, PixelNorm
-from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.ops.resampling import downsample, upsample
 from progan.recipe import Adam, Ema, Recipe, Training
 from progan.render import enlarge, image_grid, to_uint8, write_png

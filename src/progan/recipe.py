@@ -14,8 +14,9 @@ from progan.arguments import check_flag, check_instance, check_int, check_number
 from progan.augment.augmentations import Augmentation, Contrast, HorizontalFlip
 from progan.losses.wgan_gp import Loss, WganGp
 from progan.networks.architecture import Architecture
+from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.generator import ProgressiveGenerator
 from progan.networks.layers import fitting_group_size
-from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.randomness import key
 from progan.schedule import Growth, Schedule, Stage
 

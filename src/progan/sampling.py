@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from progan.arguments import check_instance, check_int, check_number, check_tensor
-from progan.networks.progressive import ProgressiveGenerator
+from progan.networks.fused import generate
+from progan.networks.generator import ProgressiveGenerator
 from progan.randomness import latents
 from progan.runtime.memory import hold_heap_for
 
@@ -46,8 +47,7 @@ class GrownGenerator(nn.Module):
     @override
     def forward(self, z: Tensor) -> Tensor:
         """Return images: ``(B, *latent_shape)`` -> (B, C, H, W), in the architecture's image_range."""
-        images: Tensor = self.generator(z, self.level, self.alpha)
-        return images
+        return generate(self.generator, z, self.level, self.alpha)
 
     def sample(self, n: int, *, seed: int = 0, batch_size: int = 64) -> Tensor:
         """Draw n images. The k-th depends on (seed, k) alone, however many are asked for, up to rounding.

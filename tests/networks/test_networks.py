@@ -13,7 +13,8 @@ from progan.losses.wgan_gp import wgan_gp_loss
 from progan.networks.architecture import Architecture
 from progan.networks.blocks import ConvUnit
 from progan.networks.layers import EqualizedConv2d
-from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.generator import ProgressiveGenerator
 from progan.ops.resampling import downsample, upsample
 from progan.presets import karras2018, mel_icon
 

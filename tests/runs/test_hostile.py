@@ -28,7 +28,8 @@ import torch
 from conftest import MEMORY, small_recipe
 
 from progan import Trainer
-from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.generator import ProgressiveGenerator
 from progan.recipe import Recipe
 
 CHECKPOINT = "checkpoints/000000008"

@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from progan.networks.architecture import Architecture
-from progan.networks.progressive import ProgressiveGenerator
+from progan.networks.generator import ProgressiveGenerator
 from progan.training.ema import EmaGenerator
 
 

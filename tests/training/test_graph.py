@@ -557,11 +557,11 @@ def test_what_is_asked_of_cuda(cuda_calls):
 def test_the_environment_tells_of_graphs_and_kernels(monkeypatch):
     trainer = make(Remembering())
     trainer._engine.device = CUDA
-    monkeypatch.setattr(identity, "kernels_on", lambda device: SimpleNamespace(triton_version="3.6.0"))
+    monkeypatch.setattr(identity, "triton_kernels", lambda device: SimpleNamespace(triton_version="3.6.0"))
     there = trainer._engine.environment()
     assert (there["graph"], there["kernels"]) == (True, "triton 3.6.0")
     trainer._engine.device_step = DeviceStep(trainer._engine.step, None)
-    monkeypatch.setattr(identity, "kernels_on", lambda device: None)
+    monkeypatch.setattr(identity, "triton_kernels", lambda device: None)
     there = trainer._engine.environment()
     assert (there["graph"], there["kernels"]) == (False, None)
 

@@ -9,7 +9,8 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from progan.arguments import check_alpha, check_flag, check_number, tuple_of
-from progan.networks.layers import Equalization, Padding
+from progan.networks.layers import Equalization
+from progan.ops.convolution import Padding
 
 _FLAGS = (
     *("minibatch_std_unbiased", "equalized_ends", "normalize_latent", "norm_before_activation"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TypeGuard
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,20 +35,6 @@ class ConvUnit(nn.Module):
         return normalized
 
 
-def is_unmodified(*modules: nn.Module) -> bool:
-    """Tell whether modules do nothing but their own forward, so that two of them may work as one.
-
-    A hook would not be called then, nor the forward of a class derived from theirs.
-    """
-    forwards = {kind.forward for kind in (ConvUnit, EqualizedConv2d, DiscriminatorBlock)}
-    return all(
-        type(module).forward in forwards
-        and not (module._forward_hooks or module._forward_pre_hooks)
-        and not (module._backward_hooks or module._backward_pre_hooks)
-        for module in modules
-    )
-
-
 def pixel_norm(architecture: Architecture) -> PixelNorm:
     """Build the PixelNorm of an architecture."""
     return PixelNorm(architecture.norm_epsilon, epsilon_outside_root=architecture.norm_epsilon_outside_root)
@@ -80,12 +65,7 @@ class GeneratorBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of twice the size."""
-        layer = self.first.layer
-        if isinstance(layer, EqualizedConv2d) and is_unmodified(self.first, layer):
-            x = self.first.activate(layer.of_upsampled(x))
-        else:
-            x = self.first(upsample(x))
-        features: Tensor = self.second(x)
+        features: Tensor = self.second(self.first(upsample(x)))
         return features
 
 
@@ -102,22 +82,6 @@ class DiscriminatorBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return features of half the size."""
         return downsample(self.second(self.first(x)))
-
-    def of_images(self, images: Tensor, from_rgb: EqualizedConv2d) -> Tensor:
-        """Return ``self(from_rgb(images))``, in one convolution less; only where `joins`."""
-        layer = self.first.layer
-        assert isinstance(layer, EqualizedConv2d)
-        return downsample(self.second(self.first.activate(layer.of_projected(images, from_rgb))))
-
-    def joins(self, from_rgb: nn.Module) -> TypeGuard[EqualizedConv2d]:
-        """Tell whether the 1x1 convolution that makes features of images can be one with the first of the block."""
-        layer = self.first.layer
-        return (
-            isinstance(layer, EqualizedConv2d)
-            and isinstance(from_rgb, EqualizedConv2d)
-            and layer.padding == "reflect"
-            and is_unmodified(self, self.first, layer, from_rgb)
-        )
 
 
 class GeneratorStem(nn.Module):

@@ -8,32 +8,21 @@ MiniBatchStd (section 3) lets the critic see how much a batch varies, FadeIn (fi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
 from progan.arguments import check_flag, check_int, check_number, check_tensor
-from progan.ops.convolution import channels_last_on, convolve, convolve_few, has_avx512, pads_within
-from progan.ops.functions import (
-    computing_dtype,
-    interleave,
-    is_compiling,
-    pixel_norm,
-    reflect,
-    widened,
-)
-from progan.ops.resampling import fade, upsample
-from progan.ops.weights import DeferredWeightGrad, are_kept, keep_all, kept, multiply
+from progan.ops.convolution import Padding, convolve
+from progan.ops.linear import linear
+from progan.ops.pixel_norm import pixel_norm
+from progan.ops.precision import widened
+from progan.ops.resampling import fade
+from progan.ops.scaling import scale
 
 Equalization = Literal["he", "he_twice", "none"]
-Padding = Literal["zeros", "reflect"]
-# Where a CPU's kernels for convolutions are not what is fastest: see benchmarks/NOTES.md.
-_FEW_PIXELS = 16  # and fewer: by a product of matrices, without AVX-512
-_MANY_PIXELS = 64  # and more: upsampled by kernels of 2x2
 
 
 class Initial(NamedTuple):
@@ -94,31 +83,6 @@ class _Equalized(nn.Module):
                 else:
                     parameter.zero_()
 
-    def _product(self, x: Tensor) -> Tensor:
-        """Return x W' + b, with the weight as a matrix: (N, in) -> (N, out)."""
-        if not are_kept():
-            return F.linear(x, self._matrix(), self.bias)
-        dtype = computing_dtype(x)
-        gathered = kept(self, f"matrix, {dtype}", lambda: DeferredWeightGrad(self._matrix().to(dtype)))
-        return multiply(x.to(dtype), gathered) + self._used_bias().to(dtype)
-
-    def _matrix(self) -> Tensor:
-        """Return the weight as `_product` takes it."""
-        return self._used_weight().flatten(1)
-
-    def _used_weight(self) -> Tensor:
-        """Return the weight, scaled where it is the weight that is scaled."""
-        factor = self.weight_factor
-        return kept(self, "weight", lambda: self.weight * factor if factor != 1.0 else self.weight)
-
-    def _used_bias(self) -> Tensor:
-        return kept(self, "bias", lambda: self.bias)
-
-    @property
-    def weight_factor(self) -> float:
-        """What the weight is multiplied by at run time."""
-        return self.constant
-
 
 class EqualizedConv2d(_Equalized):
     """Convolve at stride 1, keeping the image size, with a learning rate equalised per layer.
@@ -171,71 +135,7 @@ class EqualizedConv2d(_Equalized):
         check_tensor("x", x)
         if x.ndim != 4 or x.shape[1] != self.weight.shape[1]:
             raise ValueError(f"x must be (B, {self.weight.shape[1]}, H, W), got {tuple(x.shape)}")
-        few = x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _FEW_PIXELS and self.margin > 0
-        if few and not is_compiling() and not has_avx512():
-            return convolve_few(self._padded(x), self.weight.shape[2], self._product)
-        return self._convolve(x, self._used_weight(), self._used_bias())
-
-    def of_projected(self, x: Tensor, projection: EqualizedConv2d) -> Tensor:
-        """Return ``self(projection(x))``, where projection is 1x1 and padding ``reflect``: two convolutions in one.
-
-        (B, projection.in_channels, H, W) -> (B, out_channels, H, W).
-        """
-
-        def join() -> tuple[Tensor, Tensor]:
-            weight = self._used_weight()
-            bias = self._used_bias() + weight.sum((2, 3)) @ projection._used_bias()
-            weight = torch.einsum("ocij,cr->orij", weight, projection._used_weight().flatten(1))
-            return weight.contiguous(), bias  # else all that follows were channels-last
-
-        return self._convolve(x, *kept((self, projection), "joined", join))
-
-    def of_upsampled(self, x: Tensor) -> Tensor:
-        """Return ``self(upsample(x))``, by a 3x3 kernel: (B, in_channels, H, W) -> (B, out_channels, 2 H, 2 W).
-
-        Every second pixel of the result sees a window of 2x2 pixels before they are repeated, where some of the
-        kernel's numbers come together; so four kernels of 2x2 do it, in 4/9 of the products.
-        """
-        if x.device.type != "cpu" or x.shape[2] * x.shape[3] < _MANY_PIXELS or self.margin != 1:
-            return self.forward(upsample(x))
-
-        def halve() -> Tensor:
-            weight = self._used_weight()
-            halves = weight.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
-            weight = torch.einsum("aki,blj,ocij->abockl", halves, halves, weight)
-            return weight.reshape(-1, weight.shape[3], 2, 2).contiguous()
-
-        weight = kept(self, "of upsampled", halve)
-        # Mirrored beyond its edge, a row of repeated pixels goes on with the same one.
-        x = F.pad(x, (1, 1, 1, 1), mode="replicate" if self.padding == "reflect" else "constant")
-        return interleave(convolve(x, weight, self._used_bias().repeat(4)))
-
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        if x.device.type == "cpu" and self.margin == 0:  # in an eighth of the time at 4 channels
-            product: Tensor = torch.baddbmm(bias[:, None], weight.flatten(1).expand(len(x), -1, -1), x.flatten(2))
-            return product.view(len(x), len(bias), *x.shape[2:])
-        if self.padding == "reflect" and not pads_within(x, weight):
-            return convolve(self._padded(x), weight, bias)
-        return convolve(x, weight, bias, self.margin, reflect=self.padding == "reflect")
-
-    def _padded(self, x: Tensor) -> Tensor:
-        """Return x with a margin."""
-        if self.padding == "reflect":
-            return reflect(x, channels_last=channels_last_on(x)) if self.margin > 0 else x
-        return F.pad(x, (self.margin,) * 4)
-
-
-def take_parameters(modules: Iterable[nn.Module]) -> None:
-    """Within `weight_cache`, take what all equalised layers among modules use, weights scaled, at once.
-
-    But for layers with a hook before their forward, which may make the weight there.
-    """
-    layers = [each for each in modules if isinstance(each, _Equalized) and not each._forward_pre_hooks]
-    keep_all(
-        [(layer, name) for layer in layers for name in ("weight", "bias")],
-        [parameter for layer in layers for parameter in (layer.weight, layer.bias)],
-        [factor for layer in layers for factor in (layer.weight_factor, 1.0)],
-    )
+        return convolve(x, scale(self.weight, self.constant), self.bias, self.margin, self.padding)
 
 
 class EqualizedLinear(_Equalized):
@@ -273,21 +173,12 @@ class EqualizedLinear(_Equalized):
         out_features, in_features = self.weight.shape
         return f"{in_features}, {out_features}"
 
-    @property
-    @override
-    def weight_factor(self) -> float:
-        """Say 1, since of weight and input the input is the smaller one to multiply."""
-        return 1.0
-
     def forward(self, x: Tensor) -> Tensor:
         """Return the product: (..., in_features) -> (..., out_features)."""
         check_tensor("x", x)
         if x.ndim < 1 or x.shape[-1] != self.weight.shape[1]:
             raise ValueError(f"x must be (..., {self.weight.shape[1]}), got {tuple(x.shape)}")
-        x = x * self.constant
-        if x.ndim == 2:
-            return self._product(x)
-        return self._product(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], len(self.weight))
+        return linear(x * self.constant, self.weight, self.bias)  # of weight and input, the input is the smaller one
 
 
 class PixelNorm(nn.Module):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
 
 from progan.arguments import check_alpha, check_int, check_tensor
-from progan.ops.functions import mean_of_pixels, repeat_pixels
+from progan.ops.dispatch import REFERENCE, choose
+from progan.ops.precision import widened
 
 
 def upsample(x: Tensor, factor: int = 2) -> Tensor:
@@ -26,7 +30,7 @@ def upsample(x: Tensor, factor: int = 2) -> Tensor:
     if x.ndim != 4 or factor < 1:
         raise ValueError(f"upsample takes (B, C, H, W) and a factor of at least 1, got {tuple(x.shape)} and {factor}")
     if factor == 2:
-        return repeat_pixels(x)
+        return _repeat_pixels(x, 1.0)
     return F.interpolate(x, scale_factor=float(factor), mode="nearest") if factor > 1 else x
 
 
@@ -51,7 +55,7 @@ def downsample(x: Tensor, factor: int = 2) -> Tensor:
             f"{tuple(x.shape)}"
         )
     if factor == 2:
-        return mean_of_pixels(x)
+        return _average_pixels(x)
     return F.avg_pool2d(x, factor) if factor > 1 else x
 
 
@@ -86,3 +90,59 @@ def blend_with_lower(images: Tensor, alpha: float | Tensor) -> Tensor:
         alpha: weight of the images as they are, in [0, 1].
     """
     return fade(upsample(downsample(images)), images, alpha)
+
+
+def _repeat_pixels(x: Tensor, scale: float) -> Tensor:
+    """Repeat every pixel 2 x 2 times, multiplied by a number: (B, C, H, W) -> (B, C, 2 H, 2 W)."""
+    if choose("resampling", x) == REFERENCE:
+        return F.interpolate(x * scale if scale != 1 else x, scale_factor=2.0, mode="nearest")
+    repeated: Tensor = _Repeat.apply(x, scale)  # type: ignore[no-untyped-call]
+    return repeated
+
+
+def _average_pixels(x: Tensor) -> Tensor:
+    """Average every 2 x 2 pixels: (B, C, 2 H, 2 W) -> (B, C, H, W); half types are summed in float32."""
+    path = choose("resampling", x)
+    if path == REFERENCE:
+        return F.avg_pool2d(widened(x), 2).to(x.dtype)
+    mean: Tensor = _Add.apply(x if path == "triton" else widened(x), 0.25)  # type: ignore[no-untyped-call]
+    return mean.to(x.dtype)
+
+
+class _Repeat(Function):
+    """Repeat every pixel 2 x 2 times, a linear map; its adjoint is `_Add`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        if choose("resampling", x) == "triton":
+            from progan.ops.triton import repeat_pixels
+
+            return repeat_pixels(x, scale)
+        x = x * scale if scale != 1 else x
+        rows = torch.stack((x, x), dim=4).flatten(3)  # thus in two thirds of the time
+        return torch.stack((rows, rows), dim=3).flatten(2, 3)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        added: Tensor = _Add.apply(gradient, ctx.scale)  # type: ignore[no-untyped-call]
+        return added, None
+
+
+class _Add(Function):
+    """Add every 2 x 2 pixels, a linear map; its adjoint is `_Repeat`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        if choose("resampling", x) == "triton":
+            from progan.ops.triton import add_pixels
+
+            return add_pixels(x, scale)
+        rows = x[:, :, ::2] + x[:, :, 1::2]
+        added = rows[..., ::2] + rows[..., 1::2]
+        return added * scale if scale != 1 else added
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _repeat_pixels(gradient, ctx.scale), None

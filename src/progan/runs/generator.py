@@ -7,7 +7,8 @@ from os import PathLike
 import torch
 
 from progan.errors import CheckpointError
-from progan.networks.progressive import Block, ProgressiveGenerator
+from progan.networks.base import Block
+from progan.networks.generator import ProgressiveGenerator
 from progan.runs.blocks import check_block
 from progan.runs.checkpoint import read_tensors
 from progan.runs.rebuild import check_tensors, without_memory

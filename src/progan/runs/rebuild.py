@@ -9,7 +9,9 @@ import torch
 
 from progan.errors import CheckpointError
 from progan.networks.architecture import Architecture
-from progan.networks.progressive import Block, ProgressiveDiscriminator, ProgressiveGenerator
+from progan.networks.base import Block
+from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.generator import ProgressiveGenerator
 from progan.runs.blocks import check_block
 from progan.runs.checkpoint import read_entries
 from progan.runs.record import DTYPES, RunRecord

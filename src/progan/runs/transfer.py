@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from progan.errors import CheckpointError
 from progan.networks.architecture import Architecture
-from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.generator import ProgressiveGenerator
 from progan.runs import checkpoint
 from progan.runs.blocks import same_block
 from progan.runs.record import RunRecord

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from progan.ops.weights import kept_apart
+from progan.ops.weight_cache import separate_cache
 
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -40,9 +40,9 @@ def run_concurrently(
         return first(), second()
     here, beside = torch.cuda.current_stream(device), stream_for(device, "beside")
     beside.wait_stream(here)
-    with kept_apart():
+    with separate_cache():
         of_first = first()
-    with kept_apart(), torch.cuda.stream(beside):
+    with separate_cache(), torch.cuda.stream(beside):
         of_second = second()
     here.wait_stream(beside)
     return of_first, of_second

@@ -8,7 +8,8 @@ from types import ModuleType
 from torch import nn
 
 from progan.arguments import check_instance
-from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.generator import ProgressiveGenerator
 from progan.recipe import Recipe, Training
 from progan.runs.directory import differences
 from progan.schedule import Schedule

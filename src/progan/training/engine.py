@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 
 from progan.data import Feed, match_level, open_feed
 from progan.data.workers import refuse_in_starting_process
-from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.generator import ProgressiveGenerator
 from progan.recipe import Training, check_ranks
 from progan.runtime.connections import world_size
 from progan.runtime.contention import CoreSharing, shared_cores

@@ -12,7 +12,7 @@ import torch
 
 from progan._version import __version__
 from progan.data import Feed
-from progan.ops.functions import kernels_on
+from progan.ops.dispatch import triton_kernels
 from progan.recipe import Recipe
 from progan.runs.directory import changed_files, differences
 from progan.runs.record import RunRecord
@@ -105,5 +105,5 @@ def environment(device: torch.device, ranks: int, *, graph: bool) -> dict[str, A
 
 def _kernels(device: torch.device) -> str | None:
     """Return the compiler of progan's own kernels for a CUDA device; None where none are used."""
-    kernels = kernels_on(device) if device.type == "cuda" else None
+    kernels = triton_kernels(device) if device.type == "cuda" else None
     return None if kernels is None else f"triton {kernels.triton_version}"

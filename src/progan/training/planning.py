@@ -15,7 +15,6 @@ from typing_extensions import override
 from progan.arguments import check_number
 from progan.errors import CheckpointError
 from progan.networks.layers import fitting_group_size
-from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from progan.randomness import uniform
 from progan.recipe import Recipe, Training
 from progan.runs.directory import CONFIG

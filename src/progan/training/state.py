@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from progan.errors import CheckpointError
-from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.generator import ProgressiveGenerator
 from progan.recipe import Adam
 from progan.training.ema import EmaGenerator
 

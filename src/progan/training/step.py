@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from progan.networks.layers import take_parameters
+from progan.networks.fused import cached_weights, generate, score
 from progan.ops.resampling import blend_with_lower
-from progan.ops.weights import weight_cache
 from progan.randomness import normal, uniform
 from progan.recipe import Training
 from progan.runtime.memory import hold_heap
@@ -19,7 +18,7 @@ from progan.runtime.ranks import Ranks
 from progan.runtime.streams import First, Second, run_concurrently
 from progan.schedule import Growth
 from progan.training.divergence import Watch
-from progan.training.state import Network, TrainingState
+from progan.training.state import TrainingState
 
 _GRADIENTS = {"adam_generator": "the generator's gradient", "adam_discriminator": "the discriminator's gradient"}
 
@@ -215,14 +214,14 @@ class TrainingStep:
         return real
 
     def _update_discriminator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
-        with torch.no_grad(), self._weight_cache(growth, self.state.generator):
+        with torch.no_grad(), cached_weights(growth.level, growth.alpha, self.state.generator):
             fake = self._generate(draws.z_critic, growth)
-        with self._weight_cache(growth, self.state.discriminator):
+        with cached_weights(growth.level, growth.alpha, self.state.discriminator):
             total, parts = self.training.loss.critic(self._critic(growth), real, fake, mix=draws.mix)
             return self._apply("adam_discriminator", {"critic_loss": total, **parts}, growth)
 
     def _update_generator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
-        with self._weight_cache(growth, self.state.generator, self.state.discriminator):
+        with cached_weights(growth.level, growth.alpha, self.state.generator, self.state.discriminator):
             fake = self._generate(draws.z_generator, growth)
             loss = self.training.loss.generator(self._critic(growth), real, fake)
             return self._apply("adam_generator", {"generator_loss": loss}, growth)
@@ -255,22 +254,9 @@ class TrainingStep:
             optimizer.zero_grad(set_to_none=True)
         return seen
 
-    @contextmanager
-    def _weight_cache(self, growth: StepGrowth, *networks: Network) -> Iterator[None]:
-        """Let networks keep what they make of their weights; on CUDA, take these at once.
-
-        The gradients are to be taken within: what several streams use must be held until they are there.
-        """
-        with weight_cache():
-            for network in networks:
-                if takes_at_once(network):
-                    names = {name.rpartition(".")[0] for name in network.in_use(growth.level, growth.alpha)}
-                    take_parameters(network.get_submodule(name) for name in sorted(names))
-            yield
-
     def _generate(self, z: Tensor, growth: StepGrowth) -> Tensor:
         with self._autocast(z.device):
-            images: Tensor = self.state.generator(z, growth.level, growth.alpha)
+            images = generate(self.state.generator, z, growth.level, growth.alpha)
         return images.to(z.dtype)
 
     def _critic(self, growth: StepGrowth) -> StepCritic:
@@ -299,10 +285,7 @@ class StepCritic:
     def __call__(self, images: Tensor, batches: int = 1) -> Tensor:
         """Return scores, (B,)."""
         with self._step._autocast(images.device):
-            scores: Tensor = self._step.state.discriminator(
-                images, self._growth.level, self._growth.alpha, batches=batches
-            )
-        return scores
+            return score(self._step.state.discriminator, images, self._growth.level, self._growth.alpha, batches)
 
     def both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, ...]:
         """Return the scores of two batches in one pass; their statistics stay apart."""
@@ -314,14 +297,6 @@ class StepCritic:
         if discriminator.block_name is not None:  # autograd warns of parameters used on streams of which none is theirs
             return first(), second()
         return run_concurrently(next(discriminator.parameters()).device, first, second)
-
-
-def takes_at_once(network: Network) -> bool:
-    """Tell whether a network's parameters are taken together.
-
-    So it is on CUDA: to scale each would be a small kernel, and the gradients of works at once can meet on one stream.
-    """
-    return next(network.parameters()).is_cuda
 
 
 def losses_of(seen: Mapping[str, Tensor]) -> dict[str, Tensor]:

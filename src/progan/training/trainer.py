@@ -20,7 +20,9 @@ from progan.data import Feed
 from progan.data.workers import refuse_in_starting_process
 from progan.errors import Interrupted
 from progan.losses.wgan_gp import check_gradients_on
-from progan.networks.progressive import Block, ProgressiveDiscriminator, ProgressiveGenerator
+from progan.networks.base import Block
+from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.generator import ProgressiveGenerator
 from progan.recipe import Recipe, Training
 from progan.runs.continuation import Continuation, continuing
 from progan.runs.rebuild import rebuild

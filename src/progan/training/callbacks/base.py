@@ -10,7 +10,8 @@ from typing import Protocol
 from typing_extensions import override
 
 from progan.data import Feed
-from progan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
+from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.generator import ProgressiveGenerator
 from progan.sampling import GrownGenerator
 from progan.schedule import Growth, Schedule
 from progan.training.ema import EmaGenerator

@@ -1,0 +1,81 @@
+"""The generator: latents to images (Karras et al. 2018, section 2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from progan.arguments import check_tensor
+from progan.networks.architecture import Architecture
+from progan.networks.base import Block, ProgressiveNetwork, check_parts
+from progan.networks.blocks import GeneratorBlock, GeneratorStem, rgb_layer
+from progan.ops.resampling import upsample
+
+
+class ProgressiveGenerator(ProgressiveNetwork):
+    """Make images from latents, at any level up to the top.
+
+    Args:
+        architecture: what shapes it.
+        block: builds one level from (architecture, level), level 1 and up, mapping (B, channels[level - 1], h, w) to
+            (B, channels[level], 2h, 2w); None = `GeneratorBlock`.
+
+    Weights start from torch's global random state; `initialize` draws them keyed by a seed.
+
+    Example:
+        >>> generator = ProgressiveGenerator(Architecture((16, 8, 4), latent_shape=(32,)))
+        >>> generator(torch.zeros(2, 32), level=1, alpha=0.5).shape
+        torch.Size([2, 3, 8, 8])
+    """
+
+    _role = "generator"
+    _rgb = "to_rgb"
+    _leads_to = 0
+
+    def __init__(self, architecture: Architecture, *, block: Block | None = None) -> None:
+        check_parts(architecture, block)
+        super().__init__(architecture, GeneratorStem(architecture), GeneratorBlock, block)
+        self.to_rgb: nn.ModuleList = nn.ModuleList(
+            rgb_layer(architecture, width, architecture.image_channels, gain=1.0) for width in architecture.channels
+        )
+
+    @override
+    def forward(self, z: Tensor, level: int | None = None, alpha: float | Tensor | None = None) -> Tensor:
+        """Return images: ``(B, *latent_shape)`` -> (B, image_channels, height, width), in image_range.
+
+        Args:
+            z: latents, N(0, 1).
+            level: of the images; None = the top level.
+            alpha: weight of this level against the one below; None = fully grown. A float must be in [0, 1]; the value
+                of a 0-d tensor is trusted.
+
+        Raises:
+            ValueError: if z has another shape, the level is not there, or alpha is outside [0, 1] or given at level 0.
+        """
+        level = self.checked_level(z, level, alpha)
+        below = x = self.blocks[0](z)
+        for index in range(1, level + 1):
+            below, x = x, self.run_block(x, index)
+        return self.to_images(below, x, level, alpha)
+
+    def to_images(self, below: Tensor, x: Tensor, level: int, alpha: float | Tensor | None) -> Tensor:
+        """Return images: features of the level below and of the level -> (B, image_channels, height, width)."""
+        image: Tensor = self.to_rgb[level](x)
+        if alpha is not None:
+            # Upsampling commutes with a 1x1 convolution, and is cheaper after it.
+            image = self.fade_in(upsample(self.to_rgb[level - 1](below)), image, alpha)
+        return torch.sigmoid(image) if self.architecture.output == "sigmoid" else image
+
+    def checked_level(self, z: Tensor, level: int | None, alpha: float | Tensor | None) -> int:
+        """Return the level, if latents and growth fit the network."""
+        check_tensor("z", z)
+        level = self.architecture.top_level if level is None else level
+        self.architecture.check_growth(level, alpha)
+        if not z.is_floating_point():
+            raise TypeError(f"z must be of floats, N(0, 1), got {z.dtype}")
+        if tuple(z.shape[1:]) != self.architecture.latent_shape:
+            raise ValueError(
+                f"z must be (B, {', '.join(map(str, self.architecture.latent_shape))}), got {tuple(z.shape)}"
+            )
+        return level
