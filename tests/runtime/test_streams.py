@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import FakeStream
 
-from progan.ops.weights import kept, weight_cache
+from progan.ops.weight_cache import cached, weight_cache
 from progan.runtime import streams
 from progan.runtime.streams import run_concurrently
 
@@ -59,14 +59,14 @@ def test_elsewhere_one_follows_the_other(cuda_calls):
 @pytest.mark.parametrize(("device", "made"), [(CUDA, ["before", "first", "second"]), (CPU, ["before", "first"])])
 def test_neither_uses_what_the_other_may_not_have_made_yet(device, made):
     """What is made on one stream is there for the other only once it has waited; on the CPU it is used again."""
-    log, owner = [], object()
+    log, owner = [], [torch.zeros(1)]
 
     def work(name):
-        kept(owner, "earlier", lambda: log.append(f"anew by {name}"))
-        kept(owner, "later", lambda: log.append(name))
+        cached("earlier", owner, lambda: log.append(f"anew by {name}"))
+        cached("later", owner, lambda: log.append(name))
 
     with weight_cache():
-        kept(owner, "earlier", lambda: log.append("before"))
+        cached("earlier", owner, lambda: log.append("before"))
         run_concurrently(device, lambda: work("first"), lambda: work("second"))
     assert log == made
 
@@ -76,5 +76,5 @@ def test_an_error_in_one_is_raised():
     with weight_cache():
         with pytest.raises(ZeroDivisionError):
             run_concurrently(CUDA, lambda: None, lambda: 1 // 0)
-        owner = object()
-        assert [kept(owner, "a", lambda: 1), kept(owner, "a", lambda: 2)] == [1, 1]
+        owner = [torch.zeros(1)]
+        assert [cached("a", owner, lambda: 1), cached("a", owner, lambda: 2)] == [1, 1]

@@ -163,7 +163,8 @@ class _TritonConvolution(NamedTuple):
             return _TorchConvolution(0).by_weight(gradient, self._padded(x), weight.to(x.dtype), bias=bias)
         from progan.ops.triton import by_weight
 
-        return by_weight(gradient, x, reflect=self.padding == "reflect")
+        weights, biases = by_weight(gradient, x, reflect=self.padding == "reflect")
+        return weights, biases if bias else None
 
     def _padded(self, x: Tensor) -> Tensor:
         return reflect(x) if self.padding == "reflect" else F.pad(x, (1, 1, 1, 1))

@@ -14,10 +14,11 @@ triton = pytest.importorskip("triton", reason="needs Triton, of the group dev on
 if not ON_CUDA and tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9):
     pytest.skip("needs an interpreter that knows today's numpy, Triton 3.9", allow_module_level=True)
 
-from progan.ops import convolution, functions  # noqa: E402
+from progan.ops import dispatch, padding  # noqa: E402
 from progan.ops import triton as kernels  # noqa: E402
-from progan.ops.functions import pixel_norm  # noqa: E402
-from progan.training import step  # noqa: E402
+from progan.ops.convolution import convolve  # noqa: E402
+from progan.ops.dispatch import force  # noqa: E402
+from progan.ops.pixel_norm import pixel_norm  # noqa: E402
 
 DEVICE = torch.device("cuda" if ON_CUDA else "cpu")
 LAST = torch.channels_last
@@ -48,7 +49,8 @@ def test_images_are_resized_padded_and_folded(size, layout):
     # The adjoint: <pad x, p> = <x, fold p>.
     p = seeded(*padded.shape).contiguous(memory_format=LAYOUTS[layout])
     torch.testing.assert_close((padded * p).sum(), (x * kernels.fold(p)).sum(), rtol=1e-4, atol=1e-4)
-    assert_near(kernels.fold(p), functions._Fold.forward(None, p.double()))
+    with force(reflection="slices"):
+        assert_near(kernels.fold(p), padding._Fold.forward(None, p.double()))
 
 
 def derivatives(function, x, gradient, v):
@@ -104,75 +106,58 @@ def test_convolutions_of_few_channels(shape, reflect):
     assert_near(kernels.convolve(x.bfloat16(), weight, bias, reflect=reflect), y, 1e-2)
 
 
-@pytest.fixture
-def _as_on_cuda(monkeypatch):
-    """Let what asks for the kernels have them on the CPU too."""
-    if not ON_CUDA:
-        for module in (functions, convolution):
-            monkeypatch.setattr(module, "own_kernels", lambda x: kernels if x.dtype != torch.float64 else None)
-        monkeypatch.setattr(step, "takes_at_once", lambda network: True)
+BY_TRITON = dict.fromkeys(("convolution", "pixel_norm", "reflection", "resampling"), "triton")
 
 
-@pytest.mark.usefixtures("_as_on_cuda")
-@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
-def test_a_steps_gradients_are_those_without_them(last, monkeypatch):
-    """Of both networks, one level of images by our kernels, one by torch's; a penalty differentiates all twice."""
-    monkeypatch.setattr(convolution, "_FEW_PRODUCTS", 24)
-    monkeypatch.setattr(convolution, "_tf32_is_allowed", lambda: last)
+@pytest.mark.parametrize("few", [False, True], ids=["by torch", "few channels"])
+@pytest.mark.parametrize("layout", ["reference", "channels_last"])
+def test_a_steps_gradients_are_those_without_them(few, layout):
+    """Of both networks; a penalty differentiates all twice. In float64 they are not used."""
     recipe = small_recipe()
-    architecture = replace(recipe.architecture, channels=(6, 4))
+    architecture = replace(recipe.architecture, channels=(3, 2), latent_shape=(4, 4, 4), head_channels=3)
     recipe = replace(recipe, architecture=architecture, stages=recipe.stages[:2])
-    found = [gradients_of_a_step(recipe, 1, 2, DEVICE, dtype) for dtype in (torch.float64, torch.float32)]
+    paths = {**BY_TRITON, "convolution": "triton" if few else "bilinear", "parameters": "scaled_together"}
+    with force(**paths, convolution_layout=layout):
+        found = [gradients_of_a_step(recipe, 1, 2, DEVICE, dtype) for dtype in (torch.float64, torch.float32)]
     for exact, ours in zip(*found, strict=True):
         largest = max(each.norm() for each in exact)
         assert all((a - b).norm() < 1e-4 * largest for a, b in zip(exact, ours, strict=True))
 
 
-@pytest.mark.usefixtures("_as_on_cuda")
-@pytest.mark.parametrize("reflect", [False, True])
-def test_a_third_derivative_is_torchs(reflect):
+@pytest.mark.parametrize("padding", ["zeros", "reflect"])
+def test_a_third_derivative_is_torchs(padding):
     x, weight, bias = (seeded(*size).requires_grad_() for size in ((1, 2, 3, 4), (2, 2, 3, 3), (2,)))
 
-    def third(function):
-        value = function(x, weight, bias).square().sum()
-        for _ in range(3):
-            grads = torch.autograd.grad(value, (x, weight, bias), create_graph=True)
-            value = sum(each.square().sum() for each in grads)
-        return [value, *grads]
+    def third(path):
+        with force("reference", convolution=path):
+            value = convolve(x, weight, bias, 1, padding).square().sum()
+            for _ in range(3):
+                grads = torch.autograd.grad(value, (x, weight, bias), create_graph=True)
+                value = sum(each.square().sum() for each in grads)
+            return [value, *grads]
 
-    def torchs(x, weight, bias):
-        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect" if reflect else "constant"), weight, bias)
-
-    ours = third(lambda *tensors: convolution.convolve(*tensors, 1, reflect=reflect))
-    for mine, theirs in zip(ours, third(torchs), strict=True):
-        assert_near(mine, theirs, 1e-4)
+    for mine, torchs in zip(third("triton"), third("reference"), strict=True):
+        assert_near(mine, torchs, 1e-4)
 
 
-@pytest.mark.usefixtures("_as_on_cuda")
-@pytest.mark.parametrize("few", [0, 512], ids=["by torch", "by us"])
-@pytest.mark.parametrize("reflect", [False, True])
-def test_autocast_takes_weights_as_they_are(reflect, few, monkeypatch):
-    monkeypatch.setattr(convolution, "_FEW_PRODUCTS", few)
-    by_torch = convolution._backward
-
-    def checked(gradient, x, weight, *others):
-        assert gradient.dtype == x.dtype == weight.dtype, "cuDNN takes one dtype"
-        return by_torch(gradient, x, weight, *others)
-
-    monkeypatch.setattr(convolution, "_backward", checked)
+@pytest.mark.parametrize("path", ["triton", "bilinear"])
+@pytest.mark.parametrize("padding", ["zeros", "reflect"])
+def test_autocast_takes_weights_as_they_are(padding, path):
+    """CuDNN takes one dtype, as torch's convolution does on the CPU; our kernels round within."""
     tensors = [seeded(*size).requires_grad_() for size in ((2, 3, 4, 3), (2, 3, 3, 3), (2,))]
 
     def penalised(enabled):
         x, weight, bias = tensors
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=enabled, cache_enabled=False):
-            y = convolution.convolve(x, weight, bias, 1, reflect=reflect)
+            y = convolve(x, weight, bias, 1, padding)
         assert y.dtype == (torch.bfloat16 if enabled else torch.float32)
         (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
         return torch.autograd.grad(slope.square().sum() + y.float().sum(), tensors)
 
-    for half, whole in zip(penalised(True), penalised(False), strict=True):
-        assert half.dtype == torch.float32
-        assert_near(half, whole, 3e-2)
+    with force(**{**BY_TRITON, "convolution": path}):
+        for half, whole in zip(penalised(True), penalised(False), strict=True):
+            assert half.dtype == torch.float32
+            assert_near(half, whole, 3e-2)
 
 
 def test_without_triton_a_warning_says_what_is_missing(monkeypatch):
@@ -181,4 +166,4 @@ def test_without_triton_a_warning_says_what_is_missing(monkeypatch):
 
     monkeypatch.setattr(kernels, "try_out", fail)
     with pytest.warns(UserWarning, match=r"Triton does not work here \(Failed to find C compiler\); it comes with"):
-        assert functions.kernels_on.__wrapped__(torch.device("cuda")) is None
+        assert dispatch.triton_kernels.__wrapped__(torch.device("cuda")) is None
