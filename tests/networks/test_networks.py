@@ -11,8 +11,6 @@ from torch.testing import assert_close
 from progan import GrownGenerator, Trainer
 from progan.losses.wgan_gp import wgan_gp_loss
 from progan.networks.architecture import Architecture
-from progan.networks.blocks import ConvUnit
-from progan.networks.layers import EqualizedConv2d
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
 from progan.ops.resampling import downsample, upsample
@@ -71,11 +69,7 @@ def test_growth_is_seamless_to_the_bit(preset, dtype, alpha):
     for level in (0, 1):
         identical(generator(z, level + 1, alpha), upsample(generator(z, level)))
         x = images(discriminator.architecture, level, dtype=dtype)
-        scores = discriminator(upsample(x), level + 1, alpha), discriminator(x, level)
-        if preset == "mel_icon":  # whose convolution from RGB is one with the next where nothing fades in between
-            assert_close(*scores, rtol=1e-5, atol=1e-6)
-        else:
-            identical(*scores)
+        identical(discriminator(upsample(x), level + 1, alpha), discriminator(x, level))
 
 
 @presets
@@ -284,41 +278,6 @@ def test_a_batch_that_does_not_fit_the_groups_is_refused():
         ProgressiveDiscriminator(FIVE_LEVELS)(seeded(6, 3, 8, 8))
 
 
-@pytest.mark.parametrize(
-    ("settings", "text"),
-    [
-        ({"channels": ()}, "Architecture.channels must be ints of at least 1, got ()"),
-        ({"channels": (8, 0)}, "Architecture.channels must be ints of at least 1, got (8, 0)"),
-        ({"channels": (8, 4.0)}, "Architecture.channels must be ints of at least 1, got (8, 4.0)"),
-        ({"latent_shape": (0,)}, "Architecture.latent_shape must be ints of at least 1, got (0,)"),
-        (
-            {"latent_shape": (8, 4)},
-            "latent_shape must be (channels,) or (channels, height, width) with base_size (4, 4), got (8, 4)",
-        ),
-        (
-            {"latent_shape": (8, 4, 4), "base_size": (6, 4)},
-            "latent_shape must be (channels,) or (channels, height, width) with base_size (6, 4), got (8, 4, 4)",
-        ),
-        ({"base_size": (4, 1)}, "Architecture.base_size must be ints of at least 2, got (4, 1)"),
-        ({"base_size": (4, 4, 4)}, "base_size must be (height, width), got (4, 4, 4)"),
-        ({"image_channels": 2}, "image_channels must be 1 (grey), 3 (RGB) or 4 (RGBA), got 2"),
-        ({"image_range": (1.0, -1.0)}, "image_range must be (value of black, value of white), got (1.0, -1.0)"),
-        ({"output": "tanh"}, "output must be one of linear, sigmoid, got 'tanh'"),
-        ({"output": "sigmoid"}, "a sigmoid makes values in [0, 1], got image_range=(-1.0, 1.0); use (0.0, 1.0)"),
-    ],
-)
-def test_architecture_refusals(settings, text):
-    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
-        Architecture(**{"channels": WIDTHS, **settings})
-
-
-def test_architecture_takes_lists_as_tuples():
-    architecture = Architecture([8, 4], [16], base_size=[6, 4], image_range=[0.0, 1.0])
-    assert architecture == Architecture((8, 4), (16,), base_size=(6, 4), image_range=(0.0, 1.0))
-    assert hash(architecture) == hash(Architecture((8, 4), (16,), base_size=(6, 4), image_range=(0.0, 1.0)))
-    assert (architecture.top_level, architecture.size(1), architecture.level_of(12, 8)) == (1, (12, 8), 1)
-
-
 # Blocks of one's own
 
 
@@ -440,49 +399,6 @@ def test_no_latents_give_no_images_and_no_images_cannot_be_scored(preset):
             discriminator(torch.zeros(0, 3, size, size), level)
 
 
-@pytest.mark.parametrize("preset", [mel_icon, karras2018])
-@pytest.mark.parametrize("kind", [EqualizedConv2d, ConvUnit])
-@pytest.mark.parametrize("when", ["forward_pre", "forward"])
-def test_hooks_of_layers_are_called_and_change_nothing_else(preset, kind, when):
-    """Two layers work as one where nobody looks; a hook sees each of them."""
-    torch.manual_seed(0)
-    recipe = preset(32, channels=(16, 8, 8, 8))
-    z, images = torch.randn(4, *recipe.architecture.latent_shape), torch.rand(4, 3, 32, 32)
-    called: set[nn.Module] = set()
-    for network, x in zip(recipe.build(), (z, images), strict=True):
-        expected = network(x, 3, 0.5)
-        in_use = {name.rpartition(".")[0] for name in network.in_use(3, 0.5)}
-        hooked = {
-            module
-            for name, module in network.named_modules()
-            if isinstance(module, kind) and any(user.startswith(name) for user in in_use)
-        }
-        for module in hooked:
-            getattr(module, f"register_{when}_hook")(lambda module, *_: called.add(module))
-        assert_close(network(x, 3, 0.5), expected)
-        assert hooked
-        assert called >= hooked
-
-
-def test_layers_replaced_by_torchs_own_are_used():
-    generator, discriminator = mel_icon(16, channels=(8, 8, 8)).build()
-    images, scores = generator(torch.ones(4, 512, 4, 4)), discriminator(torch.ones(4, 3, 16, 16))
-    torch.manual_seed(0)
-    generator.blocks[2].first.layer = nn.Conv2d(8, 8, 3, padding=1)
-    discriminator.from_rgb[2] = nn.Conv2d(3, 8, 1)
-    assert not torch.allclose(generator(torch.ones(4, 512, 4, 4)), images)
-    assert not torch.allclose(discriminator(torch.ones(4, 3, 16, 16)), scores)
-
-
-def test_an_activation_of_ones_own_after_from_rgb_is_used():
-    torch.manual_seed(0)
-    _, discriminator = mel_icon(16, channels=(8, 8, 8)).build()
-    images = torch.rand(4, 3, 16, 16)
-    before = discriminator(images)
-    discriminator.rgb_activation = nn.Tanh()
-    assert not torch.allclose(discriminator(images), before)
-
-
 def test_a_parameter_that_two_layers_share_is_in_use_where_either_is():
     generator, _ = mel_icon(16, channels=(8, 8, 8)).build()
     generator.to_rgb[2] = generator.to_rgb[1]
@@ -517,17 +433,3 @@ def test_compiled_whole_they_are_the_same_to_the_second_derivative(preset, alpha
         assert_close(gradients(compiled[1]), gradients(discriminator), rtol=1e-9, atol=1e-12)
     finally:
         torch.compiler.reset()
-
-
-@pytest.mark.parametrize(
-    ("setting", "text"),
-    [
-        ({"minibatch_std_group": 2.5}, "minibatch_std_group must be an int of at least 1, or None, got 2.5"),
-        ({"head_channels": 0}, "head_channels must be an int of at least 1, or None, got 0"),
-        ({"norm_epsilon": math.nan}, "norm_epsilon must be a small number above 0, got nan"),
-        ({"image_range": (0, math.inf)}, r"image_range must be \(value of black, value of white\), got \(0, inf\)"),
-    ],
-)
-def test_settings_that_make_no_network_are_refused(setting, text):
-    with pytest.raises(ValueError, match=text):
-        Architecture(WIDTHS, **setting)
