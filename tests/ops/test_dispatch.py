@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -67,8 +68,8 @@ def of_projected_convolution(row: Row) -> Examples:
 
 def of_linear(row: Row) -> Examples:
     def call(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        with weight_cache():
-            return linear(x, weight, bias)
+        with weight_cache():  # where a weight is used twice
+            return linear(x, weight, bias) * linear(2 * x, weight, bias)
 
     return [(call, [seeded(*shape, 6), seeded(4, 6), seeded(4)]) for shape in ((5,), (2, 3))]
 
@@ -98,12 +99,10 @@ def of_networks(row: Row) -> Examples:
         names = [name for name in names if name in network.state_dict()]
 
         def call(x: Tensor, *weights: Tensor, network=network, function=function, names=names) -> Tensor:
-            network.to(x.dtype)
+            network = copy.deepcopy(network).to(x.dtype)
             for name, weight in zip(names, weights, strict=True):
                 owner, _, last = name.rpartition(".")
-                module = network.get_submodule(owner)
-                module._parameters.pop(last, None)
-                setattr(module, last, weight)
+                network.get_submodule(owner)._parameters[last] = weight  # no leaf, and so no nn.Parameter
             with fused.cached_weights(2, 0.3, network):
                 return function(network, x, 2, 0.3)
 
