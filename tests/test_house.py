@@ -244,3 +244,36 @@ def test_import_brings_no_extra():
     )
     printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert printed.strip() == "set()"
+
+
+# What a reader of the mathematics meets nowhere: devices, kinds of CPU, caches, compilers.
+TUNING = re.compile(
+    r"\b(devices?\.type|\.device\b|is_(cuda|cpu|mps|compiling)|cuda|cpu|\w*avx\w*|onednn|triton|_foreach\w*|\w*cached?\w*)\b",
+    re.IGNORECASE,
+)
+MATHEMATICS = [
+    *(path for path in sorted((SOURCE / "networks").glob("*.py")) if path.name != "fused.py"),
+    *sorted((SOURCE / "augment").glob("*.py")),
+]
+
+
+@pytest.mark.parametrize("path", MATHEMATICS, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_mathematics_names_no_device(path):
+    assert [line for line in path.read_text().splitlines() if TUNING.search(line)] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'if x.device.type == "cpu":',
+        "if x.is_cuda:",
+        "torch._foreach_mul(a, b)",
+        "if torch.compiler.is_compiling():",
+        "with weight_cache():",
+        "noise.to(x.device)",
+        "from functools import cache",
+        "if has_avx512():",
+    ],
+)
+def test_tuning_is_seen(line):
+    assert TUNING.search(line)

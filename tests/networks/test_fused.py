@@ -11,12 +11,13 @@ from conftest import small_recipe
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from progan import Average, Growth, presets, wgan_gp_loss
+from progan import EmaGenerator, Growth, presets, wgan_gp_loss
 from progan.networks import fused
 from progan.networks.blocks import ConvUnit
 from progan.networks.layers import EqualizedConv2d
 from progan.ops import dispatch
 from progan.ops.dispatch import REFERENCE, force, record
+from progan.training.state import TrainingState
 from progan.training.step import Draws, TrainingStep
 
 both = pytest.mark.parametrize("preset", [presets.mel_icon, presets.karras2018])
@@ -190,7 +191,8 @@ def test_a_step_takes_every_fast_path(cpu, precision, monkeypatch):
     recipe = presets.mel_icon(128, channels=(256, 8, 8, 8, 8, 8))
     recipe = replace(recipe, training=replace(recipe.training, precision=precision))
     generator, discriminator = recipe.build()
-    step = TrainingStep(generator, discriminator, Average(generator, 0.99), recipe.training)
+    state = TrainingState(generator, discriminator, EmaGenerator(generator, 0.99), recipe.training.adam)
+    step = TrainingStep(state, recipe.training)
     draws = Draws.at(0, 4, recipe.architecture.latent_shape, 0, 0)
     with record() as used:
         step(of_level(5, 4).float(), draws, Growth(0, 5, 0.5, 1e-3, 4), 0)
