@@ -1,4 +1,4 @@
-"""What shapes both networks, checked."""
+"""The settings that determine both networks, checked."""
 
 from __future__ import annotations
 
@@ -16,38 +16,39 @@ _FLAGS = (
     *("minibatch_std_unbiased", "equalized_ends", "normalize_latent", "norm_before_activation"),
     *("norm_in_discriminator", "norm_epsilon_outside_root", "widen_first"),
 )
-_LARGEST_SIDE = 65_536  # pixels, as a JPEG's; it bounds how many levels a crafted file may ask for
+_LARGEST_SIDE = 65_536  # pixels, as for JPEG; bounds the number of levels that a crafted file can request
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Hold everything that shapes both networks. JSON-able: numbers, strings, tuples.
+    """Settings that determine both networks: numbers, strings and tuples, so that JSON can store them.
 
     Args:
-        channels: widths per level, coarse first; as many levels as entries.
-        latent_shape: (512,) for a vector, which a dense layer spreads over the base size, or (512, 4, 4) for an image
-            of noise, which a convolution takes.
-        image_channels: 1 grey, 3 RGB, 4 RGBA.
-        base_size: (height, width) in pixels at level 0; (6, 4) makes images of 3:2.
-        image_range: values of black and white in the networks' images.
-        minibatch_std_group: images per MiniBatchStd group; a smaller batch is one group; None = always the whole batch.
-        minibatch_std_unbiased: divide by group - 1.
-        padding: of the 3x3 convolutions: ``zeros`` or ``reflect``.
-        equalization: of the convolutions: ``he`` (the paper's) or ``he_twice`` (the article's), see `EqualizedConv2d`.
-        equalized_ends: the layers to RGB, from RGB and to the score are equalised, with a LeakyReLU after from RGB;
-            else plain layers with nothing after.
-        normalize_latent: divide the latent by its root mean square.
-        norm_before_activation: PixelNorm, then LeakyReLU; else the other way round.
-        norm_in_discriminator: PixelNorm in both networks; else in the generator only.
-        norm_epsilon: of PixelNorm.
-        norm_epsilon_outside_root: see `PixelNorm`.
+        channels: Number of channels of each level, coarse first; there are as many levels as entries.
+        latent_shape: (512,) for a vector, which a dense layer maps to the base size, or (512, 4, 4) for an image of
+            noise, which goes into a convolution.
+        image_channels: Channels of the images: 1 grey, 3 RGB, 4 RGBA.
+        base_size: (height, width) of level 0 in pixels; (6, 4) makes images of 3:2.
+        image_range: Values of black and white in the networks' images.
+        minibatch_std_group: Images per MiniBatchStd group; a smaller batch is one group; None = always the whole batch.
+        minibatch_std_unbiased: Divide by group - 1.
+        padding: Padding of the 3x3 convolutions: ``zeros`` or ``reflect``.
+        equalization: Equalisation of the convolutions: ``he`` (the paper's) or ``he_twice`` (the article's), see
+            `EqualizedConv2d`.
+        equalized_ends: Equalise the layers to RGB, from RGB and to the score, with a LeakyReLU after the one from RGB;
+            else they are plain layers without an activation.
+        normalize_latent: Divide the latent by its root mean square.
+        norm_before_activation: Apply PixelNorm before the LeakyReLU; else after it.
+        norm_in_discriminator: Use PixelNorm in both networks; else in the generator only.
+        norm_epsilon: Epsilon of PixelNorm.
+        norm_epsilon_outside_root: Where PixelNorm adds its epsilon, see `PixelNorm`.
         output: ``linear``, or ``sigmoid`` after the fade (then image_range must be (0, 1)).
-        widen_first: the discriminator's blocks widen in their first convolution; else in their second.
-        head_channels: width of the discriminator's last two layers; None = channels[0].
+        widen_first: Increase the channels in the first convolution of the discriminator's blocks; else in the second.
+        head_channels: Channels of the discriminator's last two layers; None = channels[0].
 
     Raises:
-        TypeError: If a setting is of a wrong kind.
-        ValueError: if the numbers do not make a pair of networks.
+        TypeError: If a setting has the wrong type.
+        ValueError: If the settings do not determine a valid pair of networks.
     """
 
     channels: tuple[int, ...]
@@ -70,7 +71,7 @@ class Architecture:
     head_channels: int | None = None
 
     def __post_init__(self) -> None:
-        """Check what can be checked without building anything."""
+        """Check the settings without building anything."""
         for name in ("channels", "latent_shape", "base_size", "image_range"):
             object.__setattr__(self, name, tuple_of(f"Architecture.{name}", getattr(self, name), "numbers"))
         for name, least in (("channels", 1), ("latent_shape", 1), ("base_size", 2)):
@@ -129,7 +130,7 @@ class Architecture:
         return self.base_size[0] << level, self.base_size[1] << level
 
     def check_level(self, level: int) -> None:
-        """Raise where the networks lack a level."""
+        """Raise if the networks do not have a level."""
         if not isinstance(level, int) or isinstance(level, bool):
             raise TypeError(f"level must be an int, got {level!r}")
         if not 0 <= level <= self.top_level:
@@ -139,7 +140,7 @@ class Architecture:
             )
 
     def check_growth(self, level: int, alpha: float | Tensor | None) -> None:
-        """Raise where level and alpha ask for what the networks cannot do."""
+        """Raise if the networks cannot run at this level and alpha."""
         self.check_level(level)
         if alpha is not None:
             check_alpha(alpha)
@@ -150,7 +151,7 @@ class Architecture:
         """Return the level whose images have this size.
 
         Raises:
-            ValueError: if there is none.
+            ValueError: If there is none.
         """
         for level in range(len(self.channels)):
             if self.size(level) == (height, width):

@@ -1,4 +1,4 @@
-"""What both networks have in common: which parameters are in use, and keyed initial values.
+"""The base class of both networks: which parameters are in use, and keyed initial values.
 
 ``level`` counts doublings from the base size: 0 = 4x4, 1 = 8x8, ... 6 = 256x256. ``alpha`` is the weight of the newest
 level while it fades in; None means fully grown, and the old branch is not computed. Growth is an argument: networks
@@ -21,18 +21,18 @@ Block = Callable[[Architecture, int], nn.Module]
 
 
 class ProgressiveNetwork(nn.Module):
-    """A network of one block for each level.
+    """A network with one block for each level.
 
     Args:
-        architecture: What shapes it.
-        level_0: The block of level 0.
-        build: Builds the others, from (architecture, level).
-        block: A user's own in place of build, or None.
+        architecture: Settings of both networks.
+        level_0: Block of level 0.
+        build: Built-in block, a function of (architecture, level).
+        block: Custom block in place of the built-in one, or None.
     """
 
     _role: str
     _rgb: str
-    _leads_to: int  # the level of a block's result against its own
+    _leads_to: int  # level of a block's result, relative to the block's own
 
     def __init__(self, architecture: Architecture, level_0: nn.Module, build: Block, block: Block | None) -> None:
         super().__init__()
@@ -49,27 +49,27 @@ class ProgressiveNetwork(nn.Module):
         self.fade_in: FadeIn = FadeIn()
 
     def in_use(self, level: int, alpha: float | Tensor | None = None) -> dict[str, nn.Parameter]:
-        """Return the parameters that a pass at this growth uses, by name.
+        """Return the parameters that are used at this growth, by name.
 
-        Blocks 0 to level, the RGB layers of the level and, while it fades in, those of the level below.
+        These are blocks 0 to level, the RGB layers of the level and, while it fades in, those of the level below.
         """
         self.architecture.check_growth(level, alpha)
         levels = (level,) if alpha is None else (level - 1, level)
         prefixes = [f"blocks.{index}." for index in range(level + 1)] + [f"{self._rgb}.{index}." for index in levels]
-        found: dict[nn.Parameter, str] = {}  # one that two layers share has a name in each
+        found: dict[nn.Parameter, str] = {}  # a parameter shared by two layers has a name in each
         for name, parameter in self.named_parameters(remove_duplicate=False):
             if name.startswith(tuple(prefixes)):
                 found.setdefault(parameter, name)
         return {name: parameter for parameter, name in found.items()}
 
     def initialize(self, seed: int = 0) -> None:
-        """Draw all initial weights anew, each keyed by (seed, its name).
+        """Draw all initial weights again, each keyed by (seed, its name).
 
-        A level's weights do not depend on how many levels lie above it. Modules of a block of one's own start from
-        their own ``reset_parameters``, with torch's random state seeded by key and put back.
+        The weights of a level do not depend on how many levels there are above it. Modules of a custom block are
+        initialised by their own ``reset_parameters``, with torch's random state seeded by a key and restored later.
 
         Args:
-            seed: of the run.
+            seed: Random seed of the run.
         """
         for module_name, module in self.named_modules():
             position = f"{self._role}.{module_name}"
@@ -82,12 +82,12 @@ class ProgressiveNetwork(nn.Module):
                     torch.default_generator.manual_seed(key(seed, "weights", position) & (2**63 - 1))
                     reset()
 
-    def run_block(self, x: Tensor, index: int) -> Tensor:
-        """Return what the block of a level, not the lowest, makes of features."""
-        return self.checked_features(self.blocks[index](x), index)
+    def _run_block(self, x: Tensor, index: int) -> Tensor:
+        """Return the result of the block of a level above 0, checked."""
+        return self._checked_features(self.blocks[index](x), index)
 
-    def checked_features(self, x: Tensor, index: int) -> Tensor:
-        """Return what the block of a level has made, if it has the shape that the next one takes."""
+    def _checked_features(self, x: Tensor, index: int) -> Tensor:
+        """Return the result of a level's block if it has the shape that the next block accepts."""
         level = index + self._leads_to
         expected = (self.architecture.channels[level], *self.architecture.size(level))
         if tuple(x.shape[1:]) != expected:
@@ -99,7 +99,7 @@ class ProgressiveNetwork(nn.Module):
 
 
 def check_parts(architecture: object, block: object) -> None:
-    """Raise TypeError where a network cannot be built of what came."""
+    """Raise TypeError if a network cannot be built from these arguments."""
     remedies: list[tuple[type, str]] = [(Sequence, "pass Architecture(channels)")]
     if hasattr(architecture, "architecture"):  # a recipe or a network
         remedies = [(object, "pass its architecture")]
@@ -122,7 +122,7 @@ def _fill(parameter: nn.Parameter, how: Initial, seed: int, position: str) -> No
 
 
 def _qualified_name(block: Block | None) -> str | None:
-    """Return a block's qualified name, None for the built-in one."""
+    """Return the qualified name of a custom block, None for the built-in one."""
     if block is None:
         return None
     named = block if hasattr(block, "__qualname__") else type(block)

@@ -1,4 +1,4 @@
-"""What the networks are put together from: one level each, of layers as an architecture asks for them."""
+"""The blocks of the networks: one for each level, made of the layers that an architecture specifies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SLOPE = 0.2  # of every LeakyReLU, below 0
 
 
 class ConvUnit(nn.Module):
-    """A layer with its LeakyReLU and, where the architecture has one, its PixelNorm."""
+    """A layer followed by a LeakyReLU and, if the architecture has one, a PixelNorm."""
 
     def __init__(self, layer: nn.Module, architecture: Architecture, *, norm: bool) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class ConvUnit(nn.Module):
         return self.activate(self.layer(x))
 
     def activate(self, x: Tensor) -> Tensor:
-        """Return what follows the layer: (B, C_out, ...), the same."""
+        """Return the layer's result, activated and normalised: (B, C_out, ...) -> (B, C_out, ...)."""
         if self.norm is None:
             return F.leaky_relu(x, SLOPE)
         normalized: Tensor = self.norm(x, SLOPE) if self.norm_first else self.norm(F.leaky_relu(x, SLOPE))

@@ -16,14 +16,14 @@ from progan.ops.resampling import downsample
 
 
 class ProgressiveDiscriminator(ProgressiveNetwork):
-    """Score images: high for real ones. The critic of WGAN-GP, at any level up to the top.
+    """Discriminator that scores images, high for real ones: the critic of WGAN-GP, at any level up to the top.
+
+    Initial weights come from torch's global random state; `initialize` draws them keyed by a seed.
 
     Args:
-        architecture: what shapes it.
-        block: builds one level from (architecture, level), level 1 and up, mapping (B, channels[level], h, w) to
-            (B, channels[level - 1], h/2, w/2); None = `DiscriminatorBlock`.
-
-    Weights start from torch's global random state; `initialize` draws them keyed by a seed.
+        architecture: Settings of both networks.
+        block: Builds the block of one level, 1 or higher, from (architecture, level). The block maps
+            (B, channels[level], h, w) to (B, channels[level - 1], h/2, w/2). None = `DiscriminatorBlock`.
 
     Example:
         >>> discriminator = ProgressiveDiscriminator(Architecture((16, 8, 4)))
@@ -51,32 +51,32 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
         """Return scores: (B, image_channels, height, width) -> (B,).
 
         Args:
-            images: in image_range, of the level's size.
-            level: of the images; None = told from their size.
-            alpha: as for the generator.
-            batches: how many batches of equal size lie one after another in images; MiniBatchStd never mixes them.
+            images: Images in image_range, of the level's size.
+            level: Level of the images; None = determined from their size.
+            alpha: Weight of this level relative to the one below, as for the generator.
+            batches: Number of batches of equal size that are concatenated in images; MiniBatchStd never mixes them.
 
         Raises:
-            ValueError: if the images do not fit the level, the level is not there, or alpha is outside [0, 1] or given
-                at level 0.
+            ValueError: If the images do not fit the level, the level does not exist, or alpha is outside [0, 1] or
+                given at level 0.
         """
-        level = self.checked_level(images, level, alpha, batches)
-        x = self.from_images(images, level)
+        level = self._checked_level(images, level, alpha, batches)
+        x = self._from_images(images, level)
         if level > 0:
-            x = self.run_block(x, level)
+            x = self._run_block(x, level)
         if alpha is not None:
-            x = self.fade_in(self.from_images(downsample(images), level - 1), x, alpha)
+            x = self.fade_in(self._from_images(downsample(images), level - 1), x, alpha)
         for index in range(level - 1, 0, -1):
-            x = self.run_block(x, index)
+            x = self._run_block(x, index)
         return widened(self.blocks[0](x, batches))
 
-    def from_images(self, images: Tensor, level: int) -> Tensor:
-        """Return a level's features: (B, image_channels, height, width) -> (B, channels[level], height, width)."""
+    def _from_images(self, images: Tensor, level: int) -> Tensor:
+        """Return features of a level: (B, image_channels, height, width) -> (B, channels[level], height, width)."""
         features: Tensor = self.rgb_activation(self.from_rgb[level](images))
         return features
 
-    def checked_level(self, images: Tensor, level: int | None, alpha: float | Tensor | None, batches: int) -> int:
-        """Return the level, if images and growth fit the network."""
+    def _checked_level(self, images: Tensor, level: int | None, alpha: float | Tensor | None, batches: int) -> int:
+        """Return the level after checking images and growth."""
         check_tensor("images", images)
         check_int("batches", batches)
         architecture = self.architecture

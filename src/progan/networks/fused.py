@@ -45,7 +45,7 @@ def generate(generator: nn.Module, z: Tensor, level: int, alpha: float | Tensor 
     if not isinstance(generator, ProgressiveGenerator) or not _is_unmodified(generator):
         images: Tensor = generator(z, level, alpha)
         return images
-    level = generator.checked_level(z, level, alpha)
+    level = generator._checked_level(z, level, alpha)
     features = generator.blocks[0](z)
     whole, size = _parts(generator, level, features)
     for index in range(1, whole + 1):
@@ -55,7 +55,7 @@ def generate(generator: nn.Module, z: Tensor, level: int, alpha: float | Tensor 
         below = x
         for index in range(whole + 1, level + 1):
             below, x = x, _grow(generator, x, index)
-        return generator.to_images(below, x, level, alpha)
+        return generator._to_images(below, x, level, alpha)
 
     return _by_parts(finish, features, size)
 
@@ -75,22 +75,22 @@ def score(
     if not isinstance(discriminator, ProgressiveDiscriminator) or not _is_unmodified(discriminator):
         scores: Tensor = discriminator(images, level, alpha, batches=batches)
         return scores
-    level = discriminator.checked_level(images, level, alpha, batches)
+    level = discriminator._checked_level(images, level, alpha, batches)
     whole, size = _parts(discriminator, level, images)
 
     def begin(part: Tensor) -> Tensor:
         if level == 0:
-            return discriminator.from_images(part, level)
+            return discriminator._from_images(part, level)
         x = _enter(discriminator, part, level)
         if alpha is not None:
-            x = discriminator.fade_in(discriminator.from_images(downsample(part), level - 1), x, alpha)
+            x = discriminator.fade_in(discriminator._from_images(downsample(part), level - 1), x, alpha)
         for index in range(level - 1, whole, -1):
-            x = discriminator.run_block(x, index)
+            x = discriminator._run_block(x, index)
         return x
 
     x = _by_parts(begin, images, size)
     for index in range(whole, 0, -1):
-        x = discriminator.run_block(x, index)
+        x = discriminator._run_block(x, index)
     return widened(discriminator.blocks[0](x, batches))
 
 
@@ -136,10 +136,10 @@ def _grow(generator: ProgressiveGenerator, x: Tensor, index: int) -> Tensor:
     """Return what the block of a level makes of features."""
     fusable = _fusable(generator.blocks[index])
     if fusable is None:
-        return generator.run_block(x, index)
+        return generator._run_block(x, index)
     conv, rest = fusable
     x = convolve_upsampled(x, scale(conv.weight, conv.constant), conv.bias, conv.margin, conv.padding)
-    return generator.checked_features(rest(x), index)
+    return generator._checked_features(rest(x), index)
 
 
 def _enter(discriminator: ProgressiveDiscriminator, images: Tensor, level: int) -> Tensor:
@@ -153,11 +153,11 @@ def _enter(discriminator: ProgressiveDiscriminator, images: Tensor, level: int) 
         or not isinstance(from_rgb, EqualizedConv2d)
         or not _is_unmodified(from_rgb)
     ):
-        return discriminator.run_block(discriminator.from_images(images, level), level)
+        return discriminator._run_block(discriminator._from_images(images, level), level)
     conv, rest = fusable
     projection = scale(from_rgb.weight, from_rgb.constant), from_rgb.bias
     x = convolve_projected(images, projection, scale(conv.weight, conv.constant), conv.bias, conv.margin)
-    return discriminator.checked_features(downsample(rest(x)), level)
+    return discriminator._checked_features(downsample(rest(x)), level)
 
 
 def _fusable(block: nn.Module) -> tuple[EqualizedConv2d, Callable[[Tensor], Tensor]] | None:

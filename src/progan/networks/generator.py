@@ -14,14 +14,14 @@ from progan.ops.resampling import upsample
 
 
 class ProgressiveGenerator(ProgressiveNetwork):
-    """Make images from latents, at any level up to the top.
+    """Generator of images from latents, at any level up to the top.
+
+    Initial weights come from torch's global random state; `initialize` draws them keyed by a seed.
 
     Args:
-        architecture: what shapes it.
-        block: builds one level from (architecture, level), level 1 and up, mapping (B, channels[level - 1], h, w) to
-            (B, channels[level], 2h, 2w); None = `GeneratorBlock`.
-
-    Weights start from torch's global random state; `initialize` draws them keyed by a seed.
+        architecture: Settings of both networks.
+        block: Builds the block of one level, 1 or higher, from (architecture, level). The block maps
+            (B, channels[level - 1], h, w) to (B, channels[level], 2h, 2w). None = `GeneratorBlock`.
 
     Example:
         >>> generator = ProgressiveGenerator(Architecture((16, 8, 4), latent_shape=(32,)))
@@ -45,30 +45,31 @@ class ProgressiveGenerator(ProgressiveNetwork):
         """Return images: ``(B, *latent_shape)`` -> (B, image_channels, height, width), in image_range.
 
         Args:
-            z: latents, N(0, 1).
-            level: of the images; None = the top level.
-            alpha: weight of this level against the one below; None = fully grown. A float must be in [0, 1]; the value
-                of a 0-d tensor is trusted.
+            z: Latents, N(0, 1).
+            level: Level of the images; None = the top level.
+            alpha: Weight of this level relative to the one below; None = fully grown. A float must be in [0, 1]; the
+                value of a 0-d tensor is not checked.
 
         Raises:
-            ValueError: if z has another shape, the level is not there, or alpha is outside [0, 1] or given at level 0.
+            ValueError: If z has the wrong shape, the level does not exist, or alpha is outside [0, 1] or given at
+                level 0.
         """
-        level = self.checked_level(z, level, alpha)
+        level = self._checked_level(z, level, alpha)
         below = x = self.blocks[0](z)
         for index in range(1, level + 1):
-            below, x = x, self.run_block(x, index)
-        return self.to_images(below, x, level, alpha)
+            below, x = x, self._run_block(x, index)
+        return self._to_images(below, x, level, alpha)
 
-    def to_images(self, below: Tensor, x: Tensor, level: int, alpha: float | Tensor | None) -> Tensor:
-        """Return images: features of the level below and of the level -> (B, image_channels, height, width)."""
+    def _to_images(self, below: Tensor, x: Tensor, level: int, alpha: float | Tensor | None) -> Tensor:
+        """Return images, (B, image_channels, height, width), from the features of the level below and of the level."""
         image: Tensor = self.to_rgb[level](x)
         if alpha is not None:
             # Upsampling commutes with a 1x1 convolution, and is cheaper after it.
             image = self.fade_in(upsample(self.to_rgb[level - 1](below)), image, alpha)
         return torch.sigmoid(image) if self.architecture.output == "sigmoid" else image
 
-    def checked_level(self, z: Tensor, level: int | None, alpha: float | Tensor | None) -> int:
-        """Return the level, if latents and growth fit the network."""
+    def _checked_level(self, z: Tensor, level: int | None, alpha: float | Tensor | None) -> int:
+        """Return the level after checking latents and growth."""
         check_tensor("z", z)
         level = self.architecture.top_level if level is None else level
         self.architecture.check_growth(level, alpha)

@@ -26,17 +26,17 @@ Equalization = Literal["he", "he_twice", "none"]
 
 
 class Initial(NamedTuple):
-    """Say how a parameter starts: N(0, scale^2), U(-scale, scale), or 0 everywhere."""
+    """Initial distribution of a parameter: N(0, scale^2), U(-scale, scale), or 0 everywhere."""
 
     distribution: Literal["normal", "uniform", "zeros"]
     scale: float = 0.0
 
 
 class _Equalized(nn.Module):
-    """Share what the equalised layers have in common: parameters, their initial values, the run-time constant.
+    """The base class of the equalised layers: parameters, their initial values, the run-time constant.
 
     - ``he``: weights start from N(0, 1), biases from 0; weights are multiplied by gain / sqrt(fan_in) at run time.
-    - ``he_twice``: He's constant stands in the initial weights, N(0, gain^2 / fan_in), *and* gain / sqrt(in_features)
+    - ``he_twice``: He's constant is part of the initial weights, N(0, gain^2 / fan_in), *and* gain / sqrt(in_features)
       is applied at run time; biases start as torch's do. The program of the Mel Icon article does this.
     - ``none``: a plain layer with torch's initial values.
     """
@@ -70,8 +70,8 @@ class _Equalized(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw initial values anew from torch's global random state."""
-        if self.weight.is_meta:  # there is nothing to fill, and torch would load 800 modules to find out
+        """Draw initial values again from torch's global random state."""
+        if self.weight.is_meta:  # nothing to fill, and torch would load 800 modules to find that out
             return
         with torch.no_grad():
             for name, (distribution, scale) in self.initial.items():
@@ -85,17 +85,17 @@ class _Equalized(nn.Module):
 
 
 class EqualizedConv2d(_Equalized):
-    """Convolve at stride 1, keeping the image size, with a learning rate equalised per layer.
+    """Convolution at stride 1 that keeps the image size, with a learning rate equalised per layer.
 
     y = conv(x, w * gain / sqrt(fan_in)) + b, w ~ N(0, 1) at the start (Karras et al. 2018, section 4.1).
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        kernel_size: an odd number of pixels.
-        gain: sqrt(2) before a LeakyReLU (He's constant), 1 before nothing.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Side of the kernel in pixels, an odd number.
+        gain: sqrt(2) before a LeakyReLU (He's constant), 1 if no activation follows.
         equalization: ``he`` as in the paper, ``he_twice`` or ``none``, a plain layer; see docs/differences.md.
-        padding: what lies outside the image: ``zeros``, or its mirror image (``reflect``).
+        padding: Pixels outside the image: ``zeros``, or its mirror image (``reflect``).
 
     Example:
         >>> EqualizedConv2d(3, 8, 3)(torch.zeros(2, 3, 16, 16)).shape
@@ -139,14 +139,15 @@ class EqualizedConv2d(_Equalized):
 
 
 class EqualizedLinear(_Equalized):
-    """Multiply by a matrix, with a learning rate equalised per layer.
+    """Dense layer with a learning rate equalised per layer.
 
     Args:
-        in_features: length of the input.
-        out_features: length of the output.
-        gain: as for `EqualizedConv2d`.
-        equalization: as for `EqualizedConv2d`.
-        in_channels: where the input is a flattened image, its channels (``he_twice`` counts those); else in_features.
+        in_features: Length of the input.
+        out_features: Length of the output.
+        gain: Gain, as for `EqualizedConv2d`.
+        equalization: Equalisation, as for `EqualizedConv2d`.
+        in_channels: Channels of the image if the input is a flattened one (``he_twice`` counts those); else
+            in_features.
 
     Example:
         >>> EqualizedLinear(512, 1, gain=1.0)(torch.zeros(2, 512)).shape
@@ -182,14 +183,14 @@ class EqualizedLinear(_Equalized):
 
 
 class PixelNorm(nn.Module):
-    """Divide every pixel's feature vector by its root mean square.
+    """Normalisation of every pixel's feature vector by its root mean square.
 
     y = x / sqrt(mean_c(x^2) + epsilon) (Karras et al. 2018, section 4.2). Half types are widened to float32 for the
     mean.
 
     Args:
-        epsilon: keeps a pixel that is 0 from being divided by 0.
-        epsilon_outside_root: y = x / (sqrt(mean_c(x^2)) + epsilon), as the program of the Mel Icon article has it.
+        epsilon: Small number that prevents a division by 0.
+        epsilon_outside_root: Use y = x / (sqrt(mean_c(x^2)) + epsilon), as the program of the Mel Icon article does.
 
     Example:
         >>> PixelNorm()(torch.full((1, 4, 1, 1), 5.0)).flatten()
@@ -207,27 +208,27 @@ class PixelNorm(nn.Module):
         """Return the normalised features, of x's shape and dtype: (B, C, ...).
 
         Args:
-            x: features.
-            slope: below 0, of a LeakyReLU that follows at once; 1 = none.
+            x: Features.
+            slope: Slope below 0 of a LeakyReLU applied after the normalisation; 1 = none.
         """
         check_tensor("x", x)
         return pixel_norm(x, self.epsilon, outside_root=self.epsilon_outside_root, slope=slope)
 
 
 class MiniBatchStd(nn.Module):
-    """Append one channel that tells how much the images of a group differ.
+    """An extra channel that measures how much the images of a group differ.
 
-    The standard deviation over the group at each channel and pixel, averaged over channels and pixels, one number per
-    group (Karras et al. 2018, section 3). Image i of a batch is in group i mod (B / group_size), as in the official
-    program; a batch smaller than a group is one group.
+    It contains the standard deviation over the group at each channel and pixel, averaged over channels and pixels: one
+    number per group (Karras et al. 2018, section 3). Image i of a batch is in group i mod (B / group_size), as in the
+    official program; a batch smaller than a group is one group.
 
     Args:
-        group_size: images per group; None = the whole batch.
-        unbiased: divide by group_size - 1 (the Mel Icon article's program), not group_size (the official one).
+        group_size: Images per group; None = the whole batch.
+        unbiased: Divide by group_size - 1 (the Mel Icon article's program), not by group_size (the official one).
 
     Raises:
-        ValueError: if a larger batch is no multiple of the group size, or the tensor does not hold whole batches, or
-            no image.
+        ValueError: If a larger batch is not a multiple of the group size, or the tensor does not consist of whole
+            batches, or has no image.
 
     Example:
         >>> MiniBatchStd()(torch.zeros(8, 16, 4, 4)).shape
@@ -245,11 +246,11 @@ class MiniBatchStd(nn.Module):
         self.unbiased = unbiased
 
     def forward(self, x: Tensor, batches: int = 1) -> Tensor:
-        """Return x with one channel more: (B, C, H, W) -> (B, C + 1, H, W).
+        """Return x with the extra channel: (B, C, H, W) -> (B, C + 1, H, W).
 
         Args:
-            x: features.
-            batches: how many batches of equal size lie one after another in x; statistics never cross between them.
+            x: Features.
+            batches: Number of batches of equal size that are concatenated in x; statistics never cross between them.
         """
         check_tensor("x", x)
         check_int("batches", batches)
@@ -266,7 +267,7 @@ class MiniBatchStd(nn.Module):
         groups = widened(x).reshape(batches, group_size, batch // group_size, *x.shape[1:])
         deviation = groups - groups.mean(dim=1, keepdim=True)
         count = max(group_size - 1, 1) if self.unbiased else group_size
-        # Differs: the article's program has no epsilon; equal images would then give NaN gradients.
+        # Differs: the article's program has no epsilon, so equal images give NaN gradients there.
         std = (deviation.square().sum(dim=1) / count + 1e-8).sqrt()
         statistic = std.mean(dim=(2, 3, 4)).to(x.dtype)
         spread = statistic[:, None, :].expand(-1, group_size, -1).reshape(-1, 1, 1, 1)
@@ -277,7 +278,7 @@ def fitting_group_size(batch: int, group_size: int | None) -> int:
     """Return the images per MiniBatchStd group in a batch.
 
     Raises:
-        ValueError: if a batch larger than a group is no multiple of it.
+        ValueError: If a batch larger than a group is not a multiple of it.
     """
     if group_size is None or batch <= group_size:
         return batch
@@ -290,7 +291,7 @@ def fitting_group_size(batch: int, group_size: int | None) -> int:
 
 
 class FadeIn(nn.Module):
-    """Blend the old path with the new one: (1 - alpha) * old + alpha * new (Karras et al. 2018, figure 2).
+    """Blend of the old path and the new one: (1 - alpha) * old + alpha * new (Karras et al. 2018, figure 2).
 
     Exact at both ends: alpha 0 returns old and alpha 1 returns new, bit for bit.
 
@@ -303,11 +304,11 @@ class FadeIn(nn.Module):
         """Return the blend, in the wider dtype of the two.
 
         Args:
-            old: the path that was there, any shape.
-            new: the path through the newest level, of old's shape.
-            alpha: weight of new, in [0, 1]; a float, or a 0-d tensor, whose value is trusted.
+            old: Result of the path through the level below, any shape.
+            new: Result of the path through the newest level, of old's shape.
+            alpha: Weight of new, in [0, 1]; a float, or a 0-d tensor, whose value is not checked.
 
         Raises:
-            ValueError: if alpha is a float outside [0, 1].
+            ValueError: If alpha is a float outside [0, 1].
         """
         return fade(old, new, alpha)

@@ -1,8 +1,9 @@
 """A product of features and a weight, differentiable any number of times, with a path of its own for the weight.
 
-Autograd runs a function of two inputs whole, even where the gradient by one only is asked for: by the features in a
-gradient penalty and in a generator's update. Of two functions it runs the one that is needed. So the product is a
-function of the features alone; the gradient that comes to it goes on to the weight by a second function.
+Autograd runs the backward of a function of two inputs completely, even if only one gradient is needed: that of the
+features, in a gradient penalty and in a generator's update. So the product is a function of the features alone. It
+passes the incoming gradient on to a second function, which computes the weight's gradient and is skipped if nobody
+needs it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from torch.autograd import Function
 class Bilinear(Protocol):
     """A map y = B(x, w) + b that is linear in x and in w, by its three products.
 
-    Where gradients are enabled, a further derivative of ``product`` and ``by_weight`` is asked for: what they return
-    must then be computed by operations that autograd knows.
+    If gradients are enabled, a further derivative of ``product`` or ``by_weight`` is needed; they must then compute
+    their result with operations that autograd can differentiate.
     """
 
     def shape(self, x: Tensor, weight: Tensor) -> tuple[int, ...]:
@@ -28,22 +29,22 @@ class Bilinear(Protocol):
         """Return y."""
 
     def by_input(self, gradient: Tensor, weight: Tensor, x: Tensor) -> Tensor:
-        """Return the gradient by x, of which only the shape counts; linear in the gradient by y and in w."""
+        """Return the gradient with respect to x, of which only the shape is used; linear in the gradient and in w."""
 
     def by_weight(
         self, gradient: Tensor, x: Tensor, weight: Tensor, *, bias: bool
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients by w, of which only the shape counts, and, where it is asked for, by b."""
+        """Return the gradients with respect to w, of which only the shape is used, and b, if wanted."""
 
 
 def bilinear(operation: Bilinear, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return B(x, w) + b.
 
     Args:
-        operation: B.
+        operation: The map B.
         x: Features.
-        weight: w.
-        bias: b, or None.
+        weight: Weight w.
+        bias: Bias b, or None.
     """
     shape = operation.shape(x, weight)
     path: Tensor = _WeightPath.apply(weight, bias, (x,), operation, shape, False)  # type: ignore[no-untyped-call]
@@ -52,7 +53,7 @@ def bilinear(operation: Bilinear, x: Tensor, weight: Tensor, bias: Tensor | None
 
 
 class _Product(Function):
-    """The product, as a function of x. What is given in a tuple is hidden from autograd."""
+    """The product, as a function of x. Autograd does not see tensors inside tuples."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, path: Tensor, hidden: tuple[Tensor, Tensor | None], operation: Bilinear) -> Tensor:
@@ -79,7 +80,7 @@ def _by_input(operation: Bilinear, gradient: Tensor, weight: Tensor, x: Tensor) 
 
 
 class _InputGradient(Function):
-    """The gradient of the product by x, as a function of the gradient that came to it."""
+    """The gradient of the product with respect to x, as a function of the incoming gradient."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, path: Tensor, hidden: tuple[Tensor, Tensor], operation: Bilinear) -> Tensor:
@@ -95,7 +96,7 @@ class _InputGradient(Function):
 
 
 class _WeightPath(Function):
-    """Nothing, of the shape of the product or of its gradient by x, whose gradient is that of the weight."""
+    """A placeholder with the shape of the product, or of its gradient by x, that passes its gradient to the weight."""
 
     @staticmethod
     def forward(

@@ -23,10 +23,10 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, margin: int = 0, padding: 
 
     Args:
         x: Features.
-        weight: (K, C, k, k).
-        bias: (K,).
-        margin: Pixels around the image.
-        padding: What lies there: zeros, or the mirror image.
+        weight: Kernel, (K, C, k, k).
+        bias: Bias, (K,).
+        margin: Number of pixels added on each side.
+        padding: Values of these pixels: zeros, or the mirror image.
     """
     path = choose(
         "convolution",
@@ -46,7 +46,7 @@ def _reference(x: Tensor, weight: Tensor, bias: Tensor, margin: int, padding: Pa
 
 
 def _batched_product(x: Tensor, weight: Tensor, bias: Tensor, margin: int, padding: Padding) -> Tensor:
-    """Convolve by a 1x1 kernel: at 4 channels in an eighth of the time of torch's convolution."""
+    """Convolve with a 1x1 kernel; with 4 channels this takes an eighth of the time of torch's convolution."""
     product = torch.baddbmm(bias[:, None], weight.flatten(1).expand(len(x), -1, -1), x.flatten(2))
     return product.view(len(x), len(bias), *x.shape[2:])
 
@@ -54,7 +54,7 @@ def _batched_product(x: Tensor, weight: Tensor, bias: Tensor, margin: int, paddi
 def _patches_product(x: Tensor, weight: Tensor, bias: Tensor, margin: int, padding: Padding) -> Tensor:
     """Convolve images of few pixels by one product of matrices.
 
-    At 4x4 pixels the kernels of a CPU reach half of what this does, most of all for the weight's gradient.
+    At 4x4 pixels torch's kernels for a CPU reach half of its speed, above all for the weight's gradient.
     """
     if padding == "reflect":
         x = _reflected(x, margin)
@@ -82,7 +82,7 @@ def _bilinear(x: Tensor, weight: Tensor, bias: Tensor, margin: int, padding: Pad
         x, weight = _channels_last(x), _channels_last(weight)
     convolution = _TorchConvolution(margin)
     if torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad):
-        # Autocast, where it is on, stays out of what is computed within functions.
+        # Autocast does not apply within autograd functions.
         x, weight, bias = (each.to(computing_dtype(each)) for each in (x, weight, bias))
         return bilinear(convolution, x, weight, bias)
     return convolution.product(x, weight, bias)
@@ -100,8 +100,8 @@ _PATHS = {
 class _TorchConvolution(NamedTuple):
     """A convolution by torch's kernels, with zeros around the image; see `progan.ops.bilinear.Bilinear`.
 
-    Torch takes a convolution's second derivative by the weight by a convolution whose kernel is as large as the image,
-    many times slower than the first derivative by the weight, which does as well.
+    Torch computes a convolution's second derivative by the weight as a convolution whose kernel is as large as the
+    image. It equals the first derivative by the weight at another input, which is many times faster.
     """
 
     margin: int
@@ -127,7 +127,7 @@ class _TorchConvolution(NamedTuple):
         by_bias = gradient.sum((0, 2, 3)) if bias else None
         if path == "gradient_as_kernel":
             features, kernel = (each.transpose(0, 1).contiguous() for each in (x, gradient))
-            # A copy costs; one after the sum will do.
+            # The result is not contiguous: one copy after the sum of all gradients is enough.
             return F.conv2d(features, kernel, padding=self.margin).transpose(0, 1), by_bias
         if path == "channels_last":
             gradient, x, weight = (_channels_last(each) for each in (gradient, x, weight))
@@ -136,9 +136,9 @@ class _TorchConvolution(NamedTuple):
 
 
 class _TritonConvolution(NamedTuple):
-    """A convolution of few channels by our own 3x3 kernels, one pixel around the image; see `Bilinear`.
+    """A convolution of few channels by our own kernels, 3x3 with a margin of 1; see `progan.ops.bilinear.Bilinear`.
 
-    Of the kernels no derivative is known; where one is asked for, torch's operations stand in.
+    Autograd cannot differentiate the kernels; if it has to, torch's operations are used instead.
     """
 
     padding: Padding

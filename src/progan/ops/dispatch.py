@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 REFERENCE = "reference"
-PART_BYTES = 8 << 20  # of features, in each part of a batch that is taken in parts
+PART_BYTES = 8 << 20  # of features in each part, where a batch is processed in parts
 _NARROW = ("float32", "tf32", "bfloat16", "float16")
 _ALL = ("float64", *_NARROW)
 _BOTH = ("cpu", "cuda")
-_COUNTED = 2**29 - 1  # numbers in a tensor: places in it are 32 bits wide within our Triton kernels
+_COUNTED = 2**29 - 1  # numbers in a tensor: our Triton kernels use 32-bit offsets
 
 
 class Case(NamedTuple):
@@ -43,23 +43,23 @@ class Case(NamedTuple):
 class Row:
     """One path of an operation, and where it is used.
 
-    The first group of settings says what the path can do at all; a test that forces a path keeps to it. The second
-    group says where it pays.
+    The first group of attributes limits what the path can compute at all, even when it is forced. The second group
+    limits it to where it is faster.
 
     Attributes:
         operation: Name of the operation.
         path: Name of the path.
-        precisions: What it computes in; "tf32" is float32 for which cuDNN may use TF32.
-        kernel: Side of the convolution kernel that it takes; None = any.
-        padding: Padding that it takes; None = any.
-        needs: "triton" or "onednn", without which it does not run.
+        precisions: Supported dtypes; "tf32" is float32 where cuDNN may use TF32.
+        kernel: Supported side of the convolution kernel; None = any.
+        padding: Supported padding; None = any.
+        needs: "triton" or "onednn" if the path requires it.
         devices: Device types.
         cpus: Kinds of CPU.
         channels: Least and most channels in, or features.
         widest: Most channels, in and out.
         products: Most products of channels in and out.
         pixels: Least and most pixels of an image.
-        numbers: Least and most numbers in a tensor; of a product of matrices, in the largest of the three.
+        numbers: Least and most numbers in the largest tensor.
     """
 
     operation: str
@@ -78,7 +78,7 @@ class Row:
     numbers: tuple[float, float] = (0, math.inf)
 
     def can(self, case: Case) -> bool:
-        """Tell whether the path computes this at all."""
+        """Return whether the path can compute this at all."""
         return (
             (case.precision in self.precisions or self.precisions == _ALL)
             and self.kernel in (None, case.kernel)
@@ -86,7 +86,7 @@ class Row:
         )
 
     def pays(self, case: Case, cpu: str) -> bool:
-        """Tell whether the path is the one to use here."""
+        """Return whether the path is worth using here."""
         return (
             self.can(case)
             and case.device.type in self.devices
@@ -102,20 +102,20 @@ class Row:
 
 _CPU, _CUDA = ("cpu",), ("cuda",)
 _AVX512, _NO_AVX512 = ("avx512",), ("avx2", "other")
-# Torch's kernels for planes give each of 16 lanes of AVX-512 to a channel: of few channels half of them stay empty.
+# With AVX-512, torch's kernels for planes assign one of 16 lanes to each channel: with few channels half stay empty.
 _FEW_CHANNELS: dict[str, Any] = {"devices": _CPU, "cpus": _AVX512, "widest": 8, "pixels": (128 * 128, math.inf)}
 _TRITON: dict[str, Any] = {"precisions": _NARROW, "devices": _CUDA, "numbers": (0, _COUNTED), "needs": "triton"}
 
-# Of an operation's rows the first that fits counts.
+# For each operation, the first row that fits is used.
 TABLE: tuple[Row, ...] = (
-    # A convolution as a whole. cuDNN uses a small part of a device where there are few channels.
+    # A whole convolution. With few channels, cuDNN uses a small part of the device.
     Row("convolution", "triton", kernel=3, padding=1, products=512, **_TRITON),
     Row("convolution", "batched_product", kernel=1, padding=0, devices=_CPU),
     Row("convolution", "patches_product", devices=_CPU, cpus=_NO_AVX512, pixels=(0, 16)),
     Row("convolution", "bilinear"),
-    # How the features of a bilinear convolution lie: cuDNN turns planes where it multiplies matrices of these types.
+    # Memory format of a bilinear convolution: with these dtypes cuDNN would transpose planes before and after.
     Row("convolution_layout", "channels_last", ("tf32", "bfloat16", "float16"), needs="triton", devices=_CUDA),
-    # Its three products.
+    # The three products of a bilinear convolution.
     Row("convolution_forward", "channels_last", **_FEW_CHANNELS),
     Row("convolution_by_input", "channels_last", **_FEW_CHANNELS),
     Row(
@@ -133,13 +133,13 @@ TABLE: tuple[Row, ...] = (
         pixels=(0, 33 * 33),
     ),
     Row("convolution_by_weight", "channels_last", ("bfloat16",), **_FEW_CHANNELS),
-    # Two operations in one convolution.
+    # Two operations merged into one convolution.
     Row("upsampled_convolution", "four_kernels", kernel=3, padding=1, devices=_CPU, pixels=(64, math.inf)),
     Row("projected_convolution", "joined_kernels"),
-    # Dense layers, while weights are cached; and products of matrices, where MKL is slower.
+    # Dense layers, while weights are cached; products of matrices for which MKL is slower.
     Row("linear", "deferred_gradient"),
     Row("matrix_product", "onednn", ("float32",), needs="onednn", devices=_CPU, numbers=(1 << 20, math.inf)),
-    # What goes through all features, number by number; a block of Triton's threads holds all channels of a pixel.
+    # Elementwise operations. For PixelNorm, a Triton block contains all channels of its pixels.
     Row("pixel_norm", "triton", channels=(0, 4096), **_TRITON),
     Row("pixel_norm", "short_derivatives"),
     Row("reflection", "triton", **_TRITON),
@@ -147,13 +147,13 @@ TABLE: tuple[Row, ...] = (
     Row("resampling", "triton", **_TRITON),
     Row("resampling", "slices"),
     Row("interleaving", "slices"),
-    # Networks: a batch in parts that fit into the caches; all weights scaled by one kernel, on one stream.
+    # Networks: a batch in parts that fit the CPU's caches; all weights scaled by one kernel, on one stream.
     Row("batch", "in_parts", devices=_CPU),
     Row("parameters", "scaled_together", devices=_CUDA),
 )
 _ROWS = {row.operation: tuple(each for each in TABLE if each.operation == row.operation) for row in TABLE}
 
-# Of the whole process, since a backward on CUDA runs in a thread of its own.
+# Global rather than per thread: a backward pass on CUDA runs in another thread.
 _forced: dict[str, str] = {}
 _record: list[tuple[str, str]] | None = None
 
@@ -173,15 +173,15 @@ def choose(
 
     Args:
         operation: One of the table.
-        x: The tensor that it is for; counts are device, dtype and size.
-        dtype: What it is computed in; None = x's.
+        x: Input of the operation, for its device, dtype and size.
+        dtype: Dtype of the computation; None = x's.
         channels: Channels in and out.
-        kernel: Side of a convolution's kernel.
-        padding: Of a convolution.
-        pixels: Pixels of an image.
+        kernel: Side of the convolution kernel.
+        padding: Padding of the convolution.
+        pixels: Number of pixels in an image.
         numbers: Numbers in the largest tensor; None = in x.
     """
-    if torch.compiler.is_compiling():  # it takes torch's operations apart, and not ours
+    if torch.compiler.is_compiling():  # the compiler knows torch's operations, not ours
         return REFERENCE
     numbers = x.numel() if numbers is None else numbers
     case = Case(x.device, _precision(x, dtype or x.dtype), channels, kernel, padding, pixels, numbers)
@@ -193,11 +193,11 @@ def choose(
 
 @contextmanager
 def force(all_operations: str | None = None, **paths: str) -> Iterator[None]:
-    """Use named paths, for tests and measurements, wherever these can compute what is asked for.
+    """Use the named paths wherever they can compute the operation, for tests and measurements.
 
     Args:
-        all_operations: ``"reference"``: of all operations that are not named.
-        paths: A path for each operation, such as ``convolution="bilinear"``; or ``"reference"``.
+        all_operations: ``"reference"`` for all operations that are not named.
+        paths: Path for each operation, such as ``convolution="bilinear"`` or ``pixel_norm="reference"``.
 
     Raises:
         ValueError: If there is no such operation or path.
@@ -220,7 +220,7 @@ def force(all_operations: str | None = None, **paths: str) -> Iterator[None]:
 
 @contextmanager
 def record() -> Iterator[list[tuple[str, str]]]:
-    """Collect the operations that are computed meanwhile, each with its path."""
+    """Record the operations that are computed within this context, each with its path."""
     global _record
     before, _record = _record, []
     try:
@@ -243,7 +243,7 @@ def triton_kernels(device: torch.device) -> ModuleType | None:
         from progan.ops import triton as kernels
 
         kernels.try_out(device)
-    except Exception as error:  # whatever a compiler for another's device finds wrong
+    except Exception as error:  # whatever goes wrong in a compiler for this device
         reason = (str(error) or repr(error)).splitlines()[0]
         warnings.warn(
             f"training on {device} goes on without progan's own kernels, more slowly: Triton does not work here "

@@ -1,8 +1,8 @@
 """Dense layers: products of matrices.
 
-In an update of a critic, each of the three uses of a weight would bring a gradient as large as the weight, to be
-written, read again and added; for a dense layer that takes longer than the products do. So while weights are cached,
-the factors of the gradient are collected, and multiplied at once when all of them are there.
+A critic's update uses a weight three times. Each use would produce a gradient as large as the weight, to be written,
+read again and added; for a dense layer this takes longer than the products. So while weights are cached, the factors
+of these gradients are collected and multiplied once, when all of them are known.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     Args:
         x: Features.
-        weight: W, (K, I), or a tensor (K, ...) of which that is the matrix.
-        bias: b, (K,).
+        weight: Matrix W, (K, I), or a tensor (K, ...) that is flattened to it.
+        bias: Bias b, (K,).
     """
     weight, bias = taken(weight), taken(bias)
     if not weight_cache.is_active() or choose("linear", x) == REFERENCE:
@@ -45,27 +45,27 @@ def matrix_product(x: Tensor, weight: Tensor) -> Tensor:
     """Return x W': (N, I) -> (N, K).
 
     Args:
-        x: (N, I).
-        weight: W, (K, I).
+        x: Features, (N, I).
+        weight: Matrix W, (K, I).
     """
-    numbers = max(x.numel(), weight.numel(), len(x) * len(weight)) if x.numel() else 0  # oneDNN refuses sums of nothing
+    numbers = max(x.numel(), weight.numel(), len(x) * len(weight)) if x.numel() else 0  # oneDNN refuses empty sums
     if torch.is_grad_enabled() or choose("matrix_product", x, numbers=numbers) == REFERENCE:
-        return x @ weight.t()  # autograd knows nothing of oneDNN's
+        return x @ weight.t()  # autograd cannot differentiate oneDNN's product
     multiplied: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
     return multiplied
 
 
 class DeferredWeightGrad:
-    """A matrix whose gradient is one product, taken once autograd has been wherever the matrix is used.
+    """The product with a matrix whose gradient is computed once, after the backward of everything that uses it.
 
-    As an operation it is the product with its matrix; see `progan.ops.bilinear.Bilinear`.
+    It implements `progan.ops.bilinear.Bilinear`.
 
     Args:
-        weight: (K, I).
+        weight: The matrix, (K, I).
 
     Attributes:
-        weight: The same values; to be used in `bilinear` only.
-        factors: Pairs of which the gradient is the sum of products, collected so far.
+        weight: The same values, to be used only in `bilinear` with this operation.
+        factors: Pairs of factors collected so far; the gradient is the sum of their products.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -81,11 +81,11 @@ class DeferredWeightGrad:
         return matrix_product(x, weight)
 
     def by_input(self, gradient: Tensor, weight: Tensor, x: Tensor) -> Tensor:
-        """Return the gradient by x."""
+        """Return the gradient with respect to x."""
         return matrix_product(gradient, weight.t())
 
     def by_weight(self, gradient: Tensor, x: Tensor, weight: Tensor, *, bias: bool) -> tuple[Tensor | None, None]:
-        """Return the gradient by the weight where a derivative of it is asked for; else collect its factors."""
+        """Return the gradient with respect to the weight if it is to be differentiated; else collect its factors."""
         if torch.is_grad_enabled():
             return gradient.t() @ x, None
         self.factors.append((gradient, x))
@@ -93,7 +93,7 @@ class DeferredWeightGrad:
 
 
 class _Collect(Function):
-    """The weight itself; its gradient is that of all products that used it, which autograd waits for."""
+    """The weight itself. Autograd calls its backward after that of all products that use it."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, factors: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -12,8 +12,8 @@ from progan.ops.dispatch import REFERENCE, choose
 def reflect(x: Tensor, *, channels_last: bool = False) -> Tensor:
     """Mirror an image one pixel beyond its edges, the edge itself not repeated: (B, C, H, W) -> (B, C, H + 2, W + 2).
 
-    The backward of torch's own reflection padding is not deterministic on CUDA, and that of joined slices fills a whole
-    image with zeros for each; so ours adds slices by hand.
+    The backward of torch's reflection padding is not deterministic on CUDA, and that of concatenated slices fills a
+    whole image with zeros for each slice. So this one has a backward that adds slices in place.
 
     Args:
         x: Images.

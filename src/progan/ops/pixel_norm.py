@@ -1,7 +1,7 @@
 """PixelNorm (Karras et al. 2018, section 4.2), with the LeakyReLU that may follow it.
 
-A gradient penalty differentiates a critic twice, so that the first backward of each layer is itself differentiated.
-Autograd would put these derivatives together from many parts; here they are short ones of every order.
+A gradient penalty differentiates a critic twice, so the backward of each layer is itself differentiated. Autograd would
+build these derivatives from many operations; the ones written out here are short.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from progan.ops.precision import widened
 def pixel_norm(x: Tensor, epsilon: float, *, outside_root: bool, slope: float = 1.0) -> Tensor:
     """Divide every pixel's features by their root mean square, then let a LeakyReLU follow: (B, C, ...), any shape.
 
-    Differentiable any number of times.
-
     Args:
-        x: features; half types are widened to float32 for the mean.
-        epsilon: added to the mean square, or to its root.
-        outside_root: to its root.
-        slope: of the LeakyReLU below 0; 1 = none.
+        x: Features; half types are widened to float32 for the mean.
+        epsilon: Number added to the mean square, or to its root.
+        outside_root: Add epsilon to the root instead of the mean square.
+        slope: Slope of the LeakyReLU below 0; 1 = none.
     """
     path = choose("pixel_norm", x, channels=(x.shape[1], x.shape[1]))
     if path == REFERENCE:
@@ -61,7 +59,7 @@ class _PixelNorm(Function):
         squares = x.square()
         root = _root(squares, epsilon, outside_root)
         ctx.save_for_backward(x, root)
-        y: Tensor = torch.ops.aten.leaky_relu(x, slope, out=squares)  # in memory that is at hand
+        y: Tensor = torch.ops.aten.leaky_relu(x, slope, out=squares)  # reuses memory
         return y.mul_(_scale(root, epsilon, outside_root))
 
     @staticmethod
@@ -93,7 +91,7 @@ class _PixelNormBackward(Function):
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         gradient, x, root = ctx.saved_tensors
         epsilon, outside_root, slope = ctx.settings
-        if torch.is_grad_enabled():  # a third derivative is asked for, which nothing here does often
+        if torch.is_grad_enabled():  # a third derivative is needed, which is rare
             return *_plain_second(v, gradient, x, *ctx.settings), None, None, None, None
         if root is None:
             from progan.ops.triton import norm_second

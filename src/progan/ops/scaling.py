@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from progan.ops.weight_cache import cached, find, is_active, keep
+from progan.ops.weight_cache import add, cached, find, is_active
 
 
 def scale(weight: Tensor, factor: float) -> Tensor:
     """Return weight * factor.
 
     Args:
-        weight: Of any shape.
-        factor: A constant; by 1 nothing is multiplied.
+        weight: Tensor of any shape.
+        factor: A constant; a factor of 1 costs nothing.
     """
     if factor == 1.0:
         return taken(weight)
@@ -31,18 +31,18 @@ def taken(parameter: Tensor) -> Tensor:
 
 
 def scale_together(weights: Sequence[Tensor], factors: Sequence[float]) -> None:
-    """Within a weight cache, do what `scale` does for each of several weights, all at once.
+    """Within a weight cache, compute what `scale` returns for each of several weights in one operation.
 
-    For autograd one function takes all of them, on the stream that is current now, wherever they are used later.
+    Autograd sees one function with all of them, on the stream that is current now, wherever they are used later.
 
     Args:
-        weights: Of any shapes.
-        factors: One for each.
+        weights: Tensors of any shapes.
+        factors: A factor for each.
     """
     if is_active() and weights:
         scaled: tuple[Tensor, ...] = _ScaleTogether.apply(tuple(factors), *weights)  # type: ignore[no-untyped-call]
         for weight, factor, each in zip(weights, factors, scaled, strict=True):
-            keep(_name(factor), weight, each)
+            add(_name(factor), weight, each)
 
 
 def _name(factor: float) -> str:
@@ -58,7 +58,7 @@ class _ScaleTogether(Function):
         ctx.factors = factors
         made = [tensor.detach() for tensor in tensors]
         scaled = [number for number, factor in enumerate(factors) if factor != 1.0]
-        if scaled:  # torch multiplies no empty list
+        if scaled:  # torch refuses an empty list
             products = torch._foreach_mul([made[number] for number in scaled], [factors[number] for number in scaled])
             for number, product in zip(scaled, products, strict=True):
                 made[number] = product

@@ -1,8 +1,8 @@
-"""What is made of weights within one update: made once.
+"""A cache for what operations compute from weights within one update.
 
-A critic's update uses a weight three times: for the scores, for the slope that the gradient penalty asks for, and, at
-the second derivative, for the slope's own. Within `weight_cache` what an operation makes of its weights is kept, so
-that it is computed, and differentiated, once.
+A critic's update uses a weight three times: for the scores, for the gradient in the gradient penalty, and for the
+derivative of that gradient. Within `weight_cache` an operation computes, for instance, a scaled weight once, and
+autograd differentiates it once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-Made = TypeVar("Made")
-# Key: what is made, whether it has a graph, the tensors' ids. Value: the tensors, which must live on, and the result.
+Result = TypeVar("Result")
+# Key: name, whether there is a graph, ids of the tensors. Value: the tensors, kept alive so that no other has their id.
 _Entries = dict[tuple[object, ...], tuple[Sequence[Tensor], Any]]
 
 _entries: ContextVar[_Entries | None] = ContextVar("entries", default=None)
@@ -24,7 +24,7 @@ _entries: ContextVar[_Entries | None] = ContextVar("entries", default=None)
 
 @contextmanager
 def weight_cache() -> Iterator[None]:
-    """Keep what operations make of weights, which must not change meanwhile."""
+    """Cache what operations compute from weights, which must not change within this context."""
     before = _entries.set({})
     try:
         yield
@@ -34,7 +34,7 @@ def weight_cache() -> Iterator[None]:
 
 @contextmanager
 def separate_cache() -> Iterator[None]:
-    """Find what has been kept so far, and keep what is made from now on for this part of the work only."""
+    """Use what is in the cache so far, and forget what is added within this context at its end."""
     there = _entries.get()
     before = _entries.set(None if there is None else dict(there))
     try:
@@ -44,17 +44,17 @@ def separate_cache() -> Iterator[None]:
 
 
 def is_active() -> bool:
-    """Tell whether what is made of weights is kept; in what is compiled, nothing is."""
+    """Return whether there is a cache; compiled code has none."""
     return not torch.compiler.is_compiling() and _entries.get() is not None
 
 
-def cached(name: str, tensors: Sequence[Tensor], make: Callable[[], Made]) -> Made:
-    """Return what is made of tensors; within `weight_cache` it is made once.
+def cached(name: str, tensors: Sequence[Tensor], make: Callable[[], Result]) -> Result:
+    """Return what is computed from tensors; within `weight_cache` it is computed once.
 
     Args:
-        name: What it is; with the tensors it determines what comes out.
-        tensors: What it is made of.
-        make: Makes it.
+        name: Name of the result, which together with the tensors determines it.
+        tensors: Tensors that it is computed from.
+        make: Computes it.
     """
     entries = _entries.get() if is_active() else None
     if entries is None:
@@ -62,23 +62,23 @@ def cached(name: str, tensors: Sequence[Tensor], make: Callable[[], Made]) -> Ma
     key = _key(name, tensors)
     if key not in entries:
         entries[key] = tensors, make()
-    made: Made = entries[key][1]
-    return made
+    result: Result = entries[key][1]
+    return result
 
 
 def find(name: str, tensor: Tensor) -> Any:
-    """Return what has been made of a tensor and kept; None where nothing is."""
+    """Return what the cache has for a tensor, or None."""
     entries = _entries.get() if is_active() else None
     return entries[key][1] if entries and (key := _key(name, [tensor])) in entries else None
 
 
-def keep(name: str, tensor: Tensor, made: object) -> None:
-    """Keep what was made of a tensor elsewhere; only where the cache `is_active`."""
+def add(name: str, tensor: Tensor, result: object) -> None:
+    """Add what was computed from a tensor to the cache, which must be active."""
     entries = _entries.get()
     assert entries is not None
-    entries[_key(name, [tensor])] = [tensor], made
+    entries[_key(name, [tensor])] = [tensor], result
 
 
 def _key(name: str, tensors: Sequence[Tensor]) -> tuple[object, ...]:
-    # What has no graph is no use where one is built.
+    # A result without a graph cannot be used where autograd builds one.
     return name, torch.is_grad_enabled(), *map(id, tensors)
