@@ -8,7 +8,6 @@ command gives the same bits. An operation for which no row fits, and every opera
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from progan.errors import warn
 
 REFERENCE = "reference"
 PART_BYTES = 8 << 20  # of features in each part, where a batch is processed in parts
@@ -245,10 +246,9 @@ def triton_kernels(device: torch.device) -> ModuleType | None:
         kernels.try_out(device)
     except Exception as error:  # whatever goes wrong in a compiler for this device
         reason = (str(error) or repr(error)).splitlines()[0]
-        warnings.warn(
+        warn(
             f"training on {device} goes on without progan's own kernels, more slowly: Triton does not work here "
-            f"({reason}); it comes with torch for Linux, and needs a C compiler such as gcc",
-            stacklevel=2,
+            f"({reason}); it comes with torch for Linux, and needs a C compiler such as gcc"
         )
         return None
     return kernels

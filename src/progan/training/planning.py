@@ -14,6 +14,8 @@ from typing_extensions import override
 
 from progan.arguments import check_number
 from progan.errors import CheckpointError
+from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.generator import ProgressiveGenerator
 from progan.networks.layers import fitting_group_size
 from progan.randomness import uniform
 from progan.recipe import Recipe, Training
