@@ -60,9 +60,9 @@ from progan import (
 from progan.randomness import normal, uniform
 from progan.runtime.device import precision_scope
 from progan.training.captured_step import WARM_UP, CudaGraphs, DeviceStep
-from progan.training.draws import DrawsAhead
+from progan.training.draws import Draws, DrawsAhead
 from progan.training.state import TrainingState
-from progan.training.step import Draws, TrainingStep
+from progan.training.step import TrainingStep
 
 BATCH = 8
 AFTER_CAPTURE = 5  # number of steps after the capture that are compared
@@ -154,9 +154,9 @@ def steps_of(recipe: Recipe, device: torch.device, *, graph: bool) -> tuple[Trai
 
 
 def images(recipe: Recipe, level: int, position: int) -> Tensor:
-    low, high = recipe.architecture.image_range
+    """Return noise in [0, 1]."""
     size = 4 << level
-    return uniform((BATCH, 3, size, size), 0, "plan", position) * (high - low) + low
+    return uniform((BATCH, recipe.architecture.image_channels, size, size), 0, "plan", position)
 
 
 def drawn(n: int, size: int) -> Tensor:
@@ -192,7 +192,7 @@ def trained(recipe: Recipe, level: int, alpha: float | None, device: torch.devic
         now = None if alpha is None else (number + 1) / 16
         growth = Growth(0, level, now, 1e-3 / (1 + number), BATCH)
         count = number * BATCH
-        draws = Draws.at(count, BATCH, recipe.architecture.latent_shape, 0, len(recipe.training.augment))
+        draws = Draws.at(count, BATCH, recipe.architecture.latent_shape, 0, recipe.training)
         told.append(run(images(recipe, level, count).to(device), draws, growth, count))
     return {
         "before": before,
@@ -302,7 +302,7 @@ def step_of(
     """Return one warmed-up step of a phase, captured if graph=True; draws and images are prepared in advance."""
     _, run = steps_of(recipe, device, graph=graph)
     real = images(recipe, level, 0).to(device)
-    draws = Draws.at(0, BATCH, recipe.architecture.latent_shape, 0, len(recipe.training.augment))
+    draws = Draws.at(0, BATCH, recipe.architecture.latent_shape, 0, recipe.training)
     growth = Growth(0, level, alpha, 5e-4, BATCH)
     for number in range(WARM_UP + 2):
         run(real, draws, growth, number * BATCH)
@@ -317,8 +317,8 @@ def loop_of(recipe: Recipe, level: int, alpha: float | None, device: torch.devic
     widths = (latent_shape[0], *recipe.architecture.channels)
     loop = plain.Loop(plain.Generator(widths).to(device), plain.Discriminator(widths).to(device))
     real = images(recipe, level, 0).to(device)
-    draws = Draws.at(0, BATCH, latent_shape, 0, 0).to(device, torch.float32)
-    return lambda: loop.step(real, draws.z_generator, draws.z_critic, draws.mix, level, alpha)
+    draws = Draws.at(0, BATCH, latent_shape, 0, recipe.training).beside(real)
+    return lambda: loop.step(real, draws["z_generator"], draws["z_critic"], draws["mix"], level, alpha)
 
 
 def peer_of(level: int, levels: int, device: torch.device) -> Callable[[], object]:
@@ -459,7 +459,7 @@ def measure_fit(sheet: Sheet, recipe: Recipe, device: torch.device, pictures: Te
         trainer = Trainer.from_recipe(
             dataclasses.replace(recipe, stages=stages), device=device, callbacks=[pace], progress=False
         )
-        trainer._engine.draws = draws(recipe.architecture.latent_shape, trainer.seed, len(recipe.training.augment))
+        trainer._engine.draws = draws(recipe.architecture.latent_shape, trainer.seed, recipe.training)
         trainer.fit(pictures)
         return pace.ms
 

@@ -21,8 +21,9 @@ from measuring import Contender, in_turn, report
 from progan import EmaGenerator, Growth, presets
 from progan.randomness import uniform
 from progan.runtime.ranks import Ranks
+from progan.training.draws import Draws
 from progan.training.state import TrainingState
-from progan.training.step import Draws, TrainingStep
+from progan.training.step import TrainingStep
 
 CPU = torch.device("cpu")
 
@@ -39,7 +40,7 @@ def make_step(level: int, batch_size: int) -> Callable[[], object]:
         ranks,
     )
     real = ranks.part(uniform((batch_size, 3, 4 << level, 4 << level), 0, "plan", 0))
-    draws = Draws.at(0, batch_size, recipe.architecture.latent_shape, 0, 0).part(ranks).to(CPU, torch.float32)
+    draws = Draws.at(0, batch_size, recipe.architecture.latent_shape, 0, recipe.training).part(ranks)
     return lambda: step(real, draws, Growth(0, level, 0.5, 5e-4, batch_size), 0)
 
 

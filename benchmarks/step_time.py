@@ -27,10 +27,11 @@ from measuring import Contender, in_turn, name_of, report, timed
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from progan import EmaGenerator, Growth, Recipe, presets
+from progan import EmaGenerator, Growth, Recipe, Training, presets
 from progan.randomness import normal, uniform
+from progan.training.draws import Draws
 from progan.training.state import TrainingState
-from progan.training.step import Draws, TrainingStep
+from progan.training.step import TrainingStep
 
 BATCH = 8
 PHASES = [(0, None), *((level, 0.5) for level in range(1, 7)), (6, None)]  # the article's (level, alpha), in order
@@ -43,8 +44,8 @@ YARDSTICK = {4: 0.62, 8: 0.48, 16: 0.19}
 Step = Callable[[], object]
 
 
-def images(size: int, low: float, high: float) -> Tensor:
-    return uniform((BATCH, 3, size, size), 0, "plan", size) * (high - low) + low
+def images(size: int) -> Tensor:
+    return uniform((BATCH, 3, size, size), 0, "plan", size)
 
 
 def progan_step(recipe: Recipe, level: int, alpha: float | None, precision: str, device: torch.device) -> Step:
@@ -54,8 +55,8 @@ def progan_step(recipe: Recipe, level: int, alpha: float | None, precision: str,
         TrainingState(generator, discriminator, EmaGenerator(generator, 0.995), recipe.training.adam), recipe.training
     )
     growth = Growth(0, level, alpha, 5e-4, BATCH)
-    real = images(4 << level, *recipe.architecture.image_range).to(device)
-    draws = Draws.at(0, BATCH, recipe.architecture.latent_shape, 0, 0).to(device, torch.float32)
+    real = images(4 << level).to(device)
+    draws = Draws.at(0, BATCH, recipe.architecture.latent_shape, 0, recipe.training).beside(real)
     return lambda: step(real, draws, growth, 0)
 
 
@@ -90,9 +91,9 @@ def plain_step(level: int, alpha: float | None, device: torch.device) -> Step:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         loop = plain.Loop(plain.Generator().to(device), plain.Discriminator().to(device))
-    real = images(4 << level, 0, 1).to(device)
-    draws = Draws.at(0, BATCH, (512, 4, 4), 0, 0).to(device, torch.float32)
-    return lambda: loop.step(real, draws.z_generator, draws.z_critic, draws.mix, level, alpha)
+    real = images(4 << level).to(device)
+    draws = Draws.at(0, BATCH, (512, 4, 4), 0, Training()).beside(real)
+    return lambda: loop.step(real, draws["z_generator"], draws["z_critic"], draws["mix"], level, alpha)
 
 
 def measure_article(phase: tuple[int, float | None], options: argparse.Namespace) -> dict[str, Any]:

@@ -22,8 +22,9 @@ import progan
 from progan import EmaGenerator, Growth, presets
 from progan.randomness import uniform
 from progan.training.divergence import Watch
+from progan.training.draws import Draws
 from progan.training.state import TrainingState
-from progan.training.step import Draws, TrainingStep
+from progan.training.step import TrainingStep
 
 
 def cost_at(step: TrainingStep, level: int, steps: int, device: torch.device) -> dict[str, float]:
@@ -31,7 +32,7 @@ def cost_at(step: TrainingStep, level: int, steps: int, device: torch.device) ->
     architecture = step.generator.architecture
     growth = Growth(0, level, None, 1e-4, 8)
     real = uniform((8, 3, *architecture.size(level)), 0, "plan", 0).to(device)
-    draws = Draws.at(0, 8, architecture.latent_shape, 0, 0).to(device, torch.float32)
+    draws = Draws.at(0, 8, architecture.latent_shape, 0, step.training).beside(real)
     gradients = [
         [torch.rand_like(parameter) for parameter in network.in_use(level, None).values()]
         for network in (step.state.generator, step.state.discriminator)

@@ -78,8 +78,7 @@ nitpick_ignore = [
     ("py:class", "progan.training.options.RunKeywords"),
     ("py:obj", "DiscriminatorBlock"),
     ("py:obj", "GeneratorBlock"),
-    ("py:obj", "Training.augment"),
-    ("py:obj", "Training.loss"),
+    ("py:obj", "Training.augment_all"),
 ]
 
 

@@ -22,8 +22,9 @@ from torch.utils.data import Dataset
 from progan import EmaGenerator, Growth, Recipe, Stage, presets
 from progan.storage import files
 from progan.training import planning
+from progan.training.draws import Draws
 from progan.training.state import TrainingState
-from progan.training.step import Draws, TrainingStep
+from progan.training.step import TrainingStep
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -83,7 +84,7 @@ def gradients_of_a_step(
     found: list[list[Tensor]] = []
     measure = step.watch.measure
     step.watch.measure = lambda gradients: (found.append(list(gradients)), measure(gradients))[1]
-    draws = Draws.at(0, batch, recipe.architecture.latent_shape, 0, 0)
+    draws = Draws.at(0, batch, recipe.architecture.latent_shape, 0, recipe.training)
     size = recipe.architecture.size(level)
     real = torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     step(real.to(device, dtype), draws, Growth(0, level, None, 1e-3, batch), 0)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from progan import (
+    R1,
     Adam,
     Architecture,
     Callback,
@@ -21,6 +22,7 @@ from progan import (
     EqualizedConv2d,
     EqualizedLinear,
     FadeIn,
+    GradientPenalty,
     GrownGenerator,
     HorizontalFlip,
     ImageFolder,
@@ -35,7 +37,8 @@ from progan import (
     Schedule,
     Trainer,
     Training,
-    WganGp,
+    Translate,
+    Wasserstein,
     adjust_contrast,
     downsample,
     enlarge,
@@ -180,14 +183,19 @@ CALLS = {
     "stages must be a sequence of Stage, got None": lambda: Schedule(None),
     "training must be a Training, got a dict": lambda: Recipe(RECIPE.architecture, RECIPE.stages, {}),
     "a recipe must be a JSON object, as Recipe.to_json returns, got '{}'": lambda: Recipe.from_json("{}"),
-    "Training.loss must be one of WganGp, got the class WganGp; pass an instance": lambda: Training(loss=WganGp),
+    "Training.objective must be an Objective, got the class Wasserstein; pass an instance of it": lambda: Training(
+        objective=Wasserstein
+    ),
     "Adam.betas must be a sequence of two numbers, got 0.5": lambda: Adam(betas=0.5),
     "each of Adam.betas must be a number, got '0'": lambda: Adam(betas=("0", "1")),
     "Adam.eps must be a number, got '1'": lambda: Adam(eps="1"),
     "Ema.decay must be a number, got None": lambda: Ema(decay=None),
     "Ema.batch must be an int, got '8'": lambda: Ema(batch="8"),
     "Ema.warm_up must be True or False, got 'no'": lambda: Ema(warm_up="no"),
-    "WganGp.penalty_weight must be a number, got '10'": lambda: WganGp("10"),
+    "Wasserstein.drift_weight must be a number, got '1'": lambda: Wasserstein("1"),
+    "GradientPenalty.weight must be a number, got '10'": lambda: GradientPenalty("10"),
+    "R1.every must be an int, got 1.5": lambda: R1(every=1.5),
+    "Translate.fraction must be a number, got '1'": lambda: Translate("1"),
     "Contrast.high must be a number, got None": lambda: Contrast(1.0, None),
     "HorizontalFlip.probability must be a number, got '1'": lambda: HorizontalFlip("1"),
     "images_seen must be an int, got 1.5": lambda: SCHEDULE.at(1.5),

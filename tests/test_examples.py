@@ -97,7 +97,7 @@ def test_train_on_a_folder_goes_to_a_run_of_its_name(capsys):
     options = ["--quick", *SMALL, "--batch-size", "4", "--precision", "bf16", "--contrast"]
     assert train.main(["--data", "my icons", *options]) == 0
     config = json.loads(Path("runs/my icons_quick/config.json").read_text())["recipe"]
-    assert config["training"]["augment"] == [{"name": "Contrast", "low": 1.0, "high": 2.0}]
+    assert config["training"]["augment_real"] == [{"name": "Contrast", "settings": {"low": 1.0, "high": 2.0}}]
     assert config["training"]["precision"] == "bf16"
     assert [stage["batch_size"] for stage in config["stages"]] == [4] * 4
     assert train.default_run_dir(train.argument_parser().parse_args(["--data", "my icons"])) == Path("runs/my icons")
@@ -161,7 +161,7 @@ def test_flips_against_the_verdict_are_warned_of(capsys):
     with pytest.warns(UserWarning, match=r"HorizontalFlip is on, and left-right flips look unsafe: \d+ of"):
         assert train.main(["--data", "icons", "--quick", *SMALL, "--flips"]) == 0
     config = json.loads(Path("runs/icons_quick/config.json").read_text())["recipe"]
-    assert config["training"]["augment"] == [{"name": "HorizontalFlip", "probability": 0.5}]
+    assert config["training"]["augment_real"] == [{"name": "HorizontalFlip", "settings": {"probability": 0.5}}]
     assert "flips      left-right flips look unsafe" in capsys.readouterr().out
 
 

@@ -12,13 +12,29 @@ import pytest
 import torch
 from conftest import gradients_of_a_step, small_recipe
 
-from progan import Adam, EmaGenerator, ProgressiveDiscriminator, ProgressiveGenerator, Stage, Trainer, presets
+from progan import (
+    R1,
+    Adam,
+    Contrast,
+    EmaGenerator,
+    GradientPenalty,
+    HorizontalFlip,
+    NonSaturating,
+    ProgressiveDiscriminator,
+    ProgressiveGenerator,
+    Stage,
+    Trainer,
+    Translate,
+    presets,
+)
 from progan.data import Conversion, open_feed, tensor_feed
 from progan.networks.blocks import GeneratorBlock
 from progan.runtime.device import precision_scope
 from progan.training import step as step_module
 from progan.training.captured_step import WARM_UP, Ring
-from progan.training.step import Draws, StepGrowth, TrainingStep
+from progan.training.draws import Draws
+from progan.training.step import TrainingStep
+from progan.training.step_growth import StepGrowth
 
 pytestmark = [
     pytest.mark.gpu,
@@ -46,6 +62,12 @@ def one_order(monkeypatch):
 def make(graph, preset=presets.mel_icon, run_dir=None, stages=STAGES, **training):
     recipe = replace(small_recipe(preset, **training), stages=stages)
     return Trainer.from_recipe(recipe, run_dir=run_dir, device=CUDA, graph=graph, seed=3, progress=False)
+
+
+def kind_of(trainer):
+    """The one kind of step that is held."""
+    (kind,) = trainer._engine.device_step._kinds.values()
+    return kind
 
 
 def train(trainer, steps=STEPS):
@@ -78,6 +100,14 @@ def apart(ours, theirs, start):
 RECIPES = {
     "mel_icon": {"preset": presets.mel_icon},
     "karras2018": {"preset": presets.karras2018, "adam": Adam(reset="level_and_fade")},
+    "lazy and augmented": {
+        "preset": presets.karras2018,
+        "objective": NonSaturating(),
+        "regularizers": (R1(1.0, every=2), GradientPenalty()),
+        "augment_real": (Contrast(), HorizontalFlip()),
+        "augment_all": (Translate(0.25),),
+        "augment_strength": 0.7,
+    },
     "tf32": {"preset": presets.mel_icon, "precision": "tf32"},
     "bf16": {"preset": presets.mel_icon, "precision": "bf16"},
 }
@@ -98,7 +128,7 @@ def test_captured_steps_are_plain_steps(recipe):
 def test_it_is_captured_by_default():
     trainer = make(None)
     train(trainer, WARM_UP + 1)
-    assert trainer._engine.device_step._kind.replay is not None
+    assert kind_of(trainer).replay is not None
     assert trainer._engine.environment()["graph"] is True
 
 
@@ -122,9 +152,9 @@ def test_works_at_once_have_the_gradients_of_one_after_the_other(preset, dtype, 
     trainer = make(False, preset)
     step = trainer._engine.step
     trainer.generator.to(dtype), trainer.discriminator.to(dtype)
-    growth = StepGrowth(2, 0.3, 1e-3, 0.1, 0)
+    growth = StepGrowth(2, 0.3, (True,), 1e-3, 0.1, 0)
     real = torch.rand(8, 3, 16, 16, dtype=dtype, generator=torch.Generator().manual_seed(0)).to(CUDA)
-    draws = Draws.at(0, 8, trainer.generator.architecture.latent_shape, 3, 0).to(CUDA, dtype)
+    draws = Draws.at(0, 8, trainer.generator.architecture.latent_shape, 3, trainer.training).beside(real)
     parameters = list(trainer.discriminator.in_use(2, 0.3).values())
 
     def gradients():
@@ -304,9 +334,9 @@ def test_draws_reach_the_device_as_they_were_made():
     for _ in range(12):
         seen = trainer.images_seen
         train(trainer, 1)
-        expected = Draws.at(seen, 8, shape, 3, 0)
-        for draw, there in zip(expected, trainer._engine.device_step._kind._draws, strict=True):
-            assert torch.equal(draw, there.cpu())
+        there = kind_of(trainer)._draws
+        for name, draw in Draws.at(seen, 8, shape, 3, trainer.training).items():
+            assert torch.equal(draw, there[name].cpu())
 
 
 def allocated():
@@ -342,7 +372,7 @@ def test_fit_leaves_nothing_behind(tmp_path):
     trainer.fit(images)
     assert torch.cuda.current_stream() == stream
     assert torch.equal(torch.cuda.get_rng_state(), random)
-    assert trainer._engine.device_step._kind is None
+    assert not trainer._engine.device_step._kinds
 
 
 def test_data_is_held_on_the_device():
@@ -372,4 +402,4 @@ def test_a_block_of_ones_own_runs_plain_unless_asked():
     asked = trainer(True)
     with warnings.catch_warnings(action="error"):
         train(asked, 7 + 5)
-    assert asked._engine.device_step._kind.replay is not None
+    assert kind_of(asked).replay is not None

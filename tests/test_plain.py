@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from progan import Growth, presets
 from progan.networks import blocks
 from progan.randomness import uniform
+from progan.training.draws import Draws
 from progan.training.state import TrainingState
-from progan.training.step import Draws, TrainingStep
+from progan.training.step import TrainingStep
 
 PHASES = [(0, None), *((level, 0.3) for level in range(1, 7)), (6, None)]
 
@@ -104,7 +105,7 @@ def gradients_of_a_step(level: int, alpha: float | None, dtype: torch.dtype) -> 
     theirs[1].blocks[0][0].epsilon = 1e-8
     step, loop = TrainingStep(TrainingState(*ours, None, recipe.training.adam), recipe.training), plain.Loop(*theirs)
     real = uniform((batch, 3, 4 << level, 4 << level), 1, "plan", 0).to(dtype)
-    draws = Draws.at(0, batch, (512, 4, 4), 1, 0).to(torch.device("cpu"), dtype)
+    draws = Draws.at(0, batch, (512, 4, 4), 1, recipe.training).beside(real)
     found: list[dict[str, Tensor]] = [{}, {}]
 
     def keep(into: dict[str, Tensor], role: str, names: Iterable[str], parameters: Iterable[Tensor]) -> None:
@@ -117,7 +118,7 @@ def gradients_of_a_step(level: int, alpha: float | None, dtype: torch.dtype) -> 
         mine.step = partial(keep, found[0], role, named, named.values())
         its.step = partial(keep, found[1], role, named, list(other.parameters()))
     step(real, draws, Growth(0, level, alpha, 5e-4, batch), 0)
-    loop.step(real, draws.z_generator, draws.z_critic, draws.mix, level, alpha)
+    loop.step(real, draws["z_generator"], draws["z_critic"], draws["mix"], level, alpha)
     return found
 
 

@@ -23,7 +23,7 @@ BLOCKS = [
 
 
 # The Python blocks of each of these are one program, from top to bottom.
-TUTORIALS = [f"docs/{name}.md" for name in ("first_icons", "own_folder", "own_loop")]
+TUTORIALS = [f"docs/{name}.md" for name in ("first_icons", "own_folder", "own_loop", "own_parts")]
 
 
 def blocks(*languages: str) -> list:
@@ -39,7 +39,7 @@ def test_every_block_is_of_a_kind_that_is_tested():
 def run_twice(text: str) -> None:
     """Run a program twice: "the same program again goes on"."""
     for _ in range(2):
-        exec(compile(text, "block", "exec"), {"__name__": "block"})
+        exec(compile(text, "block", "exec", dont_inherit=True), {"__name__": "block"})
 
 
 def draw_folder(path: Path) -> None:

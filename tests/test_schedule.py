@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fractions import Fraction
 from itertools import groupby, pairwise
 
@@ -94,9 +94,18 @@ def test_starts_never_move(schedule):
 @given(schedules(), st.integers(0, 10**9))
 def test_the_last_stage_holds_for_ever(schedule, more):
     last = schedule.stages[-1]
-    assert schedule.at(schedule.total_images + more) == Growth(
+    held = schedule.at(schedule.total_images + more)
+    assert replace(held, step=0) == Growth(
         len(schedule.stages) - 1, last.level, None, last.learning_rate, last.batch_size
     )
+
+
+@properties
+@given(schedules())
+def test_steps_are_numbered_from_the_start_of_their_stage(schedule):
+    for index, (start, stage) in enumerate(zip(schedule.starts, schedule.stages, strict=True)):
+        begins = range(start, schedule.end(index), stage.batch_size)
+        assert [schedule.at(begin).step for begin in begins] == list(range(len(begins)))
 
 
 @properties
@@ -142,10 +151,10 @@ def test_agrees_where_a_longer_schedule_only_adds():
 
 def test_stages_at_the_edge():
     schedule = Schedule(FIRST)
-    assert schedule.at(79) == Growth(0, 0, None, 1e-3, 8)
+    assert schedule.at(79) == Growth(0, 0, None, 1e-3, 8, 9)
     assert schedule.at(80) == Growth(1, 1, 0.0, 1e-3, 8)
-    assert schedule.at(159) == Growth(1, 1, 79 / 80, 1e-3, 8)
-    assert schedule.at(160) == Growth(1, 1, None, 1e-3, 8)
+    assert schedule.at(159) == Growth(1, 1, 79 / 80, 1e-3, 8, 9)
+    assert schedule.at(160) == Growth(1, 1, None, 1e-3, 8, 10)
 
 
 @pytest.mark.parametrize(

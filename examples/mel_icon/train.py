@@ -224,7 +224,7 @@ def make_recipe(options: argparse.Namespace, resolution: int) -> Recipe:
         stages = tuple(dataclasses.replace(stage, batch_size=options.batch_size) for stage in stages)
     training = dataclasses.replace(
         recipe.training,
-        augment=(*recipe.training.augment, *[HorizontalFlip()] * options.flips),
+        augment_real=(*recipe.training.augment_real, *[HorizontalFlip()] * options.flips),
         precision=options.precision,
     )
     return dataclasses.replace(recipe, stages=stages, training=training)

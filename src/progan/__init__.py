@@ -2,23 +2,22 @@
 
 from progan import presets
 from progan._version import __version__ as __version__
-from progan.augment.augmentations import Contrast, HorizontalFlip, adjust_contrast
+from progan.augment.augmentation import Augmentation
+from progan.augment.geometric import HorizontalFlip, Translate
+from progan.augment.photometric import Contrast, adjust_contrast
 from progan.data import ImageFolder, match_level
 from progan.errors import CheckpointError, DivergenceError, Interrupted, RankError
-from progan.losses.wgan_gp import (
-    CriticLoss,
-    Loss,
-    WganGp,
-    gradient_penalty,
-    wgan_generator_loss,
-    wgan_gp_loss,
-)
+from progan.losses.critic import Objective, Regularizer
+from progan.losses.objectives import NonSaturating, Wasserstein, wgan_generator_loss
+from progan.losses.regularizers import R1, GradientPenalty, gradient_penalty
+from progan.losses.wgan_gp import CriticLoss, wgan_gp_loss
 from progan.networks.architecture import Architecture
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
 from progan.networks.layers import EqualizedConv2d, EqualizedLinear, FadeIn, MiniBatchStd, PixelNorm
 from progan.ops.resampling import downsample, upsample
-from progan.recipe import Adam, Ema, Recipe, Training
+from progan.optimization import Adam, Ema
+from progan.recipe import Recipe, Training
 from progan.render import enlarge, image_grid, to_uint8, write_png
 from progan.runs.generator import load_generator
 from progan.runs.start import Start
@@ -32,8 +31,10 @@ from progan.training.step import StepMetrics
 from progan.training.trainer import Trainer
 
 __all__ = [
+    "R1",
     "Adam",
     "Architecture",
+    "Augmentation",
     "Callback",
     "CheckpointError",
     "Contrast",
@@ -44,14 +45,16 @@ __all__ = [
     "EqualizedConv2d",
     "EqualizedLinear",
     "FadeIn",
+    "GradientPenalty",
     "GrownGenerator",
     "Growth",
     "HorizontalFlip",
     "ImageFolder",
     "Interrupted",
-    "Loss",
     "MetricsLog",
     "MiniBatchStd",
+    "NonSaturating",
+    "Objective",
     "PixelNorm",
     "Plan",
     "Previews",
@@ -60,6 +63,7 @@ __all__ = [
     "ProgressiveGenerator",
     "RankError",
     "Recipe",
+    "Regularizer",
     "Run",
     "RunOptions",
     "Schedule",
@@ -68,7 +72,8 @@ __all__ = [
     "StepMetrics",
     "Trainer",
     "Training",
-    "WganGp",
+    "Translate",
+    "Wasserstein",
     "adjust_contrast",
     "downsample",
     "enlarge",

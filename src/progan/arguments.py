@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 _LONGEST = 80  # characters of a value that are quoted
@@ -79,6 +81,13 @@ def check_int(name: str, value: object, least: int | None = None) -> None:
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
+def check_weight(name: str, value: Any, *, above_0: bool = False) -> None:
+    """Raise where an argument is not a finite number of at least 0, or above 0: TypeError or ValueError."""
+    check_number(name, value)
+    if not 0 <= value < math.inf or (above_0 and value == 0):
+        raise ValueError(f"{name} must be {'above' if above_0 else 'at least'} 0 and finite, got {value!r}")
+
+
 def check_flag(name: str, value: object) -> None:
     """Raise TypeError if an argument is not True or False; a text such as "no" would count as True."""
     if not isinstance(value, bool | np.bool_):
@@ -118,3 +127,17 @@ def check_alpha(alpha: float | Tensor) -> None:
     check_number("alpha", alpha)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is the weight of the newest level, in [0, 1], got {alpha!r}; None means fully grown")
+
+
+def check_critic(critic: object) -> None:
+    """Raise TypeError where a critic cannot be called."""
+    if not callable(critic):
+        raise wrong_type(
+            "critic", "a callable, images to scores", critic, "pass the network, or a function that calls it"
+        )
+
+
+def check_gradients_on(why: str) -> None:
+    """Raise RuntimeError where torch takes no gradients; the message begins with why they are needed."""
+    if not torch.is_grad_enabled():
+        raise RuntimeError(f"{why}; call it outside torch.no_grad() and torch.inference_mode()")

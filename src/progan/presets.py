@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from progan.arguments import check_int, tuple_of
-from progan.augment.augmentations import Contrast
+from progan.augment.photometric import Contrast
 from progan.networks.architecture import Architecture
-from progan.recipe import Adam, Ema, Recipe, Training
+from progan.optimization import Adam, Ema
+from progan.recipe import Recipe, Training
 from progan.schedule import Stage
 
 _MEL_ICON_CHANNELS = (256, 128, 64, 32, 16, 8, 4)
@@ -68,7 +69,7 @@ def mel_icon(resolution: int = 256, *, channels: Sequence[int] | None = None, co
     training = Training(
         order="generator_first",
         ema=Ema(0.995, batch=8, warm_up=True),
-        augment=(Contrast(1.0, 2.0),) if contrast else (),
+        augment_real=(Contrast(1.0, 2.0),) if contrast else (),
     )
     return Recipe(architecture, tuple(stages), training)
 

@@ -77,6 +77,7 @@ class Growth:
         alpha: weight of the newest level, in [0, 1) while it fades in; None once it is fully grown.
         learning_rate: Adam's, for both networks.
         batch_size: real images per step, over all ranks.
+        step: number of the step within its stage, from 0.
     """
 
     stage: int
@@ -84,6 +85,7 @@ class Growth:
     alpha: float | None
     learning_rate: float
     batch_size: int
+    step: int = 0
 
 
 class Schedule:
@@ -103,7 +105,7 @@ class Schedule:
     Example:
         >>> schedule = Schedule([Stage(0, hold_images=800), Stage(1, fade_images=800, hold_images=400)])
         >>> schedule.at(0)
-        Growth(stage=0, level=0, alpha=None, learning_rate=0.001, batch_size=8)
+        Growth(stage=0, level=0, alpha=None, learning_rate=0.001, batch_size=8, step=0)
         >>> schedule.at(1000).alpha
         0.25
         >>> schedule.total_images
@@ -160,7 +162,7 @@ class Schedule:
         stage = self.stages[index]
         shown = images_seen - self.starts[index]
         alpha = shown / stage.fade_images if shown < stage.fade_images else None
-        return Growth(index, stage.level, alpha, stage.learning_rate, stage.batch_size)
+        return Growth(index, stage.level, alpha, stage.learning_rate, stage.batch_size, shown // stage.batch_size)
 
     def end(self, stage: int) -> int:
         """Return the count of real images at which a stage ends."""

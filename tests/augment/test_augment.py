@@ -1,4 +1,4 @@
-"""Contrast: about every image's own mean, within [0, 1], opacity left alone. Flips: whole images, opacity too."""
+"""Contrast: about every image's own mean, opacity left alone. Flips and shifts: whole images, opacity too."""
 
 import math
 import re
@@ -6,9 +6,12 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-from progan.augment.augmentations import Contrast, HorizontalFlip, adjust_contrast
+from progan.augment.augmentation import augment
+from progan.augment.geometric import HorizontalFlip, Translate
+from progan.augment.photometric import Contrast, adjust_contrast
 from progan.randomness import uniform
 
 FACTORS = torch.tensor([1.0, 1.3, 2.0], dtype=torch.float64)
@@ -45,7 +48,7 @@ def test_contrast_is_stretched():
 
 
 def test_draws_go_from_low_to_high():
-    x, draws = images(3), torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
+    x, draws = images(3), torch.tensor([[0.0, 0.3, 1.0]], dtype=torch.float64)
     assert_close(Contrast()(x, draws), adjust_contrast(x, torch.tensor([1.0, 1.3, 2.0])), rtol=1e-6, atol=1e-6)
     factors = torch.tensor([0.5, 0.95, 2.0])
     assert_close(Contrast(0.5, 2.0)(x, draws), adjust_contrast(x, factors), rtol=1e-6, atol=1e-6)
@@ -53,7 +56,7 @@ def test_draws_go_from_low_to_high():
 
 def test_dtype_is_kept():
     for dtype in (torch.float32, torch.float64):
-        assert Contrast()(images(3).to(dtype), torch.zeros(3)).dtype == dtype
+        assert Contrast()(images(3).to(dtype), torch.zeros(1, 3)).dtype == dtype
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def test_refusals(low, high):
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_flip(channels, dtype):
     x = images(channels).to(dtype)
-    shown = HorizontalFlip(0.5)(x, torch.tensor([0.49, 0.5, 0.0], dtype=dtype))
+    shown = HorizontalFlip(0.5)(x, torch.tensor([[0.49, 0.5, 0.0]], dtype=dtype))
     assert shown.dtype == dtype
     for image, original, mirrored in zip(shown, x, (True, False, True), strict=True):
         for ours, channel in zip(image, original, strict=True):  # the opacity goes with its colours
@@ -84,7 +87,7 @@ def test_flip(channels, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_flip_never_and_always(dtype):
-    draws = torch.tensor([0.0, 0.5, 1 - 2**-24]).to(dtype)  # the last is the greatest draw, 1 as a half type
+    draws = torch.tensor([[0.0, 0.5, 1 - 2**-24]]).to(dtype)  # the last is the greatest draw, 1 as a half type
     x = images(3).to(dtype)
     assert torch.equal(HorizontalFlip(0)(x, draws), x)
     assert torch.equal(HorizontalFlip(1)(x, draws), x.flip(-1))
@@ -93,9 +96,9 @@ def test_flip_never_and_always(dtype):
 
 def test_flips_are_keyed_and_of_each_image_about_half():
     x = torch.tensor([0.0, 1.0]).expand(8, 3, 1, 2)
-    draws = [uniform((8,), 3, "augment", position) for position in range(0, 8 * 500, 8)]
+    draws = [uniform((1, 8), 3, "augment", position) for position in range(0, 8 * 500, 8)]
     shown = torch.stack([HorizontalFlip()(x, row) for row in draws])
-    again = torch.stack([HorizontalFlip()(x, uniform((8,), 3, "augment", 8 * step)) for step in range(500)])
+    again = torch.stack([HorizontalFlip()(x, uniform((1, 8), 3, "augment", 8 * step)) for step in range(500)])
     assert torch.equal(shown, again)
     share = shown[:, :, 0, 0, 0].mean(dim=0)
     assert ((share - 0.5).abs() < 0.1).all(), share  # 4.5 standard deviations
@@ -109,3 +112,86 @@ def test_flip_refusals(probability):
     text = f"HorizontalFlip takes 0 <= probability <= 1, got {probability=}"
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         HorizontalFlip(probability)
+
+
+# Shifts
+
+
+def slow_translate(image, down, right):
+    """Move one image, (C, H, W), and repeat its edges: each pixel from where it was."""
+    _, height, width = image.shape
+    moved = np.empty_like(image)
+    for row in range(height):
+        for column in range(width):
+            moved[:, row, column] = image[
+                :, min(max(row - down, 0), height - 1), min(max(column - right, 0), width - 1)
+            ]
+    return moved
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize(("strength", "reach"), [(1.0, (2, 2)), (0.5, (1, 1)), (0.0, (0, 0))])
+def test_translate(channels, dtype, strength, reach):
+    x = images(channels).to(dtype)  # 4x5: half a side is 2 pixels of both
+    draws = torch.tensor([[0.0, 0.5, 0.999], [0.7, 0.999, 0.1]], dtype=dtype)
+    down, right = (
+        [min(math.floor((2 * most + 1) * draw), 2 * most) - most for draw in row.tolist()]
+        for most, row in zip(reach, draws, strict=True)
+    )
+    expected = [slow_translate(image.float().numpy(), *by) for image, *by in zip(x, down, right, strict=True)]
+    for given in (strength, torch.tensor(strength)):
+        ours = Translate(0.5)(x, draws, given)
+        assert ours.dtype == dtype
+        assert torch.equal(ours.float(), torch.from_numpy(np.stack(expected)))
+
+
+def test_shifts_are_equally_likely_in_all_directions():
+    x = torch.zeros(2000, 1, 8, 8)
+    x[:, :, 4, 4] = 1
+    shown = Translate(0.25)(x, uniform((2, 2000), 5, "augment", 0))
+    places = shown.mean(0)[0][2:7, 2:7]
+    assert_close(places.sum(), torch.tensor(1.0))
+    assert ((places - 1 / 25).abs() < 0.02).all(), places  # 4.6 standard deviations
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.5, float("nan")])
+def test_translate_refusals(fraction):
+    with pytest.raises(ValueError, match=f"^{re.escape(f'Translate takes 0 <= fraction <= 1, got {fraction=}')}$"):
+        Translate(fraction)
+
+
+# All of them
+
+ALL = [Contrast(0.5, 2.0), HorizontalFlip(), Translate(0.5)]
+
+
+@pytest.mark.parametrize("augmentation", ALL, ids=str)
+def test_strength_0_changes_nothing_and_no_strength_is_the_full_one(augmentation):
+    x, draws = images(4), uniform((augmentation.draws_per_image, 3), 1, "augment", 0)
+    for zero in (0.0, torch.tensor(0.0)):
+        assert_close(augmentation(x, draws, zero), x, rtol=0, atol=1e-15)
+    assert not torch.equal(augmentation(x, draws), x)
+    for one in (1, torch.tensor(1.0)):
+        assert torch.equal(augmentation(x, draws, one), augmentation(x, draws))
+
+
+@pytest.mark.parametrize("augmentation", ALL, ids=str)
+def test_augmentations_differentiate_twice(augmentation):
+    x = (0.4 + 0.2 * images(3)[:, :, :3, :3]).requires_grad_()  # where a contrast has nothing to clamp
+    draws = uniform((augmentation.draws_per_image, 3), 1, "augment", 0).double()
+
+    def score(x):
+        return augmentation(x, draws, torch.tensor(0.9)).pow(3).sum((1, 2, 3))
+
+    assert gradcheck(score, x)
+    assert gradgradcheck(score, x)
+
+
+def test_batches_one_after_another_get_the_same_numbers():
+    draws = {"Translate": uniform((2, 3), 1, "augment", 0), "HorizontalFlip": torch.tensor([[0.1, 0.9, 0.1]])}
+    x = images(3)
+    both = augment(ALL[1:], torch.cat([x, 1 - x]), draws)
+    expected = Translate(0.5)(HorizontalFlip()(x, draws["HorizontalFlip"]), draws["Translate"])
+    assert torch.equal(both[:3], expected)
+    assert_close(both[3:], 1 - expected)

@@ -421,7 +421,7 @@ def test_flips_are_judged_as_a_folder_hands_its_pictures_out(tmp_path):
 
 def test_the_trainer_warns_of_flips_of_items_once():
     recipe = presets.mel_icon(32, channels=(4, 4, 4, 4))
-    recipe = replace(recipe, training=replace(recipe.training, augment=(HorizontalFlip(),)))
+    recipe = replace(recipe, training=replace(recipe.training, augment_real=(HorizontalFlip(),)))
     trainer = Trainer.from_recipe(recipe, device="cpu", progress=False)
     data = Icons(60)
     with pytest.warns(UserWarning, match=r"HorizontalFlip is on, and left-right flips look unsafe: \d+ of") as caught:

@@ -1,13 +1,18 @@
-"""The losses of WGAN-GP: in closed form for critics simple enough, differentiable twice, parts before their weights."""
+"""Losses: in closed form for critics simple enough, differentiable twice, parts before their weights."""
 
 import re
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-from progan.losses.wgan_gp import CriticLoss, WganGp, gradient_penalty, wgan_generator_loss, wgan_gp_loss
+from progan.losses.critic import critic_loss
+from progan.losses.objectives import NonSaturating, Wasserstein, wgan_generator_loss
+from progan.losses.regularizers import R1, GradientPenalty, gradient_penalty
+from progan.losses.wgan_gp import CriticLoss, wgan_gp_loss
 
 WEIGHT = torch.tensor([3.0, 4.0], dtype=torch.float64)  # norm 5
 REAL = torch.tensor([[1.0, 0.0], [2.0, 1.0], [0.0, 1.0], [1.0, 1.0]], dtype=torch.float64).reshape(4, 1, 1, 2)
@@ -163,23 +168,126 @@ def test_generator_loss():
     identical(wgan_generator_loss(torch.tensor([1.0, 2.0, 6.0])), torch.tensor(-3.0))
 
 
-def test_wgan_gp_is_the_same_loss():
-    settings = {"penalty_weight": 2.0, "drift_weight": 0.1, "target": 3.0}
-    for loss, expected in (
-        (WganGp(), wgan_gp_loss(half_square, REAL, FAKE, mix=MIX)),
-        (WganGp(**settings), wgan_gp_loss(half_square, REAL, FAKE, mix=MIX, **settings)),
-    ):
-        total, parts = loss.critic(half_square, REAL, FAKE, mix=MIX)
-        identical(total, expected.total)
-        assert list(parts) == ["wasserstein", "penalty", "drift"]
-        identical(tuple(parts.values()), expected[1:])
-        identical(loss.generator(half_square, REAL, FAKE), wgan_generator_loss(half_square(FAKE)))
+@pytest.mark.parametrize("settings", [{}, {"penalty_weight": 2.0, "drift_weight": 0.1, "target": 3.0}])
+def test_wasserstein_with_a_gradient_penalty_is_wgan_gp(settings):
+    objective = Wasserstein(settings.get("drift_weight", 1e-3))
+    penalty = GradientPenalty(settings.get("penalty_weight", 10.0), target=settings.get("target", 1.0))
+    loss, parts = critic_loss(objective, (penalty,), half_square, REAL, FAKE, MIX)
+    expected = wgan_gp_loss(half_square, REAL, FAKE, mix=MIX, **settings)
+    identical(loss, expected.total)
+    assert set(parts) == {"wasserstein", "penalty", "drift"}
+    for name, part in parts.items():
+        identical(part, getattr(expected, name))
+    identical(objective.generator(half_square(FAKE)), wgan_generator_loss(half_square(FAKE)))
+
+
+REAL_SCORES, FAKE_SCORES = np.array([3.0, -40.0, 0.5, 7.0]), np.array([0.0, 2.5, -1.0, 60.0])
+
+
+def slow_wasserstein(real, fake):
+    return sum(fake) / 4 - sum(real) / 4 + 0.25 * sum(score**2 for score in real) / 4, -sum(fake) / 4
+
+
+def slow_non_saturating(real, fake):
+    def minus_log_sigmoid(score):
+        return np.log1p(np.exp(-score)) if score > 0 else np.log1p(np.exp(score)) - score
+
+    critic = sum(minus_log_sigmoid(score) for score in real) / 4 + sum(minus_log_sigmoid(-score) for score in fake) / 4
+    return critic, sum(minus_log_sigmoid(score) for score in fake) / 4
+
+
+@pytest.mark.parametrize(
+    ("objective", "slow"), [(Wasserstein(0.25), slow_wasserstein), (NonSaturating(), slow_non_saturating)], ids=str
+)
+def test_objectives(objective, slow):
+    real, fake = torch.from_numpy(REAL_SCORES), torch.from_numpy(FAKE_SCORES)
+    critic, generator = slow(REAL_SCORES, FAKE_SCORES)
+    assert_close(objective.critic(real, fake), number(critic))
+    assert_close(objective.generator(fake, None), number(generator))
+    scores = [seeded(4, seed=seed).requires_grad_() for seed in (1, 2)]
+    assert gradcheck(objective.critic, scores)
+    assert gradcheck(lambda fake: objective.generator(fake, None), scores[1:])
+
+
+def test_r1():
+    """Half the squared norm of tanh's gradient at real images, written out; fake and mix do not matter."""
+    first, second = seeded(2, 3, seed=3), seeded(3, seed=4)
+
+    def critic(images):
+        return torch.tanh(images.flatten(1) @ first) @ second
+
+    slopes = [
+        first.numpy() @ ((1 - np.tanh(row @ first.numpy()) ** 2) * second.numpy()) for row in REAL.numpy()[:, 0, 0]
+    ]
+    expected = sum(float(slope @ slope) for slope in slopes) / 4 / 2
+    assert_close(R1()(critic, REAL, FAKE, MIX), number(expected))
+    loss, parts = critic_loss(NonSaturating(), (R1(weight=3.0),), critic, REAL, FAKE, MIX)
+    assert_close(loss - NonSaturating().critic(critic(REAL), critic(FAKE)), number(3.0 * expected))
+    assert list(parts) == ["r1"]
+
+
+def test_r1_differentiates_twice():
+    real = seeded(3, 1, 1, 3)
+    weights = [seeded(*shape, seed=2).requires_grad_() for shape in ((3, 4), (4,))]
+
+    def penalty(first, second):
+        return R1()(lambda images: torch.tanh(images.flatten(1) @ first) @ second, real, real, torch.zeros(3))
+
+    assert gradcheck(penalty, weights)
+    assert gradgradcheck(penalty, weights)
+
+
+def test_what_is_applied_in_some_steps_has_as_much_more_weight():
+    rare = replace(GradientPenalty(), every=4)
+    plain, _ = critic_loss(Wasserstein(), (), linear, REAL, FAKE, None)
+    often, parts = critic_loss(Wasserstein(), (GradientPenalty(),), linear, REAL, FAKE, MIX)
+    seldom, same_parts = critic_loss(Wasserstein(), (rare,), linear, REAL, FAKE, MIX)
+    assert_close(seldom - plain, 4 * (often - plain))
+    identical(parts, same_parts)
 
 
 def test_generator_loss_reaches_fake():
     fake = FAKE.clone().requires_grad_()
-    WganGp().generator(linear, REAL, fake).backward()
+    Wasserstein().generator(linear(fake)).backward()
     assert_close(fake.grad, (-WEIGHT / 4).expand(4, 2).reshape(FAKE.shape))
+
+
+@dataclass(frozen=True)
+class Own:
+    """An objective and a regulariser of one's own, which returns what it is told to."""
+
+    shape: tuple[int, ...] = ()
+    name: str = "own"
+    weight: float = 1.0
+    every: int = 1
+
+    def critic(self, real_scores, fake_scores):
+        return torch.zeros(self.shape)
+
+    def __call__(self, critic, real, fake, mix):
+        return torch.zeros(self.shape)
+
+
+@pytest.mark.parametrize(
+    ("objective", "regularizers", "text"),
+    [
+        (Own((4,)), (), "the loss of Own must be one number, 0-d, got shape (4,); return its mean"),
+        (Own(), (Own((1,)),), "the loss of Own must be one number, 0-d, got shape (1,); return its mean"),
+        (
+            Wasserstein(),
+            (Own(name="drift"),),
+            "two losses of a step are reported under one name, among wasserstein, drift",
+        ),
+        (
+            Wasserstein(),
+            (Own(name="generator_loss"),),
+            "are reported under one name, among wasserstein, drift, generator_",
+        ),
+    ],
+)
+def test_what_parts_must_return(objective, regularizers, text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        critic_loss(objective, regularizers, linear, REAL, FAKE, MIX)
 
 
 def test_scores_and_penalty_are_at_once_where_the_critic_offers_it():
@@ -206,10 +314,17 @@ def test_scores_and_penalty_are_at_once_where_the_critic_offers_it():
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"penalty_weight": -1.0}, {"drift_weight": -1.0}, {"target": 0.0}, {"target": float("inf")}]
-    + [{name: float("nan")} for name in ("penalty_weight", "drift_weight", "target")],
+    ("make", "text"),
+    [
+        (lambda: Wasserstein(-1.0), "Wasserstein.drift_weight must be at least 0 and finite, got -1.0"),
+        (lambda: Wasserstein(float("nan")), "Wasserstein.drift_weight must be at least 0 and finite, got nan"),
+        (lambda: GradientPenalty(float("inf")), "GradientPenalty.weight must be at least 0 and finite, got inf"),
+        (lambda: GradientPenalty(target=0.0), "GradientPenalty.target must be above 0 and finite, got 0.0"),
+        (lambda: GradientPenalty(every=0), "GradientPenalty.every must be at least 1, got 0"),
+        (lambda: R1(-1.0), "R1.weight must be at least 0 and finite, got -1.0"),
+        (lambda: R1(every=-1), "R1.every must be at least 1, got -1"),
+    ],
 )
-def test_wgan_gp_refusals(settings):
-    with pytest.raises(ValueError, match="weights of at least 0 and a positive target, all finite, got WganGp"):
-        WganGp(**settings)
+def test_settings_out_of_range(make, text):
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        make()

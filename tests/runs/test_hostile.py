@@ -307,7 +307,7 @@ SETTINGS = {
     "1,000,000 stages": set_in("recipe.stages", "raw [" + "{}," * 10**6 + "{}]"),
     "a stage of a huge learning rate": set_in("recipe.stages.0.learning_rate", "raw 1" + "0" * 400),
     "a stage that is deep": set_in("recipe.stages.0.batch_size", DEEP),
-    "a loss that is code": set_in("recipe.training.loss.name", "__import__('os').system('false')"),
+    "an objective that is code": set_in("recipe.training.objective.name", "__import__('os').system('false')"),
     "10 MB of lists": set_in("recipe.training", "raw " + repeated("[],", 10_000_000)),
     "10 MB of objects": set_in("recipe.training", "raw " + repeated("{'a':0},", 10_000_000)),
     "490 kB of objects": set_in("recipe.training", "raw " + repeated("{'a':0},", 490_000)),
@@ -582,6 +582,8 @@ def as_expected(kind: str, door: str, outcome: str, message: str) -> bool:
         if door == "start of a file":
             return kind in SOUND_TENSORS
         if door == "start" and kind in HARMLESS_TO_START:
+            return True
+        if door in ("load_generator", "start") and kind == "an objective that is code":  # they read no such settings
             return True
         if door in ("load_generator", "start") and kind in RECORDS:
             return kind != "a start that is deep"  # no JSON is

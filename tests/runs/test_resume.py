@@ -60,7 +60,8 @@ class Point(NamedTuple):
         """By preset."""
         augment = (Contrast(), HorizontalFlip())
         return {
-            name: replace(small_recipe(getattr(presets, name), augment=augment), stages=self.stages) for name in PRESETS
+            name: replace(small_recipe(getattr(presets, name), augment_real=augment), stages=self.stages)
+            for name in PRESETS
         }
 
 
@@ -326,7 +327,7 @@ WATCHED = {
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("watched", WATCHED)
 def test_watching_changes_no_bit(watched, preset, images, tmp_path):
-    recipe = small_recipe(getattr(presets, preset), augment=(Contrast(), HorizontalFlip()))
+    recipe = small_recipe(getattr(presets, preset), augment_real=(Contrast(), HorizontalFlip()))
     alone = make(recipe)
     alone.fit(images)
     run_dir = tmp_path if "directory" in watched else None

@@ -26,10 +26,21 @@ import torch
 import torch.distributed as dist
 from conftest import ROOT, small_recipe
 
-from progan import Ema, Recipe, Stage, presets
+from progan import (
+    R1,
+    Contrast,
+    Ema,
+    GradientPenalty,
+    HorizontalFlip,
+    NonSaturating,
+    Recipe,
+    Stage,
+    Translate,
+    presets,
+)
+from progan.compatibility import check_ranks
 from progan.errors import RankError
 from progan.networks.layers import MiniBatchStd
-from progan.recipe import check_ranks
 from progan.runs.checkpoint import checkpoints, read_tensors
 from progan.runtime import connections
 from progan.runtime.ranks import Ranks
@@ -131,6 +142,24 @@ def test_two_ranks_do_what_one_process_does(preset, dtype, tolerance, tmp_path):
         for name in set(mine) - {"step_s", "elapsed_s", "alpha"}:
             assert mine[name] == pytest.approx(theirs[name], rel=100 * tolerance, abs=100 * tolerance), name
         assert mine["alpha"] == theirs["alpha"]
+
+
+def test_two_ranks_augment_and_regularize_as_one_process_does(tmp_path):
+    training = {
+        "objective": NonSaturating(),
+        "regularizers": (R1(every=2), GradientPenalty(every=3)),
+        "augment_real": (HorizontalFlip(), Contrast()),
+        "augment_all": Translate(0.25),
+        "augment_strength": 0.75,
+    }
+    one, two = (train(ranks, tmp_path, f"{ranks}", dtype="float64", training=[training] * 2) for ranks in (1, 2))
+    assert_close(one, two, 1e-10)
+    assert tensors(two)["augment/strength"] == 0.75
+    lines = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)]
+    for mine, theirs in zip(*lines, strict=True):
+        assert mine.keys() == theirs.keys()
+        assert mine["critic_loss"] == pytest.approx(theirs["critic_loss"], rel=1e-8)
+    assert [("r1" in line, "penalty" in line) for line in lines[0]][:3] == [(True, True), (False, False), (True, False)]
 
 
 def test_the_same_number_of_ranks_gives_the_same_bits_however_often_it_stops(tmp_path):

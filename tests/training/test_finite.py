@@ -28,6 +28,17 @@ def test_the_first_thing_that_was_not_finite_is_kept(bad):
     assert watch.found() is None
 
 
+def test_steps_that_report_different_values_are_looked_at_together():
+    watch = Watch()
+    for count in range(4):
+        values = {"one": torch.tensor(math.nan if count == 3 else 1.0)}
+        if count % 2 == 0:
+            values["rare"] = torch.tensor(math.nan if count == 2 else 1.0)
+        watch.look(values, 8 * count)
+    assert watch.found() == ("rare", 16)
+    assert [len(first) for first in watch.tensors()] == [2, 1]
+
+
 def test_two_at_once_are_named_in_their_order():
     watch = Watch()
     watch.look({"one": torch.tensor(1.0), "two": torch.tensor(math.nan), "three": torch.tensor(math.inf)}, 40)

@@ -19,13 +19,25 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from progan import Adam, Contrast, Stage, Trainer, presets
+from progan import (
+    R1,
+    Adam,
+    Contrast,
+    GradientPenalty,
+    HorizontalFlip,
+    NonSaturating,
+    Stage,
+    Trainer,
+    Translate,
+    presets,
+)
 from progan.runtime.ranks import Ranks
 from progan.training import captured_step as graph_room
 from progan.training import identity, planning
 from progan.training.captured_step import WARM_UP, CudaGraphs, DeviceStep, Ring, device_step
+from progan.training.draws import Draws
 from progan.training.planning import make_plan
-from progan.training.step import Draws, TrainingStep
+from progan.training.step import TrainingStep
 
 # Kinds of steps: 0; 1 fading, 1; 2 fading, 2, 2 with another batch. 32 bits hold the rates and alphas, sums of a few
 # powers of two.
@@ -70,7 +82,7 @@ class Remembering:
     @staticmethod
     def addresses(work):
         kind = work.__self__
-        state = {**kind._step.moved(), "inputs": [kind._real, *kind._ring.targets]}
+        state = {**kind._engine.step.moved(), "inputs": [kind._real, *kind._ring.targets]}
         return {name: [tensor.data_ptr() for tensor in tensors] for name, tensors in state.items()}
 
 
@@ -105,7 +117,7 @@ class Recording(Remembering):
 
     def capture(self, work):
         self.events.append("capture")
-        state = {**work.__self__._step.moved(), "seen": [work.__self__.seen]}
+        state = {**work.__self__._engine.step.moved(), "seen": [work.__self__.seen]}
         before = {name: [tensor.detach().clone() for tensor in tensors] for name, tensors in state.items()}
         with Recorder() as recorder:
             work()
@@ -122,9 +134,9 @@ class Recording(Remembering):
         return replay
 
 
-def make(graphs=None, preset=presets.mel_icon, dtype=torch.float32, run_dir=None, **training):
+def make(graphs=None, preset=presets.mel_icon, dtype=torch.float32, run_dir=None, stages=STAGES, **training):
     """A trainer on the CPU whose steps go through the buffers that a CUDA device's do."""
-    recipe = replace(small_recipe(preset, **training), stages=STAGES)
+    recipe = replace(small_recipe(preset, **training), stages=stages)
     generator, discriminator = (network.to(dtype) for network in recipe.build(seed=3))
     trainer = Trainer(
         generator, discriminator, recipe.schedule, recipe.training, run_dir=run_dir, device="cpu", progress=False
@@ -158,7 +170,12 @@ RECIPES = {
     "mel_icon": {"preset": presets.mel_icon},
     "karras2018": {"preset": presets.karras2018, "adam": Adam(reset="level_and_fade")},
     "reset at a level": {"preset": presets.mel_icon, "adam": Adam(reset="level")},
-    "augmented": {"preset": presets.karras2018, "augment": (Contrast(),)},
+    "augmented": {
+        "preset": presets.karras2018,
+        "augment_real": (Contrast(), HorizontalFlip()),
+        "augment_all": (Translate(0.25),),
+        "augment_strength": 0.7,
+    },
     "bf16": {"preset": presets.mel_icon, "precision": "bf16"},
 }
 
@@ -215,6 +232,33 @@ def test_a_step_through_buffers_is_a_step(recipe):
         torch.testing.assert_close(tensor, tensors[name], rtol=close, atol=close, msg=name)
 
 
+LAZY = {
+    "preset": presets.karras2018,
+    "objective": NonSaturating(),
+    "regularizers": (R1(1.0, every=2), GradientPenalty(every=3)),
+    "augment_all": (Translate(),),
+}
+
+
+@pytest.mark.parametrize("graphs", [Remembering, Recording])
+def test_lazy_regularisers_have_graphs_of_their_own(graphs):
+    """Of both regularisers, one, the other and none; the same weights and losses as plain, to the bit."""
+    graphs = graphs()
+    stages = (Stage(0, 0, 40 * 8, 8, 2**-10), Stage(1, 16 * 8, 0, 8, 2**-10))
+    captured, plain = make(graphs, stages=stages, **LAZY), make(stages=stages, **LAZY)
+    told, _ = train(captured, 56)
+    expected, _ = train(plain, 56)
+    assert_same(captured, plain)
+    for number, (ours, theirs) in enumerate(zip(told, expected, strict=True)):
+        step = number % 40  # of its stage
+        assert ("r1" in ours.losses, "penalty" in ours.losses) == (step % 2 == 0, step % 3 == 0)
+        assert all(torch.equal(loss, theirs.losses[name]) for name, loss in ours.losses.items())
+        assert ours.losses.keys() == theirs.losses.keys()
+    # Every 6 steps: both once, R1 twice, the penalty once, none twice. All four in the first stage's 40; in 16 two.
+    assert graphs.events.count("capture") == 4 + 2
+    assert graphs.events.count("replay") == (40 - 4 * WARM_UP) + (16 - 2 * WARM_UP - 3 - 3) + 4 + 2
+
+
 def test_order_of_a_kind():
     graphs = Remembering()
     train(make(graphs), 6)
@@ -253,10 +297,10 @@ def test_fit_holds_no_graph_from_before_nor_afterwards(images):
     trainer, plain = make(graphs), make()
     train(trainer, 5)
     train(plain, 5)
-    assert trainer._engine.device_step._kind is not None
+    assert trainer._engine.device_step._kinds
     trainer.fit(images, until=15 * 8)
     plain.fit(images, until=15 * 8)
-    assert trainer._engine.device_step._kind is None
+    assert not trainer._engine.device_step._kinds
     assert_same(trainer, plain)
     assert (
         graphs.events.count("capture") == 2
@@ -283,7 +327,7 @@ class Freezing(Remembering):
         kind = work.__self__
         *_, numbers, _ = kind._ring.targets
         numbers = dict(zip(("learning rate", "average's weight", "alpha"), numbers.unbind(), strict=True))
-        return {"real": kind._real, **kind._draws._asdict(), **numbers}[self.frozen]
+        return {"real": kind._real, **kind._draws, **numbers}[self.frozen]
 
 
 class Idle(Remembering):
@@ -305,7 +349,16 @@ class Failing(Remembering):
 WRONG = {
     **{
         name: lambda name=name: Freezing(name)
-        for name in ("real", "z_critic", "z_generator", "mix", "augment", "learning rate", "average's weight")
+        for name in (
+            "real",
+            "z_critic",
+            "z_generator",
+            "mix",
+            "real/Contrast",
+            "critic/Translate",
+            "learning rate",
+            "average's weight",
+        )
     },
     "idle": Idle,
     "twice": Twice,
@@ -315,7 +368,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_replay_is_noticed_and_the_plain_step_goes_on(wrong):
-    settings = {"preset": presets.mel_icon, "augment": (Contrast(),)}
+    settings = {"preset": presets.mel_icon, "augment_real": (Contrast(),), "augment_all": (Translate(0.5),)}
     graphs = WRONG[wrong]()
     trainer, plain = make(graphs, **settings), make(**settings)
     train(trainer, 3)
@@ -371,12 +424,12 @@ def test_buffers_are_of_no_caller():
     for _ in range(6):
         seen = trainer.images_seen
         real = torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(seen))
-        draws = Draws.at(seen, 8, trainer.generator.architecture.latent_shape, 0, 0)
-        given = real.clone(), Draws(*(draw.clone() for draw in draws))
+        draws = Draws.at(seen, 8, trainer.generator.architecture.latent_shape, 0, trainer.training)
+        given = real.clone(), Draws({name: draw.clone() for name, draw in draws.items()})
         for step, (images, numbers) in ((trainer, given), (untouched, (real, draws))):
             step._engine.device_step(images, numbers, step.growth, step.images_seen)
             step._engine.state.images_seen += 8
-        for tensor in (given[0], *given[1]):  # a caller may fill what it handed in with something else
+        for tensor in (given[0], *given[1].values()):  # a caller may fill what it handed in with something else
             tensor.fill_(7.0)
     assert_same(trainer, untouched)
 
@@ -449,7 +502,7 @@ class Fetches(TorchDispatchMode):
 def test_a_step_fetches_nothing_from_the_device(recipe):
     trainer = make(**RECIPES[recipe])
     train(trainer, 9)
-    kind = trainer._engine.device_step._kind
+    *_, kind = trainer._engine.device_step._kinds.values()
     with Fetches() as fetches:
         kind.run()
     assert fetches.found == []

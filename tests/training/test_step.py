@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from progan import (
+    R1,
     Adam,
+    CheckpointError,
     Contrast,
+    GradientPenalty,
     HorizontalFlip,
+    NonSaturating,
     ProgressiveDiscriminator,
     Stage,
     Trainer,
     Training,
-    WganGp,
+    Translate,
     adjust_contrast,
     presets,
 )
@@ -25,7 +30,8 @@ from progan.networks.blocks import DiscriminatorBlock
 from progan.randomness import normal, uniform
 from progan.training import step as step_module
 from progan.training.state import TrainingState
-from progan.training.step import Draws, StepCritic, StepGrowth, TrainingStep
+from progan.training.step import StepCritic, TrainingStep
+from progan.training.step_growth import StepGrowth
 
 BATCH, SEED = 8, 5
 # Two steps at level 0, two of a fade, one held: growth, the end of the fade and a new learning rate are all crossed.
@@ -60,11 +66,9 @@ def networks(preset: str):
     return recipe, generator.double(), discriminator.double()
 
 
-def real_images(recipe, step: int) -> torch.Tensor:
+def real_images(step: int) -> torch.Tensor:
     side = 4 if step < 2 else 8
-    low, high = recipe.architecture.image_range
-    pixels = torch.rand(BATCH, 3, side, side, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
-    return low + (high - low) * pixels
+    return torch.rand(BATCH, 3, side, side, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
 
 
 def plain_loop(preset: str, plan: Plan) -> dict[str, torch.Tensor]:
@@ -81,7 +85,8 @@ def plain_loop(preset: str, plan: Plan) -> dict[str, torch.Tensor]:
         seen = step * BATCH
         level, alpha = [(0, None), (0, None), (1, 0.0), (1, 0.5), (1, None)][step]
         learning_rate = plan.learning_rate or [1e-3, 1e-3, 3e-4, 3e-4, 3e-4][step]
-        real = real_images(recipe, step)
+        low, high = recipe.architecture.image_range
+        real = low + (high - low) * real_images(step)
         if plan.blend and alpha is not None:
             coarse = F.interpolate(F.avg_pool2d(real, 2), scale_factor=2.0)
             real = (1 - alpha) * coarse + alpha * real
@@ -136,7 +141,7 @@ def trainer_steps(preset: str) -> dict[str, torch.Tensor]:
         generator, discriminator, recipe.schedule, recipe.training, seed=SEED, device="cpu", progress=False
     )
     for step in range(STEPS):
-        trainer.step(real_images(recipe, step))
+        trainer.step(real_images(step))
     tensors = trainer.state_dict()["tensors"]
     return {name: tensor for name, tensor in tensors.items() if not name.startswith("adam_")}
 
@@ -171,7 +176,7 @@ def test_the_comparison_sees_each_part(preset, broken):
 
 
 def contrast_by_hand(real, draws):
-    return adjust_contrast((real + 1) / 2, 1 + draws) * 2 - 1
+    return adjust_contrast(real, 1 + draws)
 
 
 def flip_by_hand(real, draws):
@@ -188,20 +193,20 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("augment", BY_HAND, ids=str)
-def test_augment_acts_on_real_images_in_0_1_one_after_the_other(augment):
+def test_augment_real_acts_on_real_images_in_0_1_one_after_the_other(augment):
     """A step with augmentations is a step on images that were changed by hand."""
     recipe, *_ = networks("karras2018")
 
     def losses(augment, images):
         _, generator, discriminator = networks("karras2018")
-        training = replace(recipe.training, augment=augment)
+        training = replace(recipe.training, augment_real=augment)
         trainer = Trainer(generator, discriminator, recipe.schedule, training, seed=SEED, device="cpu", progress=False)
         return trainer.step(images).losses
 
-    real = by_hand = real_images(recipe, 0)
-    draws = uniform((len(augment), BATCH), SEED, "augment", 0).double()
-    for change, row in zip(BY_HAND[augment], draws, strict=True):
-        by_hand = change(by_hand, row)
+    real = by_hand = real_images(0)
+    for change, augmentation in zip(BY_HAND[augment], augment, strict=True):
+        position = 0 if isinstance(augmentation, Contrast) else "0 real/HorizontalFlip"
+        by_hand = change(by_hand, uniform((BATCH,), SEED, "augment", position).double())
         assert not torch.allclose(by_hand, real)
     ours, expected, again = losses(augment, real), losses((), by_hand), losses(augment, real)
     assert ours.keys() == expected.keys()
@@ -210,20 +215,148 @@ def test_augment_acts_on_real_images_in_0_1_one_after_the_other(augment):
         assert torch.equal(ours[name], again[name])
 
 
-def test_draws_have_a_row_for_each_augmentation():
-    none, one, two = (Draws.at(16, BATCH, (5,), SEED, number) for number in range(3))
-    assert [draws.augment.shape for draws in (none, one, two)] == [(0, BATCH), (1, BATCH), (2, BATCH)]
-    assert torch.equal(one.augment[0], uniform((BATCH,), SEED, "augment", 16))
-    assert torch.equal(two.augment[0], one.augment[0])  # so the first draws alike, with another after it or not
-    assert not torch.equal(two.augment[1], two.augment[0])
-    for draws in (one, two):
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(draws[:3], none[:3], strict=True))
+# Regularisers in some steps, augmentations of all images
+
+LAZY = (Stage(0, 0, 44, BATCH, 1e-3), Stage(1, 40, 0, BATCH, 1e-3))  # the first runs over its end by half a batch
+
+
+def make(preset="karras2018", stages=STAGES, **training):
+    recipe = getattr(presets, preset)(8, channels=(16, 16))
+    recipe = replace(recipe, stages=stages, training=replace(recipe.training, **training))
+    generator, discriminator = (network.double() for network in recipe.build(seed=1))
+    return Trainer(generator, discriminator, recipe.schedule, recipe.training, seed=SEED, device="cpu", progress=False)
+
+
+def lazy_steps(trainer, steps):
+    """Take steps on images keyed by the count."""
+    told = []
+    for _ in range(steps):
+        side = 4 << trainer.growth.level
+        pixels = torch.Generator().manual_seed(trainer.images_seen)
+        told.append(trainer.step(torch.rand(BATCH, 3, side, side, generator=pixels, dtype=torch.float64)))
+    return told
+
+
+def test_lazy_regularisers_are_applied_in_every_nth_step_of_a_stage():
+    told = lazy_steps(make(stages=LAZY, objective=NonSaturating(), regularizers=(R1(every=4), GradientPenalty())), 11)
+    numbers = [metrics.growth.step for metrics in told]
+    assert numbers == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4]
+    assert ["r1" in metrics.losses for metrics in told] == [number % 4 == 0 for number in numbers]
+    assert all("penalty" in metrics.losses for metrics in told)
+
+
+def test_a_lazy_step_is_one_of_as_much_more_weight_or_none():
+    """Each step of every=2 is one of a weight twice as great, or of no regulariser, from the same state."""
+    lazy = make(objective=NonSaturating(), regularizers=R1(0.5, every=2))
+    for expected in ((R1(1.0),), (), (R1(1.0),)):
+        other = make(objective=NonSaturating(), regularizers=expected)
+        other.load_state_dict({**lazy.state_dict(), "tensors": clones(lazy)})
+        lazy_steps(lazy, 1)
+        lazy_steps(other, 1)
+        for name, tensor in clones(lazy).items():
+            torch.testing.assert_close(tensor, clones(other)[name], atol=1e-12, rtol=1e-12)
+
+
+def clones(trainer):
+    return {name: tensor.clone() for name, tensor in trainer.state_dict()["tensors"].items()}
+
+
+def loss_parts_by_hand(trainer, real):
+    """Losses of a first step of Wasserstein and its penalty, with shifted images everywhere; in plain torch."""
+    generator, discriminator = copy.deepcopy(trainer.generator), copy.deepcopy(trainer.discriminator)
+    shape, strength = (BATCH, *generator.architecture.latent_shape), 0.5
+    draws = [uniform((2, BATCH), SEED, "augment", f"0 {role}/Translate").double() for role in ("critic", "generator")]
+    augmentation = Translate(0.5)
+
+    def score(images, numbers):
+        return discriminator(augmentation((images + 1) / 2, numbers, strength) * 2 - 1, 0)
+
+    real = real * 2 - 1
+    fake = generator(normal(shape, SEED, "z_critic", 0).double(), 0).detach()
+    mix = uniform((BATCH, 1, 1, 1), SEED, "mix", 0).double()
+    mixed = (mix * real + (1 - mix) * fake).requires_grad_()
+    (slopes,) = torch.autograd.grad(score(mixed, draws[0]).sum(), mixed)
+    z = normal(shape, SEED, "z_generator", 0).double()
+    return {
+        "wasserstein": score(fake, draws[0]).mean() - score(real, draws[0]).mean(),
+        "penalty": (slopes.flatten(1).norm(dim=1) - 1).square().mean(),
+        "drift": score(real, draws[0]).square().mean(),
+        "fake": -score(generator(z, 0), draws[1]).mean(),
+    }
+
+
+def test_augment_all_wraps_the_critic_in_both_updates_and_in_the_penalty():
+    trainer = make(
+        augment_all=Translate(0.5), augment_strength=0.5, order="generator_first", regularizers=GradientPenalty()
+    )
+    expected = loss_parts_by_hand(trainer, real_images(0))
+    before = clones(trainer)
+    losses = trainer.step(real_images(0)).losses
+    torch.testing.assert_close(losses["generator_loss"], expected["fake"], atol=1e-12, rtol=1e-12)
+    trainer = make(augment_all=Translate(0.5), augment_strength=0.5, order="critic_first")
+    losses = trainer.step(real_images(0)).losses
+    for name in ("wasserstein", "penalty", "drift"):
+        torch.testing.assert_close(losses[name], expected[name], atol=1e-12, rtol=1e-12)
+    plain = make(order="critic_first").step(real_images(0)).losses
+    assert all(abs(plain[name] - losses[name]) > 1e-6 for name in ("wasserstein", "penalty", "drift"))
+    assert not torch.equal(before["generator/to_rgb.0.weight"], clones(trainer)["generator/to_rgb.0.weight"])
+
+
+def test_no_strength_is_no_augmentation():
+    trainers = [make(augment_all=Translate(0.5), augment_strength=0.0), make()]
+    for trainer in trainers:
+        lazy_steps(trainer, 4)
+    ours, plain = map(clones, trainers)
+    assert ours.pop("augment/strength") == 0
+    assert ours.keys() == plain.keys()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, plain[name], atol=1e-9, rtol=1e-9)
+
+
+def test_the_strength_is_a_tensor_of_the_state():
+    trainer = make(augment_all=Translate(0.5), augment_strength=0.25)
+    strength = trainer.state_dict()["tensors"]["augment/strength"]
+    assert (strength.shape, strength.dtype, strength.item()) == ((), torch.float32, 0.25)
+    before = clones(trainer)
+    strength.fill_(0.75)  # as something that adapts it would
+    other = make(augment_all=Translate(0.5), augment_strength=0.75)
+    assert torch.equal(*(lazy_steps(each, 1)[0].losses["wasserstein"] for each in (trainer, other)))
+    trainer.load_state_dict({"images_seen": 0, "numbers": {"ema_warm_up": False}, "tensors": before})
+    assert trainer.state_dict()["tensors"]["augment/strength"] == 0.25
+    del before["augment/strength"]
+    with pytest.raises(CheckpointError, match="lacks 1 tensors, such as augment/strength"):
+        trainer.load_state_dict({"images_seen": 0, "numbers": {"ema_warm_up": False}, "tensors": before})
+    assert "augment/strength" not in make(augment_real=Contrast()).state_dict()["tensors"]
+
+
+@dataclass(frozen=True)
+class Relativistic:
+    """An objective of one's own that needs the real images' scores in the generator's update too."""
+
+    needs_real: ClassVar[bool] = True
+
+    def critic(self, real_scores, fake_scores):
+        return F.softplus(fake_scores - real_scores).mean()
+
+    def generator(self, fake_scores, real_scores):
+        return F.softplus(real_scores - fake_scores).mean()
+
+
+def test_an_objective_gets_the_real_scores_that_it_needs():
+    trainer = make(objective=Relativistic(), order="generator_first")
+    discriminator, generator = trainer.discriminator, trainer.generator
+    z = normal((BATCH, *generator.architecture.latent_shape), SEED, "z_generator", 0).double()
+    apart = discriminator(real_images(0) * 2 - 1, 0) - discriminator(generator(z, 0), 0)
+    expected = F.softplus(apart).mean().detach()
+    losses = trainer.step(real_images(0)).losses
+    torch.testing.assert_close(losses["generator_loss"], expected)
+    assert set(losses) == {"critic_loss", "generator_loss", "penalty"}
 
 
 def test_step_reports_every_part_and_its_own_growth():
     recipe, generator, discriminator = networks("mel_icon")
-    trainer = Trainer(generator, discriminator, recipe.schedule, Training(loss=WganGp()), device="cpu", progress=False)
-    metrics = trainer.step(real_images(recipe, 0))
+    trainer = Trainer(generator, discriminator, recipe.schedule, Training(), device="cpu", progress=False)
+    metrics = trainer.step(real_images(0))
     assert set(metrics.losses) == {"critic_loss", "wasserstein", "penalty", "drift", "generator_loss"}
     parts = metrics.losses
     total = parts["wasserstein"] + 10 * parts["penalty"] + 1e-3 * parts["drift"]
@@ -236,7 +369,7 @@ def test_parameters_not_in_use_do_not_move():
     recipe, generator, discriminator = networks("mel_icon")
     before = {net: {n: p.detach().clone() for n, p in net.named_parameters()} for net in (generator, discriminator)}
     trainer = Trainer(generator, discriminator, recipe.schedule, recipe.training, device="cpu", progress=False)
-    trainer.step(real_images(recipe, 0))
+    trainer.step(real_images(0))
     for network, values in before.items():
         in_use = network.in_use(0)
         for name, parameter in network.named_parameters():
@@ -258,7 +391,7 @@ def test_works_are_at_once_where_all_parameters_are_taken_at_once(own, monkeypat
     monkeypatch.setattr(
         step_module, "run_concurrently", lambda device, *works: asked.append(device) or [each() for each in works]
     )
-    critic = StepCritic(step, StepGrowth(1, None, 1e-3, 0.0, 0))
+    critic = StepCritic(step, StepGrowth(1, None, (True,), 1e-3, 0.0, 0), {})
     assert list(critic.run_concurrently(lambda: 1, lambda: 2)) == [1, 2]
     assert asked == ([] if own else [torch.device("cpu")])
 
@@ -271,7 +404,7 @@ def test_bf16_trains_in_float32_weights_close_to_fp32():
             replace(recipe, training=replace(recipe.training, precision=precision)), device="cpu", progress=False
         )
         for step in range(STEPS):
-            losses = trainer.step(real_images(recipe, step).float()).losses
+            losses = trainer.step(real_images(step).float()).losses
         assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
         assert all(parameter.dtype == torch.float32 for parameter in trainer.generator.parameters())
         finals.append(losses["penalty"])
@@ -285,7 +418,7 @@ def test_bf16_trains_in_float32_weights_close_to_fp32():
         (torch.zeros(8, 3, 8, 8), ValueError, r"step takes \(8, 3, 4, 4\), got \(8, 3, 8, 8\); resize with"),
         (torch.zeros(7, 3, 4, 4), ValueError, r"got \(7, 3, 4, 4\)"),
         (torch.zeros(8, 1, 4, 4), ValueError, r"got \(8, 1, 4, 4\)"),
-        (torch.zeros(8, 3, 4, 4, dtype=torch.uint8), TypeError, "floats in image_range"),
+        (torch.zeros(8, 3, 4, 4, dtype=torch.uint8), TypeError, r"step takes floats in \[0, 1\], got torch.uint8"),
     ],
 )
 def test_step_refuses_images_that_do_not_fit(real, error, text):

@@ -786,7 +786,10 @@ def test_cuda_trains_and_resumes(recipe, images, tmp_path, precision):
     [
         (lambda config: config.pop("seed"), "does not describe a run: it lacks 'seed'"),
         (lambda config: config["recipe"].pop("stages"), "lacks its list of stages"),
-        (lambda config: config["recipe"]["training"]["loss"].update(name="os.system"), "'os.system' is unknown"),
+        (
+            lambda config: config["recipe"]["training"]["objective"].update(name="os.system"),
+            "is of the class 'os.system', which is not progan's",
+        ),
         (lambda config: config["recipe"]["architecture"].update(channels=[0]), "must be ints of at least 1"),
         (lambda config: config["recipe"].update(extra=1), "a recipe has no extra"),
         (lambda config: config.update(version=99), "version 99 of the format, this progan reads 1; update progan"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from progan.errors import CheckpointError
+from progan.parts import same_class
 
 _LONGEST_NAME = 200  # characters
 
@@ -47,13 +48,5 @@ def check_block(given: str | None, recorded: str | None, path: Path, keyword: st
 
 
 def same_block(one: str | None, other: str | None) -> bool:
-    """Return whether two qualified names can be of one block: a script's own is in ``__main__`` while it runs.
-
-    Example:
-        >>> same_block("__main__.Block", "train.Block"), same_block("other.Block", "train.Block")
-        (True, False)
-    """
-    if one is None or other is None or one == other:
-        return one == other
-    first, second = one.split(".", 1), other.split(".", 1)
-    return "__main__" in (first[0], second[0]) and one.rsplit(".", 1)[-1] == other.rsplit(".", 1)[-1]
+    """Return whether two qualified names, None for the built-in block, can be of one block."""
+    return one == other if one is None or other is None else same_class(one, other)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,9 @@ import torch
 
 from progan.errors import AnotherRunError, CheckpointError
 from progan.networks.architecture import Architecture
+from progan.parts import with_recorded_names
 from progan.recipe import Recipe
+from progan.recipe_json import networks_from_json
 from progan.runs import checkpoint
 from progan.runs.blocks import recorded_blocks, same_block
 from progan.runs.directory import CONFIG, WRITTEN, differences, read_config
@@ -34,7 +36,8 @@ class RunRecord:
         checkpoint: Folder of the checkpoint; None = read from config.json.
         contents: All that the file holds.
         images_seen: Real images shown; 0 for config.json.
-        recipe: Recipe of the run.
+        architecture: Architecture of both networks.
+        schedule: Schedule of the run.
         seed: Random seed of the run.
         dtype: Data type of the networks that config.json records; None for a checkpoint, whose tensors have one.
         blocks: Qualified names of both networks' blocks, by role; None = the built-in block.
@@ -48,7 +51,8 @@ class RunRecord:
     checkpoint: Path | None
     contents: Mapping[str, Any]
     images_seen: int
-    recipe: Recipe
+    architecture: Architecture
+    schedule: Schedule
     seed: int
     dtype: torch.dtype | None
     blocks: dict[str, str | None]
@@ -61,16 +65,6 @@ class RunRecord:
     def file(self) -> Path:
         """The file that was read."""
         return self.path / (CONFIG if self.checkpoint is None else checkpoint.MANIFEST)
-
-    @property
-    def architecture(self) -> Architecture:
-        """Architecture of both networks."""
-        return self.recipe.architecture
-
-    @property
-    def schedule(self) -> Schedule:
-        """Schedule of the run."""
-        return self.recipe.schedule
 
     @property
     def sha256(self) -> str:
@@ -149,14 +143,30 @@ class RunRecord:
         intervals: dict[str, Any] | None,
     ) -> RunRecord:
         """Check what both files have in common."""
-        recipe, seed, data = Recipe.from_json(contents["recipe"]), contents["seed"], contents["data"]
+        architecture, schedule = networks_from_json(contents["recipe"])
+        seed, data = contents["seed"], contents["data"]
         if type(seed) is not int:
             raise ValueError(f"seed must be an int, got {seed!r}")
         if not isinstance(data, dict | None):
             raise ValueError(f"data must be a JSON object or null, got {data!r}")
         start, fork = Start.from_json(contents.get("start")), Start.from_json(contents.get("fork"))
         blocks = recorded_blocks(contents)
-        return cls(path, folder, contents, images_seen, recipe, seed, dtype, blocks, data, start, fork, intervals)
+        return cls(
+            *(path, folder, contents, images_seen, architecture, schedule, seed, dtype, blocks, data, start, fork),
+            intervals,
+        )
+
+    def recipe(self, parts: Sequence[type] = ()) -> Recipe:
+        """Return the whole recipe.
+
+        Args:
+            parts: Classes of a user's own objectives, regularisers and augmentations that it names.
+
+        Raises:
+            CheckpointError: If a class is missing, or the recipe is not valid.
+        """
+        with _describing(self.file):
+            return Recipe.from_json(self.contents["recipe"], parts)
 
     def run_intervals(self) -> dict[str, Any]:
         """Return the recorded options; for a checkpoint, those of the run directory that it lies in, if any."""
@@ -183,6 +193,7 @@ class RunRecord:
         own["data"] = theirs["data"]  # compared when the data is opened
         if all(same_block(name, self.blocks[role]) for role, name in own["blocks"].items()):
             own["blocks"] = theirs["blocks"]
+        own["recipe"] = with_recorded_names(own["recipe"], theirs["recipe"])
         if schedule.agrees(self.schedule, self.images_seen):
             own["recipe"]["stages"] = self.contents["recipe"]["stages"]
         if theirs["start"] is None or own["start"] is None:

@@ -34,6 +34,11 @@ def hold_heap() -> object:
     return blocks[-1]
 
 
+def hold_heap_beside(parameter: Tensor) -> object:
+    """Do so for networks on the CPU; nothing for others."""
+    return hold_heap() if parameter.device.type == "cpu" else None
+
+
 def hold_heap_for(owner: object) -> None:
     """Keep the heap from shrinking for as long as an object lives."""
     if owner not in _owners:

@@ -19,7 +19,9 @@ from progan.errors import warn
 from progan.runtime.ranks import Ranks
 from progan.runtime.streams import stream_for
 from progan.schedule import Growth
-from progan.training.step import Draws, StepGrowth, TrainingStep, losses_of
+from progan.training.draws import Draws
+from progan.training.step import TrainingStep, losses_of
+from progan.training.step_growth import StepGrowth
 
 WARM_UP = 3  # real steps of each kind that run plain before it is captured
 # What a replay may differ by from the plain step, as a share of what the step changes: sums on CUDA vary in their last
@@ -142,11 +144,12 @@ class CudaGraphs:
 class DeviceStep:
     """Run training steps through buffers at fixed addresses; captured, one graph per kind of step, where asked.
 
-    A kind is (level, fading or not, batch). Its first steps run plain; then it is captured, which trains nothing, and
-    compared with the plain step from a copy of the state, which is put back. Where the two disagree, or a step cannot
-    be captured, a warning says so and the plain step goes on.
+    A kind is (level, fading or not, batch), and which regularisers are applied. Its first steps run plain; then it is
+    captured, which trains nothing, and compared with the plain step from a copy of the state, which is put back. Where
+    the two disagree, or a step cannot be captured, a warning says so and the plain step goes on.
 
-    Only one kind is held. It is dropped when another comes, when Adam's state is replaced, and by `forget`.
+    Held are the kinds that differ in the regularisers only. They are dropped when another level, batch or end of a fade
+    comes, when Adam's state is replaced, and by `forget`.
 
     Args:
         step: on its device.
@@ -156,7 +159,8 @@ class DeviceStep:
     def __init__(self, step: TrainingStep, graphs: Graphs | None) -> None:
         self._step = step
         self._graphs = graphs
-        self._kind: _Kind | None = None
+        self._key: Key = ()
+        self._kinds: dict[tuple[bool, ...], _Kind] = {}  # by the regularisers that are applied
 
     @property
     def captures(self) -> bool:
@@ -177,10 +181,12 @@ class DeviceStep:
         """
         now = self._step.growth_of(growth, images_seen)
         key = (now.level, now.alpha is None, real.shape, real.dtype, self._step.state.adam_version)
-        if self._kind is None or self._kind.key != key:
+        if self._key != key:
             self.forget()
-            self._kind = _Kind(self._step, key, real, draws, now)
-        kind = self._kind
+            self._key = key
+        if now.regularized not in self._kinds:
+            self._kinds[now.regularized] = _Kind(self._step, real, draws, now)
+        kind = self._kinds[now.regularized]
         kind.fill(real, draws, now)
         if self._graphs is not None and kind.replay is None and kind.steps == WARM_UP:
             self._capture(self._graphs, kind, real, draws, now)
@@ -195,10 +201,11 @@ class DeviceStep:
         return kind.losses()
 
     def forget(self) -> None:
-        """Drop the buffers and the graph; the next step begins anew."""
-        if self._kind is not None and self._kind.replay is not None and self._graphs is not None:
-            self._graphs.wait()  # its memory may be in use
-        self._kind = None
+        """Drop the buffers and the graphs; the next step begins anew."""
+        if self._graphs is not None and any(kind.replay is not None for kind in self._kinds.values()):
+            self._graphs.wait()  # their memory may be in use
+        self._key = ()
+        self._kinds.clear()
 
     @contextmanager
     def anew(self) -> Iterator[None]:
@@ -262,7 +269,6 @@ class _Kind:
     """Hold the buffers of one kind of step, and what replays it.
 
     Attributes:
-        key: tells it from other kinds.
         level: of the step.
         steps: so far.
         replay: runs the captured step on the buffers; None before the capture, and where there is none.
@@ -271,24 +277,23 @@ class _Kind:
 
     seen: Tensor
 
-    def __init__(self, step: TrainingStep, key: Key, real: Tensor, draws: Draws, now: StepGrowth) -> None:
-        self.key = key
+    def __init__(self, step: TrainingStep, real: Tensor, draws: Draws, now: StepGrowth) -> None:
         self.level = now.level
         self.steps = 0
         self.replay: Callable[[], None] | None = None
         self._step = step
         self._names: list[str] = []
         self._real = torch.empty(real.shape, dtype=real.dtype, device=real.device)
-        kinds = [(draw.shape, real.dtype) for draw in draws]
+        kinds = [(draw.shape, real.dtype) for draw in draws.values()]
         self._ring = Ring([*kinds, ((len(now.numbers()),), torch.float32), ((), torch.int64)], real.device)
         *sent, numbers, images_seen = self._ring.targets
-        self._draws = Draws(*sent)
+        self._draws = Draws(zip(draws, sent, strict=True))
         self._growth = now.with_tensors(numbers, images_seen)
 
     def fill(self, real: Tensor, draws: Draws, now: StepGrowth) -> None:
         """Put the values of a step into the buffers."""
         self._real.copy_(real, non_blocking=True)
-        self._ring.send([*draws, torch.tensor(now.numbers()), torch.tensor(now.images_seen)])
+        self._ring.send([*draws.values(), torch.tensor(now.numbers()), torch.tensor(now.images_seen)])
 
     def run(self) -> None:
         """Train on what the buffers hold."""
@@ -373,7 +378,7 @@ def _others(real: Tensor, draws: Draws, now: StepGrowth) -> tuple[Tensor, Draws,
     """Return other values than those of the capture, so that one that it froze is noticed."""
     return (
         real.flip(-1),
-        Draws(-draws.z_critic, -draws.z_generator, 1 - draws.mix, 1 - draws.augment),
+        draws.mirrored(),
         now._replace(
             alpha=None if now.alpha is None else (now.alpha + 0.5) % 1,
             learning_rate=now.learning_rate / 2,

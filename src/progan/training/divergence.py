@@ -15,13 +15,11 @@ from progan.training.state import TrainingState
 class Watch:
     """A record on the device, made without waiting for it, of what was first not finite, and when.
 
-    Attributes:
-        first: images_seen by name, -1 = finite so far; changed in place. None before the first look.
+    Steps may report different values, such as those of a regulariser that is applied in some steps only.
     """
 
     def __init__(self) -> None:
-        self._names: list[str] = []
-        self.first: Tensor | None = None
+        self._first: dict[tuple[str, ...], Tensor] = {}  # images_seen by names, -1 = finite so far; changed in place
 
     @staticmethod
     def measure(tensors: Sequence[Tensor]) -> Tensor:
@@ -31,23 +29,32 @@ class Watch:
         return torch.stack(torch._foreach_norm(list(tensors))).sum()
 
     def look(self, values: Mapping[str, Tensor], images_seen: int | Tensor) -> None:
-        """Look at 0-d values of the step that began at a count; other names than before begin anew."""
+        """Look at 0-d values of the step that began at a count."""
         bad = ~torch.stack(list(values.values())).isfinite()
-        if self.first is None or self._names != list(values):
-            self._names, self.first = list(values), torch.full(bad.shape, -1, device=bad.device)
-        self.first.copy_(torch.where(bad & (self.first < 0), images_seen, self.first))
+        names = tuple(values)
+        if names not in self._first:
+            self._first[names] = torch.full(bad.shape, -1, device=bad.device)
+        first = self._first[names]
+        first.copy_(torch.where(bad & (first < 0), images_seen, first))
 
     def found(self) -> tuple[str, int] | None:
         """Return the name of what was first not finite, and the real images shown when that step began; else None."""
-        if self.first is None:
-            return None
-        found = [(name, count) for name, count in zip(self._names, self.first.tolist(), strict=True) if count >= 0]
+        found = [
+            (name, count)
+            for names, first in self._first.items()
+            for name, count in zip(names, first.tolist(), strict=True)
+            if count >= 0
+        ]
         return min(found, key=lambda each: each[1], default=None)
+
+    def tensors(self) -> list[Tensor]:
+        """Return what `look` changes in place."""
+        return list(self._first.values())
 
     def forget(self) -> None:
         """Begin anew."""
-        if self.first is not None:
-            self.first.fill_(-1)
+        for first in self._first.values():
+            first.fill_(-1)
 
 
 def not_finite(networks: Mapping[str, nn.Module], images_seen: int) -> tuple[str, int] | None:

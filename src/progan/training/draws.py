@@ -1,4 +1,4 @@
-"""Random numbers got ready while the device still works on the steps before."""
+"""The random numbers of a training step: what its parts ask for, each by a key of its own."""
 
 from __future__ import annotations
 
@@ -7,26 +7,87 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
-from progan.training.step import Draws
+from torch import Tensor
+
+from progan.randomness import normal, uniform
+from progan.recipe import Training
+from progan.runtime.ranks import Ranks
 
 AHEAD = 4  # steps, each in a thread: one thread alone takes longer for them than a GPU for a step at 4x4
 
 
-class DrawsAhead:
-    """Make a step's random numbers, and within `running` those of the next ones in threads.
+class Draws(dict[str, Tensor]):
+    """The random numbers of one step, by name.
 
-    They depend on (seed, images seen, batch) only, so those made ahead are those made at once, to the bit.
+    - ``z_critic``, ``z_generator``: latents of each network's update, (B, *latent_shape), N(0, 1).
+    - ``mix``: numbers for the regularisers, if there are any, (B,), U[0, 1).
+    - ``real/Contrast``: numbers of that augmentation of real images, (draws_per_image, B), U[0, 1).
+    - ``critic/Translate``, ``generator/Translate``: the same, of all images in each network's update.
 
-    Args:
-        latent_shape: of one latent.
-        seed: of the run.
-        augmentations: their number.
+    Each depends on the seed, its name and the count of images only: another part in a recipe changes none of them.
     """
 
-    def __init__(self, latent_shape: tuple[int, ...], seed: int, augmentations: int) -> None:
+    @classmethod
+    def at(
+        cls, images_seen: int, batch_size: int, latent_shape: tuple[int, ...], seed: int, training: Training
+    ) -> Draws:
+        """Draw the numbers of the step that begins at ``images_seen``: float32, on the CPU.
+
+        Args:
+            images_seen: Real images shown when it begins.
+            batch_size: B.
+            latent_shape: Shape of one latent.
+            seed: Random seed of the run.
+            training: Parts that ask for numbers.
+        """
+        shape = (batch_size, *latent_shape)
+        draws = cls(
+            z_critic=normal(shape, seed, "z_critic", images_seen),
+            z_generator=normal(shape, seed, "z_generator", images_seen),
+        )
+        if training.regularizers:
+            draws["mix"] = uniform((batch_size,), seed, "mix", images_seen)
+        roles = {"real": training.augment_real, "critic": training.augment_all, "generator": training.augment_all}
+        for role, augmentations in roles.items():
+            for augmentation in augmentations:
+                name = f"{role}/{type(augmentation).__name__}"
+                # The key of Contrast was there before others, and keeps runs what they were.
+                position = images_seen if name == "real/Contrast" else f"{images_seen} {name}"
+                draws[name] = uniform((augmentation.draws_per_image, batch_size), seed, "augment", position)
+        return draws
+
+    def for_augment(self, role: str) -> dict[str, Tensor]:
+        """Return the numbers of augmentations by their names; role is ``real``, ``critic`` or ``generator``."""
+        return {name.partition("/")[2]: draw for name, draw in self.items() if name.startswith(f"{role}/")}
+
+    def beside(self, images: Tensor) -> Draws:
+        """Return them on the device of images, and in their dtype."""
+        return Draws({name: draw.to(images.device, images.dtype, non_blocking=True) for name, draw in self.items()})
+
+    def part(self, ranks: Ranks) -> Draws:
+        """Return those of a rank's images."""
+        return Draws({name: ranks.part(draw, draw.ndim - 1 if "/" in name else 0) for name, draw in self.items()})
+
+    def mirrored(self) -> Draws:
+        """Return other numbers of the same distributions."""
+        return Draws({name: -draw if name.startswith("z_") else 1 - draw for name, draw in self.items()})
+
+
+class DrawsAhead:
+    """Draw a step's random numbers, and within `running` those of the next steps in threads.
+
+    They depend on (seed, images seen, batch) only, so those drawn ahead are those drawn when asked for, to the bit.
+
+    Args:
+        latent_shape: Shape of one latent.
+        seed: Random seed of the run.
+        training: Parts that ask for numbers.
+    """
+
+    def __init__(self, latent_shape: tuple[int, ...], seed: int, training: Training) -> None:
         self._latent_shape = latent_shape
         self._seed = seed
-        self._augmentations = augmentations
+        self._training = training
         self._threads: ThreadPoolExecutor | None = None
         self._next: deque[tuple[tuple[int, int], Future[Draws]]] = deque()
 
@@ -43,7 +104,7 @@ class DrawsAhead:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Make the next steps' numbers while a step is under way."""
+        """Draw the next steps' numbers while a step is under way."""
         with ThreadPoolExecutor(AHEAD, "progan draws") as threads:
             self._threads = threads
             try:
@@ -54,4 +115,4 @@ class DrawsAhead:
                 threads.shutdown(wait=False, cancel_futures=True)
 
     def _make(self, images_seen: int, batch_size: int) -> Draws:
-        return Draws.at(images_seen, batch_size, self._latent_shape, self._seed, self._augmentations)
+        return Draws.at(images_seen, batch_size, self._latent_shape, self._seed, self._training)

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from progan.compatibility import check_ranks
 from progan.data import Feed, match_level, open_feed
 from progan.data.workers import refuse_in_starting_process
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
-from progan.recipe import Training, check_ranks
+from progan.recipe import Training
 from progan.runtime.connections import world_size
 from progan.runtime.contention import CoreSharing, shared_cores
 from progan.runtime.device import choose_device, precision_scope
@@ -77,13 +78,19 @@ class Engine:
         self.ranks: Ranks = Ranks.join(self.device)
         self.saves: bool = self.ranks.broadcast(options.run_dir is not None)  # the other ranks need no run_dir
         check_ranks(generator.architecture, schedule, self.ranks.size)
-        self.state: TrainingState = TrainingState(generator, discriminator, self.ema, training.adam)
+        self.state: TrainingState = TrainingState(
+            generator,
+            discriminator,
+            self.ema,
+            training.adam,
+            training.augment_strength if training.augment_all else None,
+        )
         self.step: TrainingStep = TrainingStep(self.state, training, self.ranks)
         custom_blocks = generator.block_name is not None or discriminator.block_name is not None
         self.device_step: DeviceStep | None = device_step(
             self.step, self.device, options.graph, self.ranks, own_blocks=custom_blocks
         )
-        self.draws: DrawsAhead = DrawsAhead(generator.architecture.latent_shape, options.seed, len(training.augment))
+        self.draws: DrawsAhead = DrawsAhead(generator.architecture.latent_shape, options.seed, training)
         self._random = BlockRandomness(
             custom_blocks=custom_blocks, device=self.device, seed=options.seed, ranks=self.ranks
         )
@@ -141,7 +148,7 @@ class Engine:
         share = growth.batch_size // self.ranks.size
         expected = (share, architecture.image_channels, *architecture.size(growth.level))
         if not real.is_floating_point():
-            raise TypeError(f"step takes floats in image_range {architecture.image_range}, got {real.dtype}")
+            raise TypeError(f"step takes floats in [0, 1], got {real.dtype}")
         if tuple(real.shape) != expected:
             raise ValueError(
                 f"after {state.images_seen} images, at level {growth.level}, step takes {expected}, got "
@@ -163,13 +170,10 @@ class Engine:
             self.device_step.forget()
 
     def to_level(self, images: Tensor, level: int) -> Tensor:
-        """Return images of the data as a step at a level takes them: the one place that converts."""
-        architecture = self.state.generator.architecture
+        """Return images of the data as a step at a level takes them: floats in [0, 1]."""
         images = to_device(images, self.device)
         images = images.to(self.dtype) / 255 if images.dtype == torch.uint8 else images.to(self.dtype)
-        images = match_level(images, level, base_size=architecture.base_size)
-        low, high = architecture.image_range
-        return images if (low, high) == (0, 1) else images * (high - low) + low
+        return match_level(images, level, base_size=self.state.generator.architecture.base_size)
 
     @contextmanager
     def settings(self) -> Iterator[None]:

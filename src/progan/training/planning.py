@@ -26,9 +26,10 @@ from progan.runtime.progress import duration
 from progan.runtime.ranks import Ranks
 from progan.schedule import Growth, Schedule, Stage
 from progan.training.captured_step import WARM_UP, CudaGraphs, DeviceStep
+from progan.training.draws import Draws
 from progan.training.ema import EmaGenerator
 from progan.training.state import TrainingState
-from progan.training.step import Draws, TrainingStep
+from progan.training.step import TrainingStep
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def make_plan(
     )
     generator, discriminator = copy.deepcopy(generator), copy.deepcopy(discriminator)
     ema = EmaGenerator(generator, training.ema.decay)
-    step = TrainingStep(TrainingState(generator, discriminator, ema, training.adam), training)
+    strength = training.augment_strength if training.augment_all else None
+    step = TrainingStep(TrainingState(generator, discriminator, ema, training.adam, strength), training)
     captured = DeviceStep(step, CudaGraphs(next(generator.parameters()).device)) if graph else None
     seconds: dict[tuple[int, bool, int], float] = {}
     image_s: list[float | None] = []
@@ -159,6 +161,11 @@ def make_plan(
                 _check_fits(step, growth, ranks, base)
                 growth = replace(growth, batch_size=stage.batch_size // ranks)
                 seconds[kind] = _time(step, captured, growth, timed_steps, after_step)
+                intervals = [each.every for each in training.regularizers if each.every > 1]
+                if intervals:  # growth is that of the step 0 of a stage, in which all regularisers are applied
+                    without = _time(step, captured, replace(growth, step=1), timed_steps, after_step)
+                    share = sum(1 / every for every in intervals) / len(intervals)
+                    seconds[kind] = without + (seconds[kind] - without) * share
             per_image[fading] = seconds[kind] / stage.batch_size
         fade_left = min(left, max(0, left - stage.hold_images))
         total = fade_left * per_image.get(True, 0.0) + (left - fade_left) * per_image.get(False, 0.0)
@@ -284,11 +291,10 @@ def _step_on_noise(step: TrainingStep, growth: Growth, number: int, captured: De
     """Take one step on random images, and return its time in seconds."""
     architecture = step.state.generator.architecture
     parameter = next(step.state.generator.parameters())
-    low, high = architecture.image_range
     shape = (growth.batch_size, architecture.image_channels, *architecture.size(growth.level))
-    real = (uniform(shape, 0, "plan", 0) * (high - low) + low).to(parameter.device, parameter.dtype)
+    real = uniform(shape, 0, "plan", 0).to(parameter.device, parameter.dtype)
     begin = time.perf_counter()
-    draws = Draws.at(number, growth.batch_size, architecture.latent_shape, 0, len(step.training.augment))
+    draws = Draws.at(number, growth.batch_size, architecture.latent_shape, 0, step.training)
     (captured or step)(real, draws, growth, number)
     if parameter.device.type == "cuda":
         torch.cuda.synchronize(parameter.device)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from progan.errors import CheckpointError
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
-from progan.recipe import Adam
+from progan.optimization import Adam
 from progan.training.ema import EmaGenerator
 
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
@@ -26,8 +26,10 @@ class TrainingState:
         discriminator: Discriminator, on the same device.
         ema: Moving average of the generator, or None.
         adam: Settings of both optimizers.
+        augment_strength: Strength of `Training.augment_all`; None where there are no such augmentations.
 
     Attributes:
+        augment_strength: Strength of `Training.augment_all`, 0-d, float32, on the device; changed in place. Or None.
         images_seen: Real images shown to the critic so far.
         adam_version: Number of times that Adam's state was replaced; a captured step still points at the one before.
     """
@@ -38,10 +40,14 @@ class TrainingState:
         discriminator: ProgressiveDiscriminator,
         ema: EmaGenerator | None,
         adam: Adam,
+        augment_strength: float | None = None,
     ) -> None:
         self.generator = generator
         self.discriminator = discriminator
         self.ema = ema
+        self.augment_strength: Tensor | None = None
+        if augment_strength is not None:
+            self.augment_strength = torch.tensor(augment_strength, dtype=torch.float32, device=_device_of(generator))
         self.images_seen: int = 0
         self.adam_version: int = 0
         self.adam_generator: torch.optim.Adam = optimizer_of(generator, adam)
@@ -57,7 +63,7 @@ class TrainingState:
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors, not copies, of both networks, the EMA and Adam: ``generator/blocks.0...``."""
+        """Return the tensors, not copies, by name: ``generator/blocks.0...``, ``ema/...``, ``augment/strength``."""
         networks: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         if self.ema is not None:
             networks["ema"] = self.ema.module
@@ -66,6 +72,8 @@ class TrainingState:
             for role, network in networks.items()
             for name, tensor in network.state_dict().items()
         }
+        if self.augment_strength is not None:
+            tensors["augment/strength"] = self.augment_strength
         return tensors | self.adam_tensors()
 
     def numbers(self) -> dict[str, Any]:
@@ -169,6 +177,10 @@ class TrainingState:
                     if optimizer.defaults["fused"]:
                         state["step"] = state["step"].to(parameter.device)
                     optimizer.state[parameter] = state
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
 
 
 def optimizer_of(network: nn.Module, settings: Adam) -> torch.optim.Adam:

@@ -1,119 +1,39 @@
-"""One training step of both networks. What it draws is handed in, what it knows of time too."""
+"""One training step of both networks. What it draws is handed in, and what governs it too."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from progan.augment.augmentation import augment
+from progan.losses.critic import check_scalar, critic_loss
 from progan.networks.fused import cached_weights, generate, score
 from progan.ops.resampling import blend_with_lower
-from progan.randomness import normal, uniform
 from progan.recipe import Training
-from progan.runtime.memory import hold_heap
+from progan.runtime.autocast import autocast, without_autocast
+from progan.runtime.memory import hold_heap_beside
 from progan.runtime.ranks import Ranks
 from progan.runtime.streams import First, Second, run_concurrently
 from progan.schedule import Growth
 from progan.training.divergence import Watch
+from progan.training.draws import Draws
 from progan.training.state import TrainingState
+from progan.training.step_growth import StepGrowth
 
 _GRADIENTS = {"adam_generator": "the generator's gradient", "adam_discriminator": "the discriminator's gradient"}
 
 
-class Draws(NamedTuple):
-    """Hold the random numbers of one step.
-
-    Attributes:
-        z_critic: latents of the critic's update, (B, *latent_shape).
-        z_generator: latents of the generator's.
-        mix: for the penalty, (B,).
-        augment: a row for each of `Training.augment`, (number of augmentations, B).
-    """
-
-    z_critic: Tensor
-    z_generator: Tensor
-    mix: Tensor
-    augment: Tensor
-
-    @classmethod
-    def at(
-        cls, images_seen: int, batch_size: int, latent_shape: tuple[int, ...], seed: int, augmentations: int
-    ) -> Draws:
-        """Make the numbers of the step that begins at ``images_seen``: float32, on the CPU.
-
-        Args:
-            images_seen: real images shown when it begins.
-            batch_size: B.
-            latent_shape: of one latent.
-            seed: of the run.
-            augmentations: their number.
-        """
-        shape = (batch_size, *latent_shape)
-        return cls(
-            normal(shape, seed, "z_critic", images_seen),
-            normal(shape, seed, "z_generator", images_seen),
-            uniform((batch_size,), seed, "mix", images_seen),
-            uniform((augmentations, batch_size), seed, "augment", images_seen),
-        )
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> Draws:
-        """Move all to a device and a dtype."""
-        return Draws(*(draw.to(device, dtype, non_blocking=True) for draw in self))
-
-    def part(self, ranks: Ranks) -> Draws:
-        """Return those of a rank's images."""
-        return Draws(*(ranks.part(draw, draw.ndim - 1 if draw is self.augment else 0) for draw in self))
-
-
-class StepGrowth(NamedTuple):
-    """Hold what governs one step, as its kernels take it.
-
-    Attributes:
-        level: index of the resolution.
-        alpha: weight of the newest level; None once it is fully grown.
-        learning_rate: Adam's, for both networks.
-        average_weight: of the generator in its average.
-        images_seen: real images shown when the step begins.
-    """
-
-    level: int
-    alpha: float | Tensor | None
-    learning_rate: float | Tensor
-    ema_weight: float | Tensor
-    images_seen: int | Tensor
-
-    def on(self, device: torch.device) -> StepGrowth:
-        """Return it with 0-d tensors on a CUDA device, where a captured step would freeze numbers; else as it is."""
-        if device.type != "cuda":
-            return self
-        numbers = torch.tensor(self.numbers(), dtype=torch.float32).to(device, non_blocking=True)
-        return self.with_tensors(numbers, torch.tensor(self.images_seen).to(device, non_blocking=True))
-
-    def numbers(self) -> tuple[float | Tensor, ...]:
-        """Return the learning rate, the average's weight and alpha, 0 where there is none."""
-        return self.learning_rate, self.ema_weight, 0.0 if self.alpha is None else self.alpha
-
-    def with_tensors(self, numbers: Tensor, images_seen: Tensor) -> StepGrowth:
-        """Return it with tensors in the place of numbers.
-
-        Args:
-            numbers: what `numbers` returned, (3,), float32: a fused Adam takes its learning rate in no other dtype.
-            images_seen: 0-d, int64.
-        """
-        learning_rate, ema_weight, alpha = numbers.unbind()
-        return StepGrowth(self.level, None if self.alpha is None else alpha, learning_rate, ema_weight, images_seen)
-
-
 class StepMetrics(NamedTuple):
-    """Hold what a step tells.
+    """What a step reports.
 
     Attributes:
-        images_seen: real images shown, this step's included.
-        growth: of the step.
-        losses: 0-d tensors on the device: generator_loss, critic_loss, and the critic's parts before their weights.
+        images_seen: Real images shown, this step's included.
+        growth: Growth of the step.
+        losses: 0-d tensors on the device: generator_loss, critic_loss, and the critic's parts before their weights; a
+            regulariser's in the steps in which it is applied.
     """
 
     images_seen: int
@@ -126,24 +46,19 @@ class TrainingStep:
 
     Args:
         state: Networks, EMA and optimizers, on their device.
-        training: Loss, order, precision.
-        ranks: that train together; None = this process alone.
+        training: Objective, regularisers, augmentations, order, precision.
+        ranks: Processes that train together; None = this process alone.
 
     Attributes:
-        watch: for losses and gradients that are not finite.
+        watch: Watch for losses and gradients that are not finite.
     """
 
-    def __init__(
-        self,
-        state: TrainingState,
-        training: Training,
-        ranks: Ranks | None = None,
-    ) -> None:
+    def __init__(self, state: TrainingState, training: Training, ranks: Ranks | None = None) -> None:
         self.state = state
         self.training = training
         self.watch: Watch = Watch()
         self._ranks = ranks or Ranks()
-        self._heap = hold_heap() if next(state.generator.parameters()).device.type == "cpu" else None
+        self._heap = hold_heap_beside(next(state.generator.parameters()))
 
     def __call__(self, real: Tensor, draws: Draws, growth: Growth, images_seen: int) -> dict[str, Tensor]:
         """Train on one batch.
@@ -151,79 +66,76 @@ class TrainingStep:
         The order: one network, the average, the other network; latents are drawn anew for each of the two.
 
         Args:
-            real: (B, C, H, W), in image_range, of the level's size; of several ranks, this one's part.
-            draws: the step's random numbers; this rank's part.
-            growth: of the step.
-            images_seen: real images shown when it begins.
+            real: Real images, (B, C, H, W), in [0, 1], of the level's size; of several ranks, this one's part.
+            draws: Random numbers of the step; this rank's part.
+            growth: Growth of the step.
+            images_seen: Real images shown when it begins.
 
         Returns:
             The losses, 0-d, on the device; of several ranks, their means.
         """
-        draws = draws.to(real.device, real.dtype)
-        return losses_of(self.update(real, draws, self.growth_of(growth, images_seen).on(real.device)))
+        return losses_of(self.update(real, draws.beside(real), self.growth_of(growth, images_seen).beside(real)))
 
     def growth_of(self, growth: Growth, images_seen: int) -> StepGrowth:
         """Return what governs the step that begins at ``images_seen``."""
-        weight = 0.0 if self.state.ema is None else self.state.ema.weight_of_new(images_seen, growth.batch_size)
-        return StepGrowth(growth.level, growth.alpha, growth.learning_rate, weight, images_seen)
+        return StepGrowth.of(growth, images_seen, self.training, self.state.ema)
 
     def update(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
-        """Train on one batch; all tensors are on the device, and nothing is fetched from it.
+        """Train on one batch; all tensors lie beside the images, and no value of theirs is looked at.
 
         Args:
-            real: as for a call.
-            draws: on real's device and in its dtype.
-            growth: of the step.
+            real: Real images, as for a call.
+            draws: Random numbers, in the dtype of the images.
+            growth: What governs the step.
 
         Returns:
             What the watch looks at, 0-d: the losses, and a number for each network's gradients.
         """
-        with self._own_autocast(real.device):
-            return self._update(real, draws, growth)
-
-    def _update(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
-        real = self._as_shown(real, draws, growth)
-        updates = [
-            lambda: self._update_discriminator(real, draws, growth),
-            lambda: self._update_generator(real, draws, growth),
-        ]
-        if self.training.order == "generator_first":
-            updates.reverse()
-        seen = updates[0]()
-        if self.state.ema is not None:
-            self.state.ema.blend(self.state.generator, growth.ema_weight)
-        seen |= updates[1]()
-        self.watch.look(seen, growth.images_seen)
-        return seen
+        with without_autocast(real):
+            real = self._as_shown(real, draws, growth)
+            updates = [self._update_discriminator, self._update_generator]
+            if self.training.order == "generator_first":
+                updates.reverse()
+            seen = updates[0](real, draws, growth)
+            if self.state.ema is not None:
+                self.state.ema.blend(self.state.generator, growth.ema_weight)
+            seen |= updates[1](real, draws, growth)
+            self.watch.look(seen, growth.images_seen)
+            return seen
 
     def moved(self) -> dict[str, list[Tensor]]:
         """Return all tensors that a step changes in place, by what they are."""
-        watched = {} if self.watch.first is None else {"watch": [self.watch.first]}
-        return self.state.moved() | watched
+        return self.state.moved() | {"watch": self.watch.tensors()}
 
     def _as_shown(self, real: Tensor, draws: Draws, growth: StepGrowth) -> Tensor:
-        """Return real images as the critic sees them: augmented, and blended while a level fades in."""
-        if self.training.augment:
-            low, high = self.state.generator.architecture.image_range
-            real = (real - low) / (high - low)
-            for augmentation, numbers in zip(self.training.augment, draws.augment, strict=True):
-                real = augmentation(real, numbers)
-            real = real * (high - low) + low
+        """Return real images as the critic is given them: augmented, in image_range, blended while a level fades in."""
+        real = augment(self.training.augment_real, real, draws.for_augment("real"))
+        real = to_range(real, self.state.generator.architecture.image_range)
         if self.training.blend_real and growth.alpha is not None:
             real = blend_with_lower(real, growth.alpha)
         return real
 
     def _update_discriminator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
         with torch.no_grad(), cached_weights(growth.level, growth.alpha, self.state.generator):
-            fake = self._generate(draws.z_critic, growth)
+            fake = self._generate(draws["z_critic"], growth)
         with cached_weights(growth.level, growth.alpha, self.state.discriminator):
-            total, parts = self.training.loss.critic(self._critic(growth), real, fake, mix=draws.mix)
-            return self._apply("adam_discriminator", {"critic_loss": total, **parts}, growth)
+            critic = StepCritic(self, growth, draws.for_augment("critic"))
+            applied = [
+                regularizer
+                for regularizer, applies in zip(self.training.regularizers, growth.regularized, strict=True)
+                if applies
+            ]
+            loss, parts = critic_loss(self.training.objective, applied, critic, real, fake, draws.get("mix"))
+            return self._apply("adam_discriminator", {"critic_loss": loss, **parts}, growth)
 
     def _update_generator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
+        objective = self.training.objective
         with cached_weights(growth.level, growth.alpha, self.state.generator, self.state.discriminator):
-            fake = self._generate(draws.z_generator, growth)
-            loss = self.training.loss.generator(self._critic(growth), real, fake)
+            fake = self._generate(draws["z_generator"], growth)
+            critic = StepCritic(self, growth, draws.for_augment("generator"))
+            real_scores = critic(real) if getattr(objective, "needs_real", False) else None
+            loss = objective.generator(critic(fake), real_scores)
+            check_scalar(objective, loss)
             return self._apply("adam_generator", {"generator_loss": loss}, growth)
 
     def _apply(self, role: str, losses: Mapping[str, Tensor], growth: StepGrowth) -> dict[str, Tensor]:
@@ -255,48 +167,58 @@ class TrainingStep:
         return seen
 
     def _generate(self, z: Tensor, growth: StepGrowth) -> Tensor:
-        with self._autocast(z.device):
+        with autocast(z, self.training.precision):
             images = generate(self.state.generator, z, growth.level, growth.alpha)
         return images.to(z.dtype)
 
-    def _critic(self, growth: StepGrowth) -> StepCritic:
-        return StepCritic(self, growth)
-
-    def _own_autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """Keep a user's autocast out, under which the precision would not be the one that was asked for."""
-        if torch.is_autocast_enabled(device.type):
-            return torch.autocast(device.type, enabled=False)
-        return nullcontext()
-
-    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        if self.training.precision != "bf16":
-            return nullcontext()
-        # Without its cache, whose copies of weights a captured step would not make anew.
-        return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
-
 
 class StepCritic:
-    """The discriminator as a loss sees it: images to scores, at the growth and in the precision of a step."""
+    """The critic as a loss sees it, images to scores: the discriminator at the growth of a step, behind augmentations.
 
-    def __init__(self, step: TrainingStep, growth: StepGrowth) -> None:
+    Args:
+        step: Step that it is for.
+        growth: What governs the step.
+        draws: Numbers of `Training.augment_all`, by name. Image i of every batch that it scores gets the same ones: the
+            real and the generated image i, and their mixture in a penalty.
+    """
+
+    def __init__(self, step: TrainingStep, growth: StepGrowth, draws: Mapping[str, Tensor]) -> None:
         self._step = step
         self._growth = growth
+        self._draws = draws
 
     def __call__(self, images: Tensor, batches: int = 1) -> Tensor:
-        """Return scores, (B,)."""
-        with self._step._autocast(images.device):
-            return score(self._step.state.discriminator, images, self._growth.level, self._growth.alpha, batches)
+        """Return scores, (B,), of images in image_range."""
+        state, training = self._step.state, self._step.training
+        if training.augment_all and state.augment_strength is not None:
+            values = state.generator.architecture.image_range
+            images = augment(training.augment_all, from_range(images, values), self._draws, state.augment_strength)
+            images = to_range(images, values)
+        with autocast(images, training.precision):
+            return score(state.discriminator, images, self._growth.level, self._growth.alpha, batches)
 
     def both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, ...]:
         """Return the scores of two batches in one pass; their statistics stay apart."""
         return self(torch.cat([real, fake]), batches=2).chunk(2)
 
     def run_concurrently(self, first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
-        """Do two works that do not need each other, and return their results."""
+        """Return the results of two functions that do not need each other."""
         discriminator = self._step.state.discriminator
         if discriminator.block_name is not None:  # autograd warns of parameters used on streams of which none is theirs
             return first(), second()
         return run_concurrently(next(discriminator.parameters()).device, first, second)
+
+
+def to_range(images: Tensor, image_range: tuple[float, float]) -> Tensor:
+    """Return images in [0, 1] in another range: the one place that converts."""
+    low, high = image_range
+    return images if (low, high) == (0, 1) else images * (high - low) + low
+
+
+def from_range(images: Tensor, image_range: tuple[float, float]) -> Tensor:
+    """Return images of a range in [0, 1]."""
+    low, high = image_range
+    return images if (low, high) == (0, 1) else (images - low) / (high - low)
 
 
 def losses_of(seen: Mapping[str, Tensor]) -> dict[str, Tensor]:

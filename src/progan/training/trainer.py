@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import Unpack
 
-from progan.arguments import check_int, check_tensor
+from progan.arguments import check_gradients_on, check_int, check_tensor
 from progan.data import Feed
 from progan.data.workers import refuse_in_starting_process
 from progan.errors import Interrupted
-from progan.losses.wgan_gp import check_gradients_on
 from progan.networks.base import Block
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
@@ -161,6 +160,7 @@ class Trainer:
         *,
         generator_block: Block | None = None,
         discriminator_block: Block | None = None,
+        parts: Sequence[type] = (),
         **options: Unpack[ResumeKeywords],
     ) -> Self:
         """Rebuild the trainer of a run, at its newest sound checkpoint or at the checkpoint that path names.
@@ -173,22 +173,25 @@ class Trainer:
             path: Run directory, or folder of one of its checkpoints. The settings are read from it.
             generator_block: Custom block that the generator was built with, if any.
             discriminator_block: Custom block that the discriminator was built with, if any.
+            parts: Custom classes of objectives, regularisers and augmentations that the run trains with, if any.
             **options: ``run_dir``, for a run that continues from path in another directory, or resumes there; and
                 ``device``, ``callbacks``, ``on_failed_save``, ``workers``, ``graph`` and ``progress``: see
                 `RunOptions`.
 
         Raises:
-            CheckpointError: If path holds no run, its checkpoints are damaged, or the blocks are not the recorded ones.
+            CheckpointError: If path holds no run, its checkpoints are damaged, the blocks are not the recorded ones, or
+                a class is missing in parts.
             ValueError: If run_dir is the directory that the checkpoint lies in, or holds another run.
         """
         check_keywords("Trainer.from_run", options, ResumeKeywords)
         path, elsewhere = user_path(path), RunOptions(run_dir=options.pop("run_dir", None)).directory
         continuation = Continuation.read(path, elsewhere)
         record = continuation.recorded
+        training = record.recipe(parts).training
         networks = rebuild(record, continuation.checkpoint, generator_block, discriminator_block)
         settings: Any = record.run_intervals() | {"seed": record.seed, "run_dir": continuation.run_dir} | options
         with continuing(continuation):
-            return cls(*networks, record.schedule, record.recipe.training, **settings)
+            return cls(*networks, record.schedule, training, **settings)
 
     @property
     def images_seen(self) -> int:
@@ -219,7 +222,7 @@ class Trainer:
         """Train on one batch.
 
         Args:
-            real: (B, C, H, W), floats in the networks' image_range, with `growth`'s batch size and its level's height
+            real: Real images, (B, C, H, W), floats in [0, 1], with `growth`'s batch size and its level's height
                 and width. With several processes, images rank, rank + ranks, ... of the batch.
 
         Returns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import override
 
-from progan.augment.augmentations import HorizontalFlip
+from progan.augment.geometric import HorizontalFlip
 from progan.data import Feed
 from progan.errors import warn
 from progan.recipe import Training
@@ -27,9 +27,9 @@ class FlipCheck(Callback):
         self._checked = True
         verdict = feed.flip_verdict()
         if verdict.safe is False:
-            warn(f"HorizontalFlip is on, and {verdict}; leave it out of Training.augment")
+            warn(f"HorizontalFlip is on, and {verdict}; leave it out of Training.augment_real")
 
 
 def mirrors(training: Training) -> bool:
     """Return whether a training mirrors images."""
-    return any(isinstance(augmentation, HorizontalFlip) for augmentation in training.augment)
+    return any(isinstance(augmentation, HorizontalFlip) for augmentation in training.augment_real)

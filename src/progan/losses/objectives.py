@@ -1,0 +1,85 @@
+"""Objectives: the losses of both networks, as functions of scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from progan.arguments import check_tensor, check_weight
+
+
+@dataclass(frozen=True)
+class Wasserstein:
+    """The Wasserstein objective (Arjovsky et al. 2017), with the drift term of Karras et al. 2018, appendix A.1.
+
+    Critic: E[D(fake)] - E[D(real)] + drift_weight * E[D(real)^2]. Generator: -E[D(fake)].
+
+    Args:
+        drift_weight: Weight of the mean squared score of real images, which keeps scores near 0; at least 0.
+
+    Raises:
+        TypeError: If the weight is not a number.
+        ValueError: If the weight is negative or not finite.
+
+    Example:
+        >>> import torch
+        >>> Wasserstein(drift_weight=0.5).critic(torch.tensor([2.0, 0.0]), torch.tensor([4.0, 4.0]))
+        tensor(4.)
+    """
+
+    drift_weight: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Check the weight once, here."""
+        check_weight("Wasserstein.drift_weight", self.drift_weight)
+
+    def critic_parts(self, real_scores: Tensor, fake_scores: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the critic's loss, and the parts ``wasserstein`` and ``drift`` before its weight; all 0-d."""
+        wasserstein = fake_scores.mean() - real_scores.mean()
+        drift = real_scores.square().mean()
+        return wasserstein + self.drift_weight * drift, {"wasserstein": wasserstein, "drift": drift}
+
+    def critic(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+        """Return the critic's loss: twice (B,) -> 0-d."""
+        return self.critic_parts(real_scores, fake_scores)[0]
+
+    def generator(self, fake_scores: Tensor, real_scores: Tensor | None = None) -> Tensor:
+        """Return the generator's loss: (B,) -> 0-d."""
+        del real_scores
+        return wgan_generator_loss(fake_scores)
+
+
+@dataclass(frozen=True)
+class NonSaturating:
+    """The non-saturating objective (Goodfellow et al. 2014, section 3), with scores as logits.
+
+    Critic: E[softplus(D(fake))] + E[softplus(-D(real))]. Generator: E[softplus(-D(fake))].
+
+    Example:
+        >>> import torch
+        >>> NonSaturating().generator(torch.tensor([0.0]))
+        tensor(0.6931)
+    """
+
+    def critic(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+        """Return the critic's loss: twice (B,) -> 0-d."""
+        return F.softplus(fake_scores).mean() + F.softplus(-real_scores).mean()
+
+    def generator(self, fake_scores: Tensor, real_scores: Tensor | None = None) -> Tensor:
+        """Return the generator's loss: (B,) -> 0-d."""
+        del real_scores
+        return F.softplus(-fake_scores).mean()
+
+
+def wgan_generator_loss(fake_scores: Tensor) -> Tensor:
+    """Return the generator's loss of WGAN, -E[critic(fake)]: (B,) -> 0-d.
+
+    Example:
+        >>> import torch
+        >>> wgan_generator_loss(torch.tensor([1.0, 3.0]))
+        tensor(-2.)
+    """
+    check_tensor("fake_scores", fake_scores)
+    return -fake_scores.mean()
