@@ -9,7 +9,7 @@ import torch
 from conftest import small_recipe
 from torch.nn.utils import parametrize
 
-from progan import Callback, EmaGenerator, ProgressiveGenerator, Trainer, presets
+from progan import Callback, EmaGenerator, ProgressiveGenerator, Trainer, load_generator, presets
 from progan.training.tracking import ParameterTracker
 
 
@@ -59,6 +59,39 @@ def test_weights_loaded_before_the_first_step_are_in_the_average_too(load, begin
         else:
             one.step(torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1)
     assert same(trainer.state_dict()["tensors"], passed.state_dict()["tensors"])
+
+
+READS = {
+    "grown": lambda trainer: trainer.grown().generator.state_dict(),
+    "save": lambda trainer: load_generator(trainer.save()).generator.state_dict(),
+    "state_dict": lambda trainer: {
+        name.removeprefix("ema/"): tensor
+        for name, tensor in trainer.state_dict()["tensors"].items()
+        if name.startswith("ema/")
+    },
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_weights_loaded_before_the_first_step_are_in_what_is_read_next(read, images, tmp_path):
+    trainer = make(without_warm_up(), tmp_path / "run")
+    trainer.generator.load_state_dict(weights(7))
+    assert same(READS[read](trainer), weights(7))
+    trainer.fit(images, until=8)
+    expected = make(without_warm_up())
+    expected.generator.load_state_dict(weights(7))
+    expected.fit(images, until=8)
+    assert same(trainer.state_dict()["tensors"], expected.state_dict()["tensors"])
+
+
+@pytest.mark.parametrize("read", READS)
+def test_in_the_middle_of_a_run_what_is_read_next_warns(read, images, tmp_path):
+    """Also where the program ends after a save: the next one would know nothing of the change."""
+    trainer = make(without_warm_up(), tmp_path / "run")
+    trainer.fit(images, until=16)
+    trainer.generator.load_state_dict(weights(7))
+    with pytest.warns(UserWarning, match="the weights of the generator were changed from outside after 16 images"):
+        READS[read](trainer)
 
 
 def test_a_callback_may_load_weights_at_the_start(images):

@@ -169,6 +169,16 @@ class Engine:
         if self._reconciler.reconcile(self.state.images_seen, together=together) and self.device_step is not None:
             self.device_step.forget()
 
+    def reconcile_before_reading(self, *, together: bool = False) -> None:
+        """Adapt to weights that were changed from outside before something is made from them, outside fit.
+
+        Args:
+            together: Whether all ranks do so now; with several ranks, nothing is done otherwise.
+        """
+        alone = self.ranks.size == 1 and not self.tracker.is_untouched()
+        if not self.tracker.trusts and (together or alone):
+            self.reconcile(together=together)
+
     def to_level(self, images: Tensor, level: int) -> Tensor:
         """Return images of the data as a step at a level takes them: floats in [0, 1]."""
         images = to_device(images, self.device)

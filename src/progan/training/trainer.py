@@ -325,6 +325,7 @@ class Trainer:
 
     def grown(self) -> GrownGenerator:
         """Return a copy of the averaged generator, at the level to which it has been trained."""
+        self._engine.reconcile_before_reading()
         averaged = copy.deepcopy(self.ema.module)
         assert isinstance(averaged, ProgressiveGenerator)
         return GrownGenerator(averaged, *self.schedule.reached(self.images_seen))
@@ -339,10 +340,12 @@ class Trainer:
         refuse_in_starting_process("Trainer.save")
         if not self._engine.saves:
             raise ValueError("the trainer has no run_dir to save to; pass run_dir=, or use state_dict()")
+        self._engine.reconcile_before_reading(together=True)
         return self._checkpointer.save(self)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes while training: images_seen, numbers, and tensors by name (not copies)."""
+        self._engine.reconcile_before_reading()
         state = self._engine.state
         return {"images_seen": state.images_seen, "numbers": state.numbers(), "tensors": state.tensors()}
 
