@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 import curate
 import dataset_pictures
 import draw_icons
+import folder_options
 import generate
 import numpy as np
 import pytest
@@ -146,6 +149,68 @@ def test_what_cannot_be_read_is_left_out_where_that_is_asked_for(capsys):
     with pytest.raises(SystemExit):
         train.main(["--skip-unreadable"])
     assert "--skip-unreadable is about the files of a folder; pass it with --data" in capsys.readouterr().err
+
+
+def test_the_report_before_a_run_says_what_would_be_trained_wrong(capsys):
+    """Pictures of 12 bits, which are read almost black, and what is left out: named with the option that mends it."""
+    folder = folder_of_icons(Path("raw"), n=4)
+    for index in range(4):
+        values = np.random.default_rng(index).permutation(4096)[:256].reshape(16, 16).astype(np.uint16)
+        values[0, 0] = 4095
+        Image.fromarray(values).save(folder / f"deep_{index}.png")
+    Image.new("RGB", (16, 16), "red").save(folder / "red.png")
+    (folder / ".more").mkdir()
+    draw_icons.draw_icon(20, size=16).save(folder / ".more/20.png")
+    options = ["--data", "raw", "--quick", *SMALL, "--batch-size", "4"]
+    remark = "pictures in hidden or system files and folders were skipped: 1 (.more: 1), such as .more/20.png; pass "
+    with pytest.warns(UserWarning, match=re.escape(remark + "--hidden to read them")):
+        assert train.main(options) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "16 bits values up to 4,095 in 4 16-bit pictures: they look like 12 bits, and are read too dark; " in printed
+    assert "pass --bit-depth 12 wherever they are read dark 4 in which nothing can be seen, such as deep_0" in printed
+    assert "one colour 1 of one colour, such as red.png alike" in printed
+    assert f"left out {remark}--hidden to read them" in printed
+    assert train.main([*options, "--overwrite", "--hidden", "--bit-depth", "12"]) == 0
+    printed = capsys.readouterr().out
+    assert "files 10, of which 0 cannot be read one colour 1 of one colour" in " ".join(printed.split())
+    assert not any(word in printed for word in ("16 bits", "dark", "left out"))
+    choose = ["--data", "raw", "--out", "report"]
+    assert curate.main(choose) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"left out {remark}--hidden to read them" in printed
+    assert "pass --bit-depth 12 wherever they are read" in printed
+    assert "then train with --data raw --only report/list.txt." in printed
+    assert curate.main([*choose, "--overwrite", "--hidden", "--bit-depth", "12"]) == 0
+    printed = capsys.readouterr().out
+    assert "read with --bit-depth 12" in printed
+    assert "then train with --data raw --hidden --bit-depth 12 --only report/list.txt." in printed
+
+
+def test_messages_name_options_and_every_program_takes_them(capsys):
+    folder = folder_of_icons(Path("raw"))
+    Image.new("RGB", (5001, 5000)).save(folder / "scan.png", compress_level=1)
+    options = ["--data", "raw", "--quick", *SMALL, "--batch-size", "4"]
+    with pytest.raises(SystemExit):
+        train.main(options)
+    assert "or pass --max-pixels 26_000_000, which takes up to 416 MB" in capsys.readouterr().err
+    assert curate.main(["--data", "raw", "--out", "report"]) == 0
+    assert "or pass --max-pixels 26_000_000, which takes" in " ".join(capsys.readouterr().out.split())
+    larger = ["--max-pixels", "26_000_000"]
+    assert curate.main(["--data", "raw", "--out", "report", "--overwrite", *larger]) == 0
+    assert "drop\tscan.png" not in Path("report/list.txt").read_text()
+    assert train.main([*options, "--overwrite", *larger, "--only", "report/list.txt"]) == 0
+    assert "samples against 10 icons" in capsys.readouterr().out
+    for given in (["--hidden"], larger, ["--bit-depth", "12"], ["--skip-unreadable"]):
+        with pytest.raises(SystemExit):
+            train.main(given)
+        assert f"{given[0]} is about the files of a folder; pass it with --data" in capsys.readouterr().err
+
+
+def test_a_report_with_names_that_the_output_cannot_show_is_printed(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    folder_options.show("日本.png")
+    sys.stdout.flush()
+    assert sys.stdout.buffer.getvalue().split() == [rb"\u65e5\u672c.png"]
 
 
 def test_a_run_is_not_kept_among_its_data(capsys, monkeypatch):

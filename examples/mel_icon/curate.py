@@ -9,9 +9,12 @@ picture: keep or drop, its name, the reason. Look at the sheets, edit the list, 
 """
 
 import argparse
+import contextlib
+import io
 import sys
 from collections.abc import Sequence
 
+from folder_options import add_reading_options, in_options, reading_arguments, reading_options, show
 from paths import user_path
 
 from progan.data import check
@@ -31,17 +34,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="near-duplicates to keep per group (default: %(default)s)",
     )
+    add_reading_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing list, even if it was edited")
     options = parser.parse_args(arguments)
     path = options.out / "list.txt"
     try:
         if path.exists() and not options.overwrite:
             raise FileExistsError(f"{path} is there already, perhaps edited; pass --overwrite or another --out")
-        report = check(options.data, options.max_similar, sheets=options.out)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            report = check(options.data, options.max_similar, sheets=options.out, **reading_options(options))
+        show(in_options(printed.getvalue()).rstrip())
         report.curation.save(path)
     except (ValueError, OSError, ImportError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    print(f"Edit {path}, then train with --data {options.data} --only {path}.")
+        parser.exit(2, f"{parser.prog}: {in_options(str(error))}\n")
+    show(f"Edit {path}, then train with --data {options.data}{reading_arguments(options)} --only {path}.")
     return 0
 
 

@@ -26,6 +26,15 @@ from typing import Literal
 
 import torch
 from draw_icons import draw_icons
+from folder_options import (
+    add_reading_options,
+    at_least_1,
+    in_options,
+    reading_arguments,
+    reading_options,
+    show,
+    warnings_in_options,
+)
 from paths import user_path
 
 import progan
@@ -54,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.only is not None and options.data is None:
         parser.error("--only chooses from a folder; pass it with --data")
-    if options.skip_unreadable and options.data is None:
-        parser.error("--skip-unreadable is about the files of a folder; pass it with --data")
+    if options.data is None and (given := "--skip-unreadable" * options.skip_unreadable or reading_arguments(options)):
+        parser.error(f"{given.split()[0]} is about the files of a folder; pass it with --data")
     try:
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere if RANK else sys.stdout):
             return train(options)
@@ -63,8 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nStopped before the training began.", file=sys.stderr)  # `train` reports later ones
         return 130
     except (ValueError, OSError, ImportError, progan.CheckpointError, progan.RankError) as error:
-        text = str(error).replace('on_unreadable="skip"', "--skip-unreadable")
-        parser.exit(2, f"{parser.prog}: {text}\n")
+        parser.exit(2, f"{parser.prog}: {in_options(str(error))}\n")
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -75,6 +83,7 @@ def argument_parser() -> argparse.ArgumentParser:
         "--only", type=user_path, metavar="FILE", help="train only on the pictures that a curate.py list keeps"
     )
     parser.add_argument("--skip-unreadable", action="store_true", help="skip files of --data that cannot be read")
+    add_reading_options(parser)
     parser.add_argument("--run-dir", type=user_path, metavar="DIR", help="run directory (default: runs/...)")
     parser.add_argument(
         "--start",
@@ -114,17 +123,6 @@ def resolution_in_px(text: str) -> int:
     if text not in map(str, RESOLUTIONS):
         raise argparse.ArgumentTypeError(f"must be one of {', '.join(map(str, RESOLUTIONS))}, got {text!r}")
     return int(text)
-
-
-def at_least_1(text: str) -> int:
-    """Parse a positive whole number."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return number
 
 
 def train(options: argparse.Namespace) -> int:
@@ -190,16 +188,18 @@ def train(options: argparse.Namespace) -> int:
 def read_folder(options: argparse.Namespace, resolution: int, *, new: bool) -> ImageFolder:
     """Read the pictures; before a new run on a whole folder, print a report on them."""
     on_unreadable: Literal["raise", "skip"] = "skip" if options.skip_unreadable else "raise"
+    keywords, kept = reading_options(options), None
     if options.only is not None:
-        kept = Curation.load(options.only, options.data).kept
-        return ImageFolder(options.data, resolution, only=kept, on_unreadable=on_unreadable)
-    if new:
-        report = check(options.data, printed=False)
-        print(f"{options.data}:\n{report.summary()}")
+        with warnings_in_options():
+            kept = Curation.load(options.only, options.data, hidden=options.hidden).kept
+    elif new:
+        report = check(options.data, printed=False, **keywords)
+        show(f"{options.data}:\n{in_options(report.summary())}")
         if report.curation.dropped:
-            program = Path(__file__).with_name("curate.py")
-            print(f"To see which, and to select pictures: python {program} --data {options.data} --out report")
-    return ImageFolder(options.data, resolution, on_unreadable=on_unreadable)
+            command = f"{Path(__file__).with_name('curate.py')} --data {options.data}{reading_arguments(options)}"
+            show(f"To see which, and to select pictures: python {command} --out report")
+    with warnings_in_options():
+        return ImageFolder(options.data, resolution, only=kept, on_unreadable=on_unreadable, **keywords)
 
 
 def make_recipe(options: argparse.Namespace, resolution: int) -> Recipe:

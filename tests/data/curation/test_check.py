@@ -275,6 +275,20 @@ def test_dark_pictures_and_those_of_one_colour_are_named(tmp_path):
     )
 
 
+def test_the_summary_has_a_line_for_what_is_wrong_and_none_for_what_is_not(tmp_path):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8)).save(tmp_path / "a.png")
+    plain = check(tmp_path, printed=False).summary().split("\n")
+    assert [line.split()[0] for line in plain] == ["files", "alike", "irregular", "flips", "left"]
+    Image.fromarray(rng.integers(0, 1024, (9, 9), np.uint16)).save(tmp_path / "deep.png")
+    Image.new("L", (9, 9), 90).save(tmp_path / "grey.png")
+    (tmp_path / "a.heic").write_bytes(b"")
+    rows = " ".join(check(tmp_path, printed=False).summary().split())
+    assert "16 bits values up to 1,023 in 1 16-bit pictures: they look like 10 bits" in rows
+    assert "dark 1 in which nothing can be seen, such as deep.png one colour 1 of one colour, such as grey.png" in rows
+    assert "left out files of kinds that are not read were left out: 1 HEIC, such as a.heic (convert" in rows
+
+
 MEASURED = """
 import sys
 from progan.data import check

@@ -257,7 +257,7 @@ def test_check_suggests_a_bit_depth_and_every_door_takes_it(tmp_path, capsys):
         "16 bits 4 pictures, of values 0 to 4,095 values up to 4,095 in 4 16-bit pictures: they look like 12 bits, "
         in text
     )
-    assert "and are read too dark; pass bit_depth=12 to check, curate, ImageFolder and pack" in text
+    assert "and are read too dark; pass bit_depth=12 wherever they are read" in text
     assert "dark 4: 0.png, 1.png, 2.png, 3.png" in text
     report = check(folder, bit_depth=12, printed=False)
     text = " ".join(str(report).split())

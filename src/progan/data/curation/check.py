@@ -6,7 +6,6 @@ import sys
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
@@ -21,9 +20,6 @@ from progan.data.decoding.limits import MAX_PIXELS
 from progan.data.listing import in_order
 from progan.storage.names import shown
 from progan.storage.paths import user_path
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -59,29 +55,36 @@ class Report:
     bit_depth: int | None = None
 
     def summary(self) -> str:
-        """Return the report in a few lines: the counts."""
-        return text.table(
-            [
-                (
-                    "files",
-                    f"{len(self.facts) + len(self.unreadable):,}, of which {len(self.unreadable):,} cannot be read",
-                ),
-                (
-                    "alike",
-                    f"{text.group_counts(self.duplicates, 'exact')}; {text.group_counts(self.near_duplicates, 'near')}",
-                ),
-                ("irregular", f"{len(self.irregular):,}"),
-                ("flips", str(self.flips)),
-                ("left", f"{len(self.curation.kept):,} for training, by progan.data.curate"),
-            ]
-        )
+        """Return the report in a few lines: the counts, and whatever is read wrong, shows nothing or is left out."""
+        n_files, n_unreadable = len(self.facts) + len(self.unreadable), len(self.unreadable)
+        rows = [("files", f"{n_files:,}, of which {n_unreadable:,} cannot be read")]
+        if suggestion := text.suggested_depth(self.facts.values(), self.bit_depth):
+            rows.append(("16 bits", suggestion))
+        dark, constant = self._shows_nothing()
+        if dark:
+            rows.append(("dark", text.counted_with_example(dark, "in which nothing can be seen")))
+        if constant:
+            rows.append(("one colour", text.counted_with_example(constant, "of one colour")))
+        alike = f"{text.group_counts(self.duplicates, 'exact')}; {text.group_counts(self.near_duplicates, 'near')}"
+        rows += [
+            ("alike", alike),
+            ("irregular", f"{len(self.irregular):,}"),
+            ("flips", str(self.flips)),
+            ("left", f"{len(self.curation.kept):,} for training, by progan.data.curate"),
+            *(("left out", remark) for remark in self.remarks),
+        ]
+        return text.table(rows)
+
+    def _shows_nothing(self) -> tuple[list[str], list[str]]:
+        """Return the names of the dark pictures, and of the others that have one colour."""
+        dark = [shown(name) for name, fact in self.facts.items() if fact.dark]
+        return dark, [shown(name) for name, fact in self.facts.items() if fact.constant and not fact.dark]
 
     @override
     def __str__(self) -> str:
         facts = list(self.facts.values())
         unreadable = [f"{shown(name)}: {reason}" for name, reason in self.unreadable.items()]
-        dark = [shown(name) for name, fact in self.facts.items() if fact.dark]
-        constant = [shown(name) for name, fact in self.facts.items() if fact.constant and not fact.dark]
+        dark, constant = self._shows_nothing()
         rows = [
             ("files", f"{len(facts) + len(self.unreadable):,} read as pictures"),
             ("cannot be read", text.listed_with_reasons(unreadable)),

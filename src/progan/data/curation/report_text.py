@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from progan.data.curation.survey import Facts
+from progan.data.decoding.depth import Depth
 from progan.storage.names import shown
 
 _LISTED = 20  # groups and outliers that the text names
@@ -46,6 +47,11 @@ def first_of(items: Sequence[str]) -> str:
     return f"{len(items):,}: " + ", ".join([*items[:_LISTED], *more])
 
 
+def counted_with_example(items: Sequence[str], what: str) -> str:
+    """Return a number of items, what they are, and the first of them."""
+    return f"{len(items):,} {what}, such as {items[0]}"
+
+
 def group_counts(groups: Sequence[Sequence[Path]], kind: str) -> str:
     """Return the numbers of groups and of pictures in them."""
     return f"{len(groups):,} groups of {kind} duplicates ({sum(map(len, groups)):,} pictures)"
@@ -62,22 +68,34 @@ def listed_groups(groups: Sequence[Sequence[Path]]) -> str:
 
 def depths(facts: Sequence[Facts], bit_depth: int | None) -> str:
     """Describe what pictures of 16 bits use of them, and suggest a bit depth where they seem to use fewer."""
-    depths = [fact.depth for fact in facts if fact.depth]
+    depths = _depths(facts)
     low, high = min(depth.values[0] for depth in depths), max(depth.values[1] for depth in depths)
     text = f"{len(depths):,} pictures, of values {low:,} to {high:,}"
     if bit_depth is not None:
         return f"{text}; read with bit_depth={bit_depth}"
     scaled = Counter(depth.bits for depth in depths if depth.bits < 16)
-    known = "".join(f"; {count:,} of them say that they use {bits} bits" for bits, count in sorted(scaled.items()))
-    unknown = [depth for depth in depths if depth.bits == 16]
-    highest = max((depth.values[1] for depth in unknown), default=65_535)
+    text += "".join(f"; {count:,} of them say that they use {bits} bits" for bits, count in sorted(scaled.items()))
+    suggestion = suggested_depth(facts, bit_depth)
+    return text if suggestion is None else f"{text}\n{suggestion}"
+
+
+def suggested_depth(facts: Iterable[Facts], bit_depth: int | None) -> str | None:
+    """Suggest a bit depth where pictures of 16 bits seem to use fewer; None where they do not, or one is given."""
+    unknown = [depth for depth in _depths(facts) if depth.bits == 16]
+    if bit_depth is not None or not unknown:
+        return None
+    highest = max(depth.values[1] for depth in unknown)
     bits = next((bits for bits in (8, 10, 12, 14) if highest >> bits == 0), None)
     if bits is None or highest == 0:
-        return text + known
+        return None
     return (
-        f"{text}{known}\nvalues up to {highest:,} in {len(unknown):,} 16-bit pictures: they look like {bits} bits, and "
-        f"are read too dark; pass bit_depth={bits} to check, curate, ImageFolder and pack"
+        f"values up to {highest:,} in {len(unknown):,} 16-bit pictures: they look like {bits} bits, and are read too "
+        f"dark; pass bit_depth={bits} wherever they are read"
     )
+
+
+def _depths(facts: Iterable[Facts]) -> list[Depth]:
+    return [fact.depth for fact in facts if fact.depth]
 
 
 def sizes(facts: Sequence[Facts]) -> str:
