@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -114,7 +115,7 @@ class GrownGenerator(nn.Module):
             TypeError: If start or end is not a tensor of floats.
             ValueError: If n is below 2, or the shapes do not fit.
         """
-        if not isinstance(n, int) or n < 2:
+        if not isinstance(n, Integral) or n < 2:
             raise ValueError(f"latents_between takes n of at least 2, both ends included, got {n!r}")
         shape = self.generator.architecture.latent_shape
         ends = [z[None] if isinstance(z, Tensor) and z.shape == shape else z for z in (start, end)]
@@ -122,7 +123,7 @@ class GrownGenerator(nn.Module):
             if isinstance(z, Tensor) and z.shape[1:] != shape:
                 expected = ", ".join(map(str, shape))
                 raise ValueError(f"latents must be ({expected}) or (B, {expected}), got {tuple(z.shape)}")
-        ways = [slerp(ends[0], ends[1], weight) for weight in torch.linspace(0, 1, n, dtype=torch.float64).tolist()]
+        ways = [slerp(ends[0], ends[1], weight) for weight in torch.linspace(0, 1, int(n), dtype=torch.float64).tolist()]
         return torch.stack(ways, dim=1).flatten(0, 1)
 
     def images(self, z: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import struct
 import sys
@@ -19,9 +20,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from progan import ImageFolder, Trainer
-from progan.data import Curation, Pack, check, curate, leftovers, pack, read_image
+from progan.data import Curation, Pack, check, curate, leftovers, listing, pack, read_image
 from progan.data.decoding.header import picture_format
-from progan.data.decoding.kinds import HEAD, kind_by_bytes, kind_by_suffix
+from progan.data.decoding.kinds import HEAD
 from progan.data.decoding.read import Reading
 from progan.data.listing import Listing
 from progan.storage.names import matched, shown, sort_key
@@ -63,16 +64,17 @@ def test_what_systems_leave_is_skipped_and_said_once(name, tmp_path):
     assert len(caught) == 1
     assert f"such as {name}; pass hidden=True to read" in str(caught[0].message)
     assert Path(caught[0].filename) == Path(__file__)
-    if name != "@eaDir/photo.png/SYNOPHOTO_THUMB_XL.jpg":
-        assert set(ImageFolder(tmp_path, 8, hidden=True).paths) == {"a.png", "b.png", name}
+    assert set(ImageFolder(tmp_path, 8, hidden=True).paths) == {"a.png", "b.png", name}
 
 
 def test_apple_doubles_and_other_leftovers_without_pictures_are_not_worth_a_word(tmp_path):
     put(tmp_path, "a.png")
     double = b"\0\5\x16\7\0\2\0\0Mac OS X        "
     put(tmp_path, "._a.png", "__MACOSX/._a.png", "sub/._b.jpg", contents=double)
-    names = (".DS_Store", "Thumbs.db", "THUMBS.DB", "desktop.ini", "film.thm", "b.png.crdownload", ".git/config")
+    names = (".DS_Store", "Thumbs.db", "THUMBS.DB", "desktop.ini", "film.thm", "b.png.crdownload", ".git/objects/a/b")
     put(tmp_path, *names, contents=encoded("JPEG"))
+    put(tmp_path, ".git/config", ".env", ".cache/model.json", contents=b"a = 3")
+    put(tmp_path, ".cache/model.pt", contents=b"PK\3\4")
     for hidden in (False, True):
         found = ImageFolder(tmp_path, 8, hidden=hidden).paths
         assert [name for name in found if "._" in name] == []
@@ -95,11 +97,74 @@ def test_skipped_pictures_are_counted_by_place(tmp_path):
     assert "left out          pictures in hidden" in str(report)
 
 
+def test_skipped_files_are_counted_by_what_they_are(tmp_path):
+    put(tmp_path, "a.png", "b.png", ".e")
+    put(tmp_path, *(f".phone/IMG_{k}.heic" for k in range(20)), contents=box(b"heic"))
+    put(tmp_path, *(f".phone/{k:02}" for k in range(20)), ".phone/also.heic", contents=encoded("JPEG"))
+    put(tmp_path, ".phone/notes.txt", ".f", contents=b"notes")
+    expected = (
+        "possible pictures in hidden or system files and folders were skipped: 42 (.phone: 41, hidden files: 1), such "
+        "as .e; of kinds that are not read: 20 HEIC, such as .phone/IMG_0.heic; pass hidden=True to read them, and to "
+        "see what converts the others"
+    )
+    with pytest.warns(UserWarning, match="possible pictures in hidden") as caught:
+        assert ImageFolder(tmp_path, 8).paths == ["a.png", "b.png"]
+    assert [str(warning.message) for warning in caught] == [f"{tmp_path}: {expected}"]
+    assert check(tmp_path, printed=False).remarks == [expected]
+    with pytest.warns(UserWarning, match="files of kinds that are not read were left out: 20 HEIC, such as .phone/IMG"):
+        assert len(ImageFolder(tmp_path, 8, hidden=True)) == 24
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=r"data holds no picture|holds no picture that can be read: possible pictures"):
+        ImageFolder(tmp_path, 8)
+
+
+def test_of_very_many_hidden_files_some_are_opened_and_the_others_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "_MOST_HIDDEN_OPENED", 3)
+    put(tmp_path, "a.png", *(f".cache/{k}.png" for k in range(9)))
+    for names, contents, text in (
+        ((".cache/y.txt", ".cache/z.txt", "._b.png"), b"\0\5\x16\7", ": 9 (.cache: 9), such as .cache/0.png; pass"),
+        (("1", "2"), b"", ": 9 (.cache: 9), such as .cache/0.png; 1 files in them were not opened to see what they "),
+    ):
+        put(tmp_path, *(f".cache/{name}" if "/" not in name else name for name in names), contents=contents)
+        with pytest.warns(UserWarning, match=re.escape(f"hidden or system files and folders were skipped{text}")):
+            ImageFolder(tmp_path, 8)
+    for k in range(9):
+        (tmp_path / f".cache/{k}.png").unlink()
+    with pytest.warns(UserWarning, match="folders were skipped, and 1 files in them were not opened to see what they"):
+        ImageFolder(tmp_path, 8)
+
+
 @pytest.mark.parametrize("above", [".cache/icons", "__MACOSX/@eaDir", ".hidden.png"])
 def test_only_names_below_the_folder_count(above, tmp_path):
     put(tmp_path / above, "a.png")
     assert ImageFolder(tmp_path / above, 8).paths == ["a.png"]
     assert curate(tmp_path / above).kept == [Path("a.png")]
+
+
+def test_a_folder_is_a_folder_whatever_it_is_called(tmp_path):
+    put(tmp_path, "paris.png/a.png", "photo.jpg.d/b.png", "old.heic/c.png", "empty.png/notes.txt")
+    names = ["old.heic/c.png", "paris.png/a.png", "photo.jpg.d/b.png"]
+    (tmp_path / "empty.png/notes.txt").unlink()
+    assert ImageFolder(tmp_path, 8).paths == names
+    report = check(tmp_path, printed=False)
+    assert (list(map(str, report.facts)), report.unreadable) == (names, {})
+    with pytest.raises(ValueError, match=r"lacks 1 of the pictures to read, such as paris.png, which is a folder; cor"):
+        ImageFolder(tmp_path, 8, only=["paris.png"])
+
+
+@pytest.mark.parametrize("value", ["no", 0, None])
+def test_hidden_is_true_or_false(value, tmp_path):
+    put(tmp_path, "a.png")
+    for read in (
+        lambda: check(tmp_path, hidden=value, printed=False),
+        lambda: curate(tmp_path, hidden=value),
+        lambda: ImageFolder(tmp_path, 8, hidden=value),
+        lambda: ImageFolder(tmp_path, 8, only=["a.png"], hidden=value),
+        lambda: pack(tmp_path, tmp_path / "a.pack", 8, hidden=value, progress=False),
+    ):
+        with pytest.raises(TypeError, match=re.escape(f"hidden must be True or False, got {value!r}")):
+            read()
 
 
 def test_a_hidden_file_is_not_a_folder(tmp_path):
@@ -209,6 +274,13 @@ KINDS: dict[str, tuple[str, bytes]] = {
     "a.zip": ("archive", b"PK\3\4"),
     "a.tar.gz": ("archive", b"\x1f\x8b"),
     "backup": ("archive", bytes(257) + b"ustar\0"),
+    "pics": ("archive", b"PK\3\4"),
+    "pics.gz": ("archive", b"\x1f\x8b\x08"),
+    "pics.zip.1": ("archive", b"PK\3\4"),
+    "photo.png.bz2": ("archive", b"BZh91AY&SY"),
+    "more": ("archive", b"\xfd7zXZ\0"),
+    "stream.ts": ("video", b"".join(b"G@\0\x10" + bytes(184) for _ in range(3))),
+    "stream": ("video", b"".join(bytes(4) + b"G@\0\x10" + bytes(184) for _ in range(3))),
     "a.xpm": ("XPM or XBM", b"/* XPM */\nstatic char"),
     "xbm": ("XPM or XBM", b"#define im_width 32\n"),
     "a.kra": ("project of a drawing program", b"PK\3\4"),
@@ -221,7 +293,10 @@ UNMENTIONED: dict[str, bytes] = {
     "weights.safetensors": bytes(16),
     "page.html": b"<!DOCTYPE html><html><svg></svg>",
     "thesis.docx": b"PK\3\4",
-    "labels.json.gz": b"\x1f\x8b",
+    "labels.json.gz": b"\x1f\x8b\x08",
+    "captions.csv.bz2": b"BZh91AY&SY",
+    "weights.pt.old": b"PK\3\4",
+    "code.ts": b"Given a string, " * 40,
     "song.m4a": box(b"M4A ", b"isom"),
     "The wide": b"The wide road",
     "zeros.bin": bytes(600),
@@ -232,10 +307,10 @@ UNMENTIONED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_kinds_that_are_not_read_are_recognised(name):
+def test_kinds_that_are_not_read_are_recognised(name, tmp_path):
     kind, contents = KINDS[name]
-    found = kind_by_bytes(contents[:HEAD]) or kind_by_suffix(name)
-    assert found is not None
+    put(tmp_path, name, contents=contents)
+    (found,) = Listing.of(tmp_path, hidden=True).foreign.values()
     assert (found.name, bool(found.remedy)) == (kind, True)
     if kind != "camera RAW":
         assert picture_format(contents[:HEAD], named=False) is None

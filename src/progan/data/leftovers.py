@@ -47,6 +47,19 @@ def is_leftover(entry: os.DirEntry[str], *, is_folder: bool) -> bool:
     return bool(attributes & stat.FILE_ATTRIBUTE_HIDDEN or flags & stat.UF_HIDDEN)
 
 
+def is_system_file(path: str) -> bool:
+    """Tell whether a hidden file needs no look: it is what a system keeps there, or part of something else.
+
+    Previews of films and unfinished downloads may be pictures, and nobody misses them. What git keeps is compressed.
+    """
+    name = path.rsplit("/", 1)[-1].lower()
+    return (
+        name in (".ds_store", *_SYSTEM_NAMES)
+        or name.endswith(_SYSTEM_SUFFIXES)
+        or "/.git/objects/" in f"/{path.lower()}"
+    )
+
+
 def has_system_name(name: str) -> bool:
     """Tell whether the name of a file or folder, without those above it, is hidden or a system's."""
     lower = name.lower()

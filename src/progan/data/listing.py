@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
+from progan.arguments import check_flag
 from progan.data.decoding.decode import SUFFIXES, require_pillow
 from progan.data.decoding.header import picture_format
-from progan.data.decoding.kinds import Kind, first_bytes, kind_by_bytes, kind_by_suffix
-from progan.data.leftovers import APPLE_DOUBLE, hidden_folder, is_leftover, may_be_apple_double
+from progan.data.decoding.kinds import (
+    ARCHIVE,
+    Kind,
+    first_bytes,
+    has_suffix,
+    is_compressed,
+    kind_by_bytes,
+    kind_by_suffix,
+    without_compression,
+)
+from progan.data.leftovers import APPLE_DOUBLE, hidden_folder, is_leftover, is_system_file, may_be_apple_double
 from progan.storage.names import shown, sort_key
+
+_MOST_HIDDEN_OPENED = 2_000  # files: a cache may hold a million
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,10 @@ class Listing:
         closed: Sub-folders that cannot be read, with the reason.
         foreign: Files of kinds that are not read but may be data, such as HEIC, with the kind.
         unopened: Files that are not named like pictures and could not be opened, with the reason.
-        hidden: Files named like pictures that are skipped because they or a folder above them are hidden or a system's.
+        hidden: Pictures that are skipped because they or a folder above them are hidden or a system's.
+        hidden_foreign: Files of kinds that are not read but may be data, skipped for that reason, with the kind.
+        hidden_unopened: Number of files skipped for that reason that were not opened to see what they are: they are not
+            named like pictures, and too many.
         leftovers: Number of other files that are skipped for that reason.
     """
 
@@ -38,6 +53,8 @@ class Listing:
     foreign: dict[str, Kind] = field(default_factory=dict)
     unopened: dict[str, str] = field(default_factory=dict)
     hidden: list[str] = field(default_factory=list)
+    hidden_foreign: dict[str, Kind] = field(default_factory=dict)
+    hidden_unopened: int = 0
     leftovers: int = 0
 
     @classmethod
@@ -51,7 +68,9 @@ class Listing:
         Raises:
             ImportError: If Pillow is missing.
             NotADirectoryError: If the path is not a directory.
+            TypeError: If ``hidden`` is not True or False.
         """
+        check_flag("hidden", hidden)
         if not folder.is_dir():
             raise NotADirectoryError(f"{folder} is not a directory; pass a folder of pictures")
         require_pillow()
@@ -67,6 +86,8 @@ class Listing:
             _sorted(walk.foreign),
             _sorted(walk.unopened),
             walk.hidden,
+            _sorted(walk.hidden_foreign),
+            walk.hidden_unopened,
             walk.leftovers,
         )
 
@@ -95,11 +116,8 @@ class Listing:
         remarks = []
         if self.foreign:
             remarks.append(f"files of kinds that are not read were left out: {self._foreign_kinds()}")
-        if self.hidden:
-            remarks.append(
-                f"pictures in hidden or system files and folders were skipped: {len(self.hidden):,} "
-                f"({self._hidden_places()}), such as {shown(self.hidden[0])}; pass hidden=True to read them"
-            )
+        if self.hidden or self.hidden_foreign or self.hidden_unopened:
+            remarks.append(self._skipped())
         if self.linked:
             remarks.append(
                 f"links to folders were not followed: {len(self.linked):,}, such as {shown(self.linked[0])}; copy the "
@@ -123,11 +141,32 @@ class Listing:
             f"{count:,} {kind.name}, such as {shown(examples[kind])} ({kind.remedy})" for kind, count in counts
         )
 
-    def _hidden_places(self) -> str:
-        """Count the skipped pictures by the hidden folder that they lie in."""
-        places = Counter(hidden_folder(name) for name in self.hidden).most_common()
-        listed = [f"{shown(place)}: {count:,}" for place, count in places[:5]]
-        return ", ".join(listed + [f"and {len(places) - 5} more"] * (len(places) > 5))
+    def _skipped(self) -> str:
+        """Say what was skipped because it is hidden or a system's."""
+        names = [*self.hidden, *self.hidden_foreign]
+        unopened = f"{self.hidden_unopened:,} files in them were not opened to see what they are"
+        if not names:
+            return f"hidden or system folders were skipped, and {unopened}; pass hidden=True to read them"
+        what, remedy = "pictures", "pass hidden=True to read them"
+        details = [f"such as {shown(names[0])}"]
+        if self.hidden_foreign:
+            what, remedy = "possible pictures", f"{remedy}, and to see what converts the others"
+            kinds = Counter(kind.name for kind in self.hidden_foreign.values()).most_common()
+            listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
+            details.append(f"; of kinds that are not read: {listed}, such as {shown(next(iter(self.hidden_foreign)))}")
+        if self.hidden_unopened:
+            details.append(f"; {unopened}")
+        return (
+            f"{what} in hidden or system files and folders were skipped: {len(names):,} ({_hidden_places(names)}), "
+            f"{''.join(details)}; {remedy}"
+        )
+
+
+def _hidden_places(names: Sequence[str]) -> str:
+    """Count skipped files by the hidden folder that they lie in."""
+    places = Counter(hidden_folder(name) for name in names).most_common()
+    listed = [f"{shown(place)}: {count:,}" for place, count in places[:5]]
+    return ", ".join(listed + [f"and {len(places) - 5} more"] * (len(places) > 5))
 
 
 class _Walk:
@@ -143,7 +182,8 @@ class _Walk:
         self.closed: dict[str, str] = {}
         self.foreign: dict[str, Kind] = {}
         self.unopened: dict[str, str] = {}
-        self.leftovers = 0
+        self.hidden_foreign: dict[str, Kind] = {}
+        self.hidden_opened = self.hidden_unopened = self.leftovers = 0
 
     def run(self) -> None:
         """Walk through the folders; a list stands in for recursion, so that no depth is too much."""
@@ -158,8 +198,6 @@ class _Walk:
                         skip = skipped or (not self.takes_hidden and is_leftover(entry, is_folder=is_folder))
                         if is_folder:
                             waiting.append((f"{name}/", skip))
-                            if not skip and _is_named_like_a_picture(name):
-                                self.pictures.append(name)
                         elif skip:
                             self._skip(name)
                         elif _is_link_to_a_folder(entry):
@@ -172,46 +210,76 @@ class _Walk:
 
     def _file(self, name: str) -> None:
         """Take in a file that is not skipped; those that are named like pictures are not opened yet."""
-        metadata = may_be_apple_double(name)
-        if _is_named_like_a_picture(name) and not metadata:
+        if _is_named_like_a_picture(name) and not may_be_apple_double(name):
             self.pictures.append(name)
             return
         try:
-            head = first_bytes(self.folder / name)
+            found = self._look(name)
         except OSError as error:
-            head = b""
-            if not kind_by_suffix(name):
-                self.unopened[name] = error.strerror or str(error)
-                return
-        if metadata and head.startswith(APPLE_DOUBLE):
-            self.others.append(name)
-        elif metadata and _is_named_like_a_picture(name):
-            self.pictures.append(name)
-        elif kind := self._kind(name, head):
-            self.foreign[name] = kind
-        elif picture_format(head, named=False):
-            self.pictures.append(name)
+            self.unopened[name] = error.strerror or str(error)
+            return
+        if isinstance(found, Kind):
+            self.foreign[name] = found
         else:
-            self.others.append(name)
-
-    def _kind(self, name: str, head: bytes) -> Kind | None:
-        """Return the kind that is not read; the suffix decides where the first bytes are no picture's, or a TIFF's."""
-        if kind := kind_by_bytes(head):
-            return kind
-        return kind_by_suffix(name) if picture_format(head, named=False) in (None, "TIFF") else None
+            (self.pictures if found == "picture" else self.others).append(name)
 
     def _skip(self, name: str) -> None:
-        """Count a file that is skipped; only pictures matter."""
-        is_picture = _is_named_like_a_picture(name)
-        if is_picture and may_be_apple_double(name):
-            try:
-                is_picture = not first_bytes(self.folder / name).startswith(APPLE_DOUBLE)
-            except OSError:
-                is_picture = False
-        if is_picture:
+        """Count a file that is skipped by what it is; of those that no name describes only some are opened."""
+        found: Kind | Literal["picture", "other", "unknown"] = "other"
+        if _is_named_like_a_picture(name) and not may_be_apple_double(name):
+            found = "picture"
+        elif not is_system_file(name):
+            found = self._look_while_few(name)
+        if isinstance(found, Kind):
+            self.hidden_foreign[name] = found
+        elif found == "picture":
             self.hidden.append(name)
         else:
             self.leftovers += 1
+            self.hidden_unopened += found == "unknown"
+
+    def _look_while_few(self, name: str) -> Kind | Literal["picture", "other", "unknown"]:
+        """Return what a hidden file is; of very many, those behind the first are not opened."""
+        # What macOS keeps beside pictures is opened in any case: the names of pictures tell nothing there.
+        self.hidden_opened += not may_be_apple_double(name)
+        if self.hidden_opened > _MOST_HIDDEN_OPENED:
+            return kind_by_suffix(name) or "unknown"
+        try:
+            return self._look(name)
+        except OSError:
+            return "other"
+
+    def _look(self, name: str) -> Kind | Literal["picture", "other"]:
+        """Return what a file is, by its first bytes, and by its name where these do not identify it.
+
+        Raises:
+            OSError: If it cannot be opened, and its name does not say what it is either.
+        """
+        try:
+            head = first_bytes(self.folder / name)
+        except OSError:
+            if kind := kind_by_suffix(name):
+                return kind
+            raise
+        if may_be_apple_double(name) and (head.startswith(APPLE_DOUBLE) or _is_named_like_a_picture(name)):
+            return "other" if head.startswith(APPLE_DOUBLE) else "picture"
+        form = picture_format(head, named=False)
+        # Some camera RAW files begin as a TIFF does; their names tell.
+        kind = kind_by_bytes(head) or (kind_by_suffix(name) if form in (None, "TIFF") else None)
+        if kind is None and form is None and _is_packed(name, head):
+            kind = ARCHIVE
+        return kind or ("picture" if form else "other")
+
+
+def _is_packed(name: str, head: bytes) -> bool:
+    """Tell whether a file is an archive or compressed and may hold pictures: many documents and models are so, too.
+
+    Without the compressor's suffix, its name is that of a picture or of another archive, or says nothing.
+    """
+    if not is_compressed(head):
+        return False
+    inner = without_compression(name)
+    return not has_suffix(inner) or _is_named_like_a_picture(inner) or kind_by_suffix(inner) is not None
 
 
 def _is_named_like_a_picture(name: str) -> bool:

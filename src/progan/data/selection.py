@@ -86,12 +86,14 @@ def _only(listing: Listing, wanted: Iterable[str | PathLike[str]], folder: Path)
     if missing := [name for name in names if name not in found]:
         raise ValueError(
             f"{folder} lacks {len(missing):,} of the pictures to read, such as {shown(missing[0])}"
-            f"{_why_missing(listing, missing[0])}; correct the list, whose names are relative to the folder"
+            f"{_why_missing(folder, listing, missing[0])}; correct the list, whose names are relative to the folder"
         )
     return sorted(found.values(), key=sort_key)
 
 
-def _why_missing(listing: Listing, name: str) -> str:
+def _why_missing(folder: Path, listing: Listing, name: str) -> str:
+    if (folder / name).is_dir():
+        return ", which is a folder"
     if name in listing.foreign:
         return f", which is {listing.foreign[name].name} and is not read"
     return ", which is not a picture" if name in listing.others else ""

@@ -92,8 +92,14 @@ _FIRST_BYTES: list[tuple[bytes, Kind]] = [
     (rb"\x93NUMPY", NUMPY),
     (rb"RIFF....AVI |\x1a\x45\xdf\xa3|\x00\x00\x01[\xba\xb3]|FLV\x01|\x30\x26\xb2\x75\x8e\x66\xcf\x11", VIDEO),
     (rb"\x00...(?:moov|mdat|wide|free|skip)", VIDEO),
+    # MPEG transport streams: packets of 188 bytes, with a time of 4 bytes before each on Blu-ray discs.
+    (rb"(?:....)?G[\x00-\x7f].[\x10-\x3f].{184}(?:....)?G[\x00-\x7f].[\x10-\x3f].{184}(?:....)?G", VIDEO),
     (rb"Rar!\x1a\x07|7z\xbc\xaf\x27\x1c|.{257}ustar", ARCHIVE),
 ]
+
+# zip, gzip, bzip2, xz and zstd. Documents, models and compressed texts begin so too, so the name must fit.
+_COMPRESSED = rb"PK\x03\x04|\x1f\x8b\x08|BZh[1-9]1AY&SY|\xfd7zXZ\x00|\x28\xb5\x2f\xfd"
+_COMPRESSOR = re.compile(r"\.(?:gz|bz2|xz|zst|bak|old|backup|\d+)$", re.IGNORECASE)  # and what backups are called
 
 _SUFFIXES: dict[Kind, str] = {
     HEIC: ".heic .heif .hif",
@@ -157,7 +163,7 @@ def first_bytes(path: Path) -> bytes:
 
 
 def kind_by_bytes(head: bytes) -> Kind | None:
-    """Recognise a kind that is not read by a file's first bytes.
+    """Recognise a kind that is not read by a file's first bytes; of archives, those that are nothing else.
 
     Args:
         head: The first 512 bytes of the file, or fewer.
@@ -168,6 +174,23 @@ def kind_by_bytes(head: bytes) -> Kind | None:
     if head[4:8] == b"ftyp":
         return _kind_by_brand(head)
     return next((kind for pattern, kind in _FIRST_BYTES if re.match(pattern, head, re.DOTALL)), None)
+
+
+def is_compressed(head: bytes) -> bool:
+    """Tell whether a file's first bytes are those of an archive or a compressor that many other kinds are based on."""
+    return re.match(_COMPRESSED, head) is not None
+
+
+def without_compression(name: str) -> str:
+    """Return a file's name without the suffixes of compressors and backups: ``pics.gz`` -> ``pics``."""
+    while _COMPRESSOR.search(name):
+        name = _COMPRESSOR.sub("", name)
+    return name
+
+
+def has_suffix(name: str) -> bool:
+    """Tell whether a file's name ends in what looks like a suffix; a leading dot does not make one."""
+    return re.search(r"[^/]\.[A-Za-z][A-Za-z0-9_]*$", name) is not None
 
 
 def _kind_by_brand(head: bytes) -> Kind | None:
