@@ -124,6 +124,7 @@ def test_the_way_between_two_latents(grown):
     assert_close(way, slerp(z[:1], z[1:2], torch.linspace(0, 1, 5)))
     both = grown.latents_between(z[:2], z[2:], 3)
     assert_close(both, torch.cat([grown.latents_between(z[index], z[index + 2], 3) for index in range(2)]))
+    assert_close(both, grown.latents_between(z[:2], z[2:], np.int64(3)))
     star = grown.latents_between(z[0], z[1:], 3)
     assert torch.equal(star[::3], z[:1].expand_as(star[::3]))
     assert torch.equal(star[2::3], z[1:])

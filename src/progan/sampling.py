@@ -123,7 +123,9 @@ class GrownGenerator(nn.Module):
             if isinstance(z, Tensor) and z.shape[1:] != shape:
                 expected = ", ".join(map(str, shape))
                 raise ValueError(f"latents must be ({expected}) or (B, {expected}), got {tuple(z.shape)}")
-        ways = [slerp(ends[0], ends[1], weight) for weight in torch.linspace(0, 1, int(n), dtype=torch.float64).tolist()]
+        ways = [
+            slerp(ends[0], ends[1], weight) for weight in torch.linspace(0, 1, int(n), dtype=torch.float64).tolist()
+        ]
         return torch.stack(ways, dim=1).flatten(0, 1)
 
     def images(self, z: Tensor) -> Tensor:

@@ -261,8 +261,8 @@ KINDS: dict[str, tuple[str, bytes]] = {
     "drawn": ("SVG", b"\xef\xbb\xbf <svg viewBox='0 0 1 1'/>"),
     "a.psd": ("PSD", b"8BPS\0\1"),
     "a.tga": ("TGA", bytes((0, 0, 2)) + bytes(15)),
-    "a.ppm": ("PNM", encoded("PPM")),
-    "comment": ("PNM", b"P2 # by hand\n# again\n 3 2\n15\n"),
+    "a.pam": ("plain PNM, PAM or PFM", b"P7\nWIDTH 3\n"),
+    "comment": ("plain PNM, PAM or PFM", b"P2 # by hand\n# again\n 3 2\n15\n"),
     "a.exr": ("OpenEXR", b"v/1\1\2\0\0\0"),
     "a.hdr": ("Radiance HDR", b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe"),
     "a.npy": ("NumPy", b"\x93NUMPY\1\0"),
@@ -289,6 +289,7 @@ KINDS: dict[str, tuple[str, bytes]] = {
 UNMENTIONED: dict[str, bytes] = {
     "notes.txt": b"BMW and BMX: BM is how a BMP begins",
     "captions.csv": b"a.png,P1 is the first 12 13\n",
+    "scores": b"P5 10 20 255 are the scores of the fifth player\n" * 20,
     "model.pt": b"PK\3\4",
     "weights.safetensors": bytes(16),
     "page.html": b"<!DOCTYPE html><html><svg></svg>",
@@ -350,6 +351,8 @@ def test_what_cannot_be_read_is_counted_by_kind_with_what_converts_it(tmp_path):
             ("a.svg", "WEBP", {}),
             ("b", "GIF", {}),
             ("c.", "TIFF", {}),
+            ("a.ppm", "PPM", {}),
+            ("ppm", "PPM", {}),
         ),
         *(("d", "ICO", {"sizes": [(16, 16)]}), ("e.data", "BMP", {})),
     ],
@@ -367,7 +370,9 @@ def test_a_file_named_like_a_picture_stays_unreadable_and_its_kind_is_named(tmp_
     with pytest.raises(ValueError, match="2 of 2 files") as error:
         ImageFolder(tmp_path, 8)
     text = str(error.value)
-    assert "IMG_1.jpg: this file is HEIC, which is none of PNG, JPEG, GIF, WEBP, BMP, ICO, TIFF; convert with" in text
+    assert (
+        "IMG_1.jpg: this file is HEIC, which is none of PNG, JPEG, GIF, WEBP, BMP, ICO, TIFF, PPM; convert with" in text
+    )
     assert "\n  b.png: " in text
 
 

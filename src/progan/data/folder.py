@@ -71,10 +71,10 @@ class Pictures(Dataset[Tensor]):
 class ImageFolder(Pictures):
     """All pictures of a folder and its sub-folders, in sorted order of their relative paths.
 
-    PNG, JPEG, GIF, WebP, BMP, ICO and TIFF files are read whatever they are called, and also reported when they are
-    named like one and are not. Files of other kinds that may be pictures (HEIC, camera RAW, ...) are counted in a
-    warning that names a converter. `progan.data.read_image` describes what happens to each kind. A picture is never
-    squashed: its centre is cut out, or it is set on the background.
+    PNG, JPEG, GIF, WebP, BMP, ICO, TIFF and binary PNM files are read whatever they are called, and also reported when
+    they are named like one and are not. Files of other kinds that may be pictures (HEIC, camera RAW, ...) are counted
+    in a warning that names a converter. `progan.data.read_image` describes what happens to each kind. A picture is
+    never squashed: its centre is cut out, or it is set on the background.
 
     Args:
         path: the folder; links to other folders in it are not followed.

@@ -107,8 +107,8 @@ class Listing:
             remarks.append(f"hidden or system files: {self.leftovers:,}")
         what = "; ".join(remarks) or "it is empty"
         return ValueError(
-            f"{folder} holds no picture that can be read: {what}. Pass a folder with PNG, JPEG, GIF, WebP, BMP, ICO or "
-            "TIFF files"
+            f"{folder} holds no picture that can be read: {what}. Pass a folder with PNG, JPEG, GIF, WebP, BMP, ICO, "
+            "TIFF or binary PNM files"
         )
 
     def remarks(self) -> list[str]:

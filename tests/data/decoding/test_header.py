@@ -36,6 +36,7 @@ KINDS = {
     "deflate": ("TIFF", {"compression": "tiff_deflate"}),
     "jpeg_in_tiff": ("TIFF", {"compression": "jpeg"}),
     "big_tiff": ("TIFF", {"big_tiff": True}),
+    "ppm": ("PPM", {}),
 }
 
 
@@ -135,6 +136,14 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "tiff_metadata": (tiff_of((256, 3, 1, 8), (257, 3, 1, 8), (270, 2, 16_000_001, 8)), "bytes of metadata"),
         "tiff_tags": (tiff_of(*[(40_000, 3, 1, 8)] * (MAX_SEGMENTS + 1)), "1,000 tags"),
         "tiff_signed": (tiff_of((256, 9, 1, 5001), (257, 9, 1, 5001)), "5001x5001 pixels, more than the 25 million"),
+        "pnm_comment": (b"P6\n#" + b"a" * 5_000 + b"\n8 8\n255\n" + bytes(192), "a long comment before its pixels"),
+        "pnm_comments": (b"P6\n" + b"#\n" * 5_000 + b"8 8\n255\n" + bytes(192), "a long comment before its pixels"),
+        "pnm_pixels": (b"P4\n5001 5000\n" + bytes(626 * 5000), "5001x5000 pixels, more than the 25 million"),
+        "pnm_side": (b"P5 100000 1 255\n" + bytes(100_000), "100000x1 pixels, more than the 65,535 on a side"),
+        "pnm_slow": (b"P6 1200 1200 254\n" + bytes(4_320_000), "4,000,000 values in a PNM whose highest is 254"),
+        "pnm_deep": (b"P6 2 2 65535\n" + bytes(24), "a PPM of more than 8 bits per channel is not read; convert with"),
+        "pnm_highest": (b"P5 2 2 65536\n" + bytes(8), "says that its highest value is 65,536, not 1 to 65,535"),
+        "pnm_plain": (b"P3 2 2 255\n" + b"1 " * 12, "this file is plain PNM, PAM or PFM, which is none of PNG"),
         "big_tiff_tags": (b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, 2**40), "1,000 tags"),
     }  # fmt: skip
 
@@ -193,8 +202,11 @@ def mutated(n: int):
 
 
 PLAIN = re.compile(
-    "an empty file|a file of [0-9]+ bytes that is none of PNG, JPEG, GIF, WEBP, BMP, ICO, TIFF"
-    "|this (PNG|JPEG|GIF|WEBP|BMP|DIB|ICO|TIFF) "
+    "an empty file|a file of [0-9]+ bytes that is none of PNG, JPEG, GIF, WEBP, BMP, ICO, TIFF, PPM"
+    "|this file is plain PNM, PAM or PFM, which is none of .*, PPM; convert with ImageMagick: .*"
+    "|this PNM is damaged, or has a long comment before its pixels; save it anew"
+    "|a PPM of more than 8 bits per channel is not read; convert with ImageMagick: .*"
+    "|this (PNG|JPEG|GIF|WEBP|BMP|DIB|ICO|TIFF|PPM) "
     "(is cut off; fetch or save it anew"
     "|is damaged; fetch or save it anew"
     "|is damaged, or of a rare kind; save it anew"

@@ -12,6 +12,7 @@ import torch
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from progan.data.decoding.decode import SUFFIXES
@@ -288,7 +289,7 @@ def test_what_is_no_picture_is_refused(contents, text, tmp_path):
 
 def test_formats_that_pillow_knows_and_we_do_not_open(tmp_path):
     buffer = io.BytesIO()
-    Image.new("RGB", (2, 2)).save(buffer, "PPM")
+    Image.new("RGB", (2, 2)).save(buffer, "PCX")
     (tmp_path / "a.png").write_bytes(buffer.getvalue())
     with pytest.raises(ValueError, match="none of PNG"):
         read(tmp_path / "a.png")
@@ -317,3 +318,45 @@ def test_the_table_in_the_docs_names_every_format():
     text = (ROOT / "docs/images.md").read_text()
     for name in (*FORMATS, *SUFFIXES):
         assert name in text, name
+
+
+def pnm(kind: int, values: NDArray[np.int64], highest: int, comment: bytes = b"") -> bytes:
+    """A binary PNM of values (H, W) or (H, W, 3)."""
+    height, width = values.shape[:2]
+    head = b"P%d\n%s%d %d\n" % (kind, comment, width, height)
+    if kind == 4:
+        return head + np.packbits(values.astype(bool), axis=1).tobytes()
+    return head + b"%d\n" % highest + values.astype(">u2" if highest > 255 else "u1").tobytes()
+
+
+@pytest.mark.parametrize("comment", [b"", b"# by a program\n#\r "])
+@pytest.mark.parametrize(
+    ("kind", "highest"), [(4, 1), (5, 255), (5, 15), (5, 1023), (5, 65_535), (6, 255), (6, 31), (6, 1)]
+)
+def test_a_binary_pnm_is_scaled_by_its_highest_value(kind, highest, comment, tmp_path):
+    values = np.random.default_rng(kind).integers(0, highest + 1, (5, 11, 3) if kind == 6 else (5, 11))
+    values.flat[:2] = 0, highest
+    (tmp_path / "a.pnm").write_bytes(pnm(kind, values, highest, comment))
+    exact = values * (255 / highest)
+    if kind == 4:
+        exact = 255 - exact  # ones are black
+    image = read_image(tmp_path / "a.pnm", Reading((5, 11), 3 if kind == 6 else 1)).permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(image.reshape(values.shape), exact, atol=0.51)
+    if highest in (1023, 65_535):  # 16 bits that say what they are, and that do not
+        again = read_image(tmp_path / "a.pnm", Reading((5, 11), 1, bit_depth=16)).permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(image, again)
+        reading = Reading((5, 11), 1, bit_depth=12)
+        if highest == 1023:
+            np.testing.assert_array_equal(image, read_image(tmp_path / "a.pnm", reading).permute(1, 2, 0).numpy())
+        else:
+            with pytest.raises(ValueError, match="more than the 4,095 of bit_depth=12"):
+                read_image(tmp_path / "a.pnm", reading)
+
+
+def test_a_pnm_that_is_cut_off_says_so(tmp_path):
+    for kind, highest in ((4, 1), (5, 255), (5, 1023), (6, 255)):
+        data = pnm(kind, np.ones((5, 11, 3) if kind == 6 else (5, 11), np.int64), highest)
+        for end in (3, 6, len(data) - 1):
+            (tmp_path / "a.ppm").write_bytes(data[:end])
+            with pytest.raises(OSError, match=r"^this PPM is cut off; fetch or save it anew$"):
+                read_image(tmp_path / "a.ppm", Reading(8))

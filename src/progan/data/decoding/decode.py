@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif"),
-    *(".webp", ".bmp", ".dib", ".ico", ".tif", ".tiff"),
+    *(".webp", ".bmp", ".dib", ".ico", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
 
 _FILE_BYTES_PER_PIXEL = 9  # 4 channels of 16 bits, and metadata

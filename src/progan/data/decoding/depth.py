@@ -86,7 +86,7 @@ def _one_channel(picture: Any, layout: str, deep: Deep) -> tuple[Image.Image, De
             f"values of mode {picture.mode} must lie in 0..{limit}, got {low} to {high}; convert it to 8 bits"
         )
     depth = None
-    if picture.mode != "F":
+    if picture.mode != "F" and layout != "L":  # a PGM says what its highest value is, and Pillow has scaled it
         stored = 12 if layout == "I;12" else 16
         bits = min(deep.bit_depth or stored, stored)
         if deep.bit_depth is None:

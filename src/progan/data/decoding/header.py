@@ -13,14 +13,15 @@ from typing import BinaryIO, NamedTuple
 
 from progan.data.decoding.header_jpeg import JpegNotes, jpeg_header
 from progan.data.decoding.header_png import PNG_START, PngNotes, png_header
+from progan.data.decoding.header_pnm import PNM_START, PNM_WHOLE_START, pnm_header
 from progan.data.decoding.kinds import HEAD, RAW, kind_by_bytes
 from progan.data.decoding.limits import (
     BYTES_PER_PIXEL,
     CUT_OFF,
+    MAX_IN_PYTHON,
     MAX_METADATA,
     MAX_PIECES,
     MAX_PIXELS,
-    MAX_RUN_LENGTH,
     MAX_SEGMENTS,
     MAX_WEBP,
     CutOffError,
@@ -174,7 +175,7 @@ def _bitmap(file: BinaryIO, size: int, max_pixels: int, times: int = 1) -> int:
     width, height, compression = (*read_numbers(file, "<HH"), 0) if length == 12 else read_numbers(file, "<Ii4xI")
     pixels = check_size(width, abs(height) // times, max_pixels)
     if compression in (1, 2):
-        at_most(MAX_RUN_LENGTH, max(pixels, size // 2), "pixels of run-length encoding")
+        at_most(MAX_IN_PYTHON, max(pixels, size // 2), "pixels of run-length encoding")
     return pixels
 
 
@@ -252,10 +253,12 @@ FORMATS: dict[str, tuple[bytes, Measure]] = {
     "ICO": (rb"\x00\x00\x01\x00", _ico),
     "TIFF": (rb"II[*+]\x00|MM\x00[*+]|II\x00\*|MM\*\x00", _tiff),
     "DIB": (rb"[\x28\x34\x38\x40\x6c\x7c]\x00{3}.{8}\x01\x00[\x01\x04\x08\x10\x18\x20]\x00", _dib),
+    "PPM": (PNM_START, pnm_header),
 }
 _NAMES = ", ".join(name for name in FORMATS if name != "DIB")  # which is a BMP without its file header
 # Where these begin a file, more of it must fit before it is a picture whatever its name.
 _WHOLE_START = {
     "BMP": rb"BM....\x00{4}....(?:\x0c|\x10|\x28|\x34|\x38|\x40|\x6c|\x7c)\x00{3}",
     "ICO": rb"\x00\x00\x01\x00[^\x00]\x00...\x00",
+    "PPM": PNM_WHOLE_START,
 }

@@ -38,7 +38,7 @@ RAW = Kind("camera RAW", "develop with darktable: darktable-cli photo.nef photo.
 PSD = Kind("PSD", "export as PNG from Photoshop, GIMP or Krita")
 XCF = Kind("XCF", "export as PNG from GIMP")
 PROJECT = Kind("project of a drawing program", "export as PNG from that program")
-PNM = _by_imagemagick("PNM", "ppm")
+PNM = _by_imagemagick("plain PNM, PAM or PFM", "ppm")
 TGA = _by_imagemagick("TGA", "tga")
 DDS = _by_imagemagick("DDS", "dds")
 QOI = _by_imagemagick("QOI", "qoi")
@@ -75,7 +75,7 @@ _FIRST_BYTES: list[tuple[bytes, Kind]] = [
     (rb"II\*\x00....CR|II\x1a\x00\x00\x00HEAPCCDR|IIR[OS]|MMOR|IIU\x00|FUJIFILMCCD-RAW|FOVb|\x00MRM", RAW),
     (rb"8BPS\x00", PSD),
     (rb"gimp xcf ", XCF),
-    (rb"P[1-6]\s(?:#[^\n]*\n|\s)*\d+\s+\d+\s|P7\nWIDTH |P[Ff]\n\d+ \d+\n", PNM),
+    (rb"P[1-3]\s(?:#[^\n]*\n|\s)*\d+\s+\d+\s|P7\nWIDTH |P[Ff]\n\d+ \d+\n", PNM),
     (rb"DDS \x7c\x00\x00\x00", DDS),
     (rb"qoif........[\x03\x04][\x00\x01]", QOI),
     (rb"\x01\xda[\x00\x01][\x01\x02]\x00[\x01-\x03]", SGI),
@@ -113,7 +113,7 @@ _SUFFIXES: dict[Kind, str] = {
     ),
     PSD: ".psd .psb",
     XCF: ".xcf",
-    PNM: ".pbm .pgm .ppm .pnm .pam .pfm",
+    PNM: ".pam .pfm",
     TGA: ".tga .icb .vda .vst",
     DDS: ".dds",
     QOI: ".qoi",

@@ -14,7 +14,7 @@ MAX_SCANS = 100  # of a JPEG: each goes over all pixels; usual are 1 to 18, and 
 MAX_WEBP = 30_000_000  # bytes, of a small picture: the decoder holds the file three times
 MAX_REDUCED = 16  # times as many pixels has the largest JPEG that is read reduced
 BYTES_PER_PIXEL = 16  # at most, of a picture that is being decoded
-MAX_RUN_LENGTH = 4_000_000  # pixels of a BMP of that compression, which Pillow decodes in Python
+MAX_IN_PYTHON = 4_000_000  # pixels that Pillow decodes in Python: of a run-length encoded BMP, of some PNM
 
 CUT_OFF = "this {} is cut off; fetch or save it anew"
 

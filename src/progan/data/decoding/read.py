@@ -25,7 +25,7 @@ def read_image(path: str | PathLike[str], reading: Reading) -> Tensor:
     once, antialiased. A JPEG of more than ``reading.max_pixels`` is decoded reduced.
 
     Args:
-        path: of a PNG, JPEG, GIF, WebP, BMP, ICO or TIFF file, whatever its name.
+        path: of a PNG, JPEG, GIF, WebP, BMP, ICO, TIFF or binary PNM file, whatever its name.
         reading: how.
 
     Returns:
