@@ -2,7 +2,8 @@
 
 A picture is described by how strong its edges are at four scales, how bright and colourful it is, and where its edges
 are. It is irregular if the pictures most like it are still much farther away than is usual among them: the local
-outlier factor (Breunig et al. 2000), in its simplest form.
+outlier factor (Breunig et al. 2000), in its simplest form. Irregular pictures do not count as neighbours, so that a
+group of them is found as a whole.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ _PARTS = (len(_SCALES) * len(_EDGE_SHARES), 2 * len(_TONE_SHARES), _CELLS**2)
 _WEIGHTS = (1, 1 / 2, 1 / 3)  # of these parts
 _INVISIBLE = (0.05, 0.01, 0.05)  # differences this small, in each of these parts, cannot be seen
 _LEVELS = 1020  # of the histograms: four for each value of a uint8
-_NEAREST = 0.15  # of the set
-_CLOSE = 0.75  # of the upper quartile of all distances: closer pictures are not told apart
+# A picture's distance is that to the references from one share of all to the other: beyond a group of odd pictures.
+_NEAREST, _BEYOND = 0.24, 0.19
+_PASSES = 3
+_TAKEN_OUT = 0.05  # of a picture's neighbours, for it to be scored again; fewer change nothing but the last digits
+_MOST = 0.2  # of the set: if more would be irregular together, they are a style of their own
+_CLOSE = 0.85  # of the upper quartile of all distances: closer pictures are not told apart
 _REFERENCES = 1000  # pictures of a larger set that each is compared with
 _BLOCK = 512
 
@@ -61,9 +66,13 @@ def irregularity(appearances: Tensor) -> Tensor:
 
     The distance of two pictures is a weighted sum of three: between their edge strengths, between their tones (1/2),
     and between the positions of their edges (1/3); each a mean absolute difference, in units of what is usual in the
-    set. A picture's score compares its mean distance to the nearest 15 % of the set with the same distance of those
-    neighbours. Each picture is thus judged by the style it is closest to, as long as that style makes up 15 % of the
-    set; a smaller group of odd pictures stays odd, even if they are alike.
+    set. Of a picture's neighbours, the nearest 24 % of the set, those beyond the nearest 19 % give its distance. Its
+    score compares that with the same distance of its neighbours. Each picture is thus judged by the style it is closest
+    to, if that style is large enough; a smaller group of odd pictures stays odd, even if they are alike.
+
+    Some of such a group may seem usual beside the others. Therefore pictures with a score of 5 or more are taken out of
+    the references, and those that had more than 5 % of their neighbours among these are scored again; and once more. A
+    pass after which more than 20 % of the set would be irregular does not count.
 
     Args:
         appearances: `appearance` of each picture, (N, 102).
@@ -76,21 +85,37 @@ def irregularity(appearances: Tensor) -> Tensor:
     if n < _FEWEST:
         return torch.zeros(n)
     # A random sample shows what is usual as well as the whole of a large set does.
-    sample = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:_REFERENCES]
-    position = torch.full((n,), -1)
-    position[sample] = torch.arange(len(sample))
-    count = math.ceil(_NEAREST * len(sample))
+    references = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:_REFERENCES]
+    scores, neighbours = _scores(appearances, references)
+    for _ in range(_PASSES - 1):
+        usual = references[scores[references] < IRREGULAR]
+        if len(usual) in (len(references), 0):
+            break
+        affected = (scores[neighbours] >= IRREGULAR).float().mean(dim=1) > _TAKEN_OUT
+        references = usual
+        again, neighbours = _scores(appearances, references)
+        again = torch.where(affected, again, scores)
+        if (again >= IRREGULAR).sum() > _MOST * n:
+            break
+        scores = again
+    return scores
+
+
+def _scores(appearances: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+    """Score pictures by some of them, whose indices are given, (m,): return scores, (N,), and neighbours' indices."""
+    position = torch.full((len(appearances),), -1)
+    position[references] = torch.arange(len(references))
     parts = []
     for part, weight, invisible in zip(appearances.split_with_sizes(_PARTS, dim=1), _WEIGHTS, _INVISIBLE, strict=True):
         part = part / part.shape[1]
-        distances, _ = _nearest(part[sample], part[sample], position[sample], count)
+        distances, _ = _nearest(part[references], part[references], position[references])
         parts.append(part * (weight / (distances.quantile(0.75) + invisible)))
     scaled = torch.cat(parts, dim=1)
-    distances, neighbours = _nearest(scaled, scaled[sample], position, count)
+    distances, neighbours = _nearest(scaled, scaled[references], position)
     # Without a lower limit, near-duplicates would make every picture beside them look far away.
-    distances = distances.clamp_min(max(1.0, _CLOSE * float(distances[sample].quantile(0.75))))
-    ratio: Tensor = distances / distances[sample][neighbours].mean(dim=1)
-    return 10 * ratio.log()
+    distances = distances.clamp_min(max(1.0, _CLOSE * float(distances[references].quantile(0.75))))
+    ratio: Tensor = distances / distances[references][neighbours].mean(dim=1)
+    return 10 * ratio.log(), references[neighbours]
 
 
 def _edges(x: Tensor) -> Tensor:
@@ -115,21 +140,24 @@ def _logarithm(strengths: Tensor) -> Tensor:
     return (strengths + 0.01).log()
 
 
-def _nearest(pictures: Tensor, references: Tensor, position: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return each picture's mean distance to its nearest references, (n,), and which those are, (n, count).
+def _nearest(pictures: Tensor, references: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each picture's mean distance to the farther of its nearest references, (n,), and which these all are.
 
     Args:
         pictures: (n, features).
         references: (m, features).
         position: where each picture itself is among the references, (n,); -1 if it is not.
-        count: how many references count as nearest.
+
+    Returns:
+        The distances, (n,), and the indices of the nearest 24 % of the references, (n, 0.24 m).
     """
+    count, skipped = math.ceil(_NEAREST * len(references)), int(_BEYOND * len(references))
     means, neighbours = [], []
     for begin in range(0, len(pictures), _BLOCK):
         rows = slice(begin, begin + _BLOCK)
         distances = torch.cdist(pictures[rows], references, p=1)
         distances[position[rows, None] == torch.arange(len(references))] = math.inf
-        found = distances.topk(count, largest=False, sorted=False)
-        means.append(found.values.mean(dim=1))
+        found = distances.topk(count, largest=False)
+        means.append(found.values[:, skipped:].mean(dim=1))
         neighbours.append(found.indices)
     return torch.cat(means), torch.cat(neighbours)
