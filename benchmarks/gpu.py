@@ -58,8 +58,9 @@ from progan import (
     presets,
 )
 from progan.randomness import normal, uniform
+from progan.runtime.cuda_graphs import CudaGraphs
 from progan.runtime.device import precision_scope
-from progan.training.captured_step import WARM_UP, CudaGraphs, DeviceStep
+from progan.training.captured_step import WARM_UP, DeviceStep
 from progan.training.draws import Draws, DrawsAhead
 from progan.training.state import TrainingState
 from progan.training.step import TrainingStep

@@ -29,9 +29,10 @@ from progan import (
 )
 from progan.data import Conversion, open_feed, tensor_feed
 from progan.networks.blocks import GeneratorBlock
+from progan.runtime.cuda_graphs import Ring
 from progan.runtime.device import precision_scope
 from progan.training import step as step_module
-from progan.training.captured_step import WARM_UP, Ring
+from progan.training.captured_step import WARM_UP
 from progan.training.draws import Draws
 from progan.training.step import TrainingStep
 from progan.training.step_growth import StepGrowth

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from progan.losses.wgan_gp import wgan_generator_loss, wgan_gp_loss
+from progan import wgan_generator_loss, wgan_gp_loss
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
 from progan.presets import karras2018, mel_icon

@@ -197,7 +197,9 @@ def slow_non_saturating(real, fake):
 
 
 @pytest.mark.parametrize(
-    ("objective", "slow"), [(Wasserstein(0.25), slow_wasserstein), (NonSaturating(), slow_non_saturating)], ids=str
+    ("objective", "slow"),
+    [(Wasserstein(0.25), slow_wasserstein), (NonSaturating(), slow_non_saturating)],
+    ids=["Wasserstein", "NonSaturating"],
 )
 def test_objectives(objective, slow):
     real, fake = torch.from_numpy(REAL_SCORES), torch.from_numpy(FAKE_SCORES)

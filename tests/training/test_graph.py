@@ -31,10 +31,12 @@ from progan import (
     Translate,
     presets,
 )
+from progan.runtime import cuda_graphs
+from progan.runtime.cuda_graphs import CudaGraphs, Ring
 from progan.runtime.ranks import Ranks
 from progan.training import captured_step as graph_room
 from progan.training import identity, planning
-from progan.training.captured_step import WARM_UP, CudaGraphs, DeviceStep, Ring, device_step
+from progan.training.captured_step import WARM_UP, DeviceStep, device_step
 from progan.training.draws import Draws
 from progan.training.planning import make_plan
 from progan.training.step import TrainingStep
@@ -582,7 +584,7 @@ def cuda_calls(monkeypatch):
         log.append(f"capture on {given['stream'].name}, {given['capture_error_mode']}")
         yield
 
-    monkeypatch.setattr(graph_room, "stream_for", lambda device, purpose: side)
+    monkeypatch.setattr(cuda_graphs, "stream_for", lambda device, purpose: side)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: outside)
     monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: log.append(f"set {stream.name}"))
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())

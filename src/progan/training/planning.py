@@ -21,11 +21,12 @@ from progan.randomness import uniform
 from progan.recipe import Recipe, Training
 from progan.runs.directory import CONFIG
 from progan.runs.record import RunRecord
+from progan.runtime.cuda_graphs import CudaGraphs
 from progan.runtime.memory import begin_peak, is_out_of_memory, memory_limit, peak
 from progan.runtime.progress import duration
 from progan.runtime.ranks import Ranks
 from progan.schedule import Growth, Schedule, Stage
-from progan.training.captured_step import WARM_UP, CudaGraphs, DeviceStep
+from progan.training.captured_step import WARM_UP, DeviceStep
 from progan.training.draws import Draws
 from progan.training.ema import EmaGenerator
 from progan.training.state import TrainingState

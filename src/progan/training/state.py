@@ -80,6 +80,10 @@ class TrainingState:
         """Return what changes while training and is not a tensor, beside images_seen."""
         return {} if self.ema is None else {"ema_warm_up": self.ema.warm_up}
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return images_seen, `numbers` and `tensors` by these names."""
+        return {"images_seen": self.images_seen, "numbers": self.numbers(), "tensors": self.tensors()}
+
     def load(self, images_seen: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Load what `tensors` and `numbers` returned. All of it is checked before anything is changed.
 

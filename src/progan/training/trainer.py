@@ -247,9 +247,8 @@ class Trainer:
         raised after a save, so that no step is lost. Every global state is left as it was found.
 
         Args:
-            data: (N, C, H, W), uint8 or floats in [0, 1]; an `ImageFolder`; or a map-style data set whose items are an
-                image (C, H, W) or a tuple that begins with one. Images are of the top level's size, or a power of two
-                larger.
+            data: (N, C, H, W), uint8 or floats in [0, 1]; an `ImageFolder`; or a map-style data set of images (C, H, W)
+                or tuples that begin with one. Images have the top level's size, or a power of two times that.
             until: Count of real images since the start of the run; no step begins at or past it.
 
         Raises:
@@ -286,18 +285,13 @@ class Trainer:
     def stop(self) -> None:
         """Ask `fit` to finish the current step, save, and return.
 
-        For callbacks, as ``run.stop()``, and for other threads. After a call in `Callback.on_start`, no step begins.
-        With several processes, all of them end at the same step. The next `fit` trains on; outside `fit` nothing
-        happens.
+        For callbacks, as ``run.stop()``, and for other threads; outside `fit` nothing happens. After a call in
+        `Callback.on_start`, no step begins. Several processes end at the same step. The next `fit` trains on.
         """
         self._stop_requested.set()
 
     def check(self, data: Tensor | Dataset[Any]) -> None:
-        """Check a data set and run_dir, and raise what `fit` would raise before it begins; nothing is written.
-
-        Args:
-            data: As for `fit`.
-        """
+        """Check a data set and run_dir, and raise what `fit` would raise before it begins; nothing is written."""
         self._open(data)
         self._checkpointer.check()
 
@@ -346,13 +340,11 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes while training: images_seen, numbers, and tensors by name (not copies)."""
         self._engine.reconcile_before_reading()
-        state = self._engine.state
-        return {"images_seen": state.images_seen, "numbers": state.numbers(), "tensors": state.tensors()}
+        return self._engine.state.to_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state that `state_dict` returned. All of it is checked before anything is changed.
 
-        Raises:
-            CheckpointError: If it does not fit the networks.
+        It raises `CheckpointError` if it does not fit the networks.
         """
         self._checkpointer.load_state_dict(state)
