@@ -26,6 +26,7 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
             (B, channels[level], h, w) to (B, channels[level - 1], h/2, w/2). None = `DiscriminatorBlock`.
 
     Example:
+        >>> import torch
         >>> discriminator = ProgressiveDiscriminator(Architecture((16, 8, 4)))
         >>> discriminator(torch.zeros(4, 3, 8, 8), level=1, alpha=0.5).shape
         torch.Size([4])
