@@ -85,7 +85,7 @@ def test_train_starts_from_a_smaller_run_and_needs_it_once(few_icons, capsys, mo
     assert "is finished; --overwrite starts it anew" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         train.main([*start, "--overwrite"])
-    assert "old is no checkpoint, and no run with one" in capsys.readouterr().err
+    assert "old is not a checkpoint, nor a run with one" in capsys.readouterr().err
 
 
 def test_what_a_start_leaves_of_the_stages():
@@ -245,7 +245,7 @@ def test_the_article_is_the_default():
         (["--data", ".", "--run-dir", "../run"], "holds no picture that can be read"),
         (["--resolution", "8", "--batch-size", "12"], "cannot be split into MiniBatchStd groups of 8"),
         (["--resolution", "8", "--stage-images", "4"], "less than a batch of 8"),
-        (["--resolution", "8", "--precision", "tf32", "--device", "cpu"], "precision tf32 is CUDA's"),
+        (["--resolution", "8", "--precision", "tf32", "--device", "cpu"], "precision tf32 requires CUDA"),
         (["--resolution", "8", "--device", "tpu9"], "tpu9"),
     ],
 )
@@ -388,7 +388,7 @@ def test_generate_writes_clean_reproducible_icons(few_icons, capsys):
         ([*between, "--n", "1", "--out", "c"], "n of at least 2"),
         (["--run-dir", "runs/mel_icon_quick", "--between", "4", "-1", "--out", "c"], "none below 0, got [4, -1]"),
         (["--run-dir", "runs/mel_icon_quick", "--out=~nobody-of-this-name/c"], "is not a user with a home directory"),
-        (["--run-dir", "nowhere", "--out", "c"], "is no checkpoint, and no run with one"),
+        (["--run-dir", "nowhere", "--out", "c"], "is not a checkpoint, nor a run with one"),
         (["--run-dir", "runs/mel_icon_quick", "--out", "a"], "exists and is not an empty folder"),
         (["--run-dir", "runs/mel_icon_quick", "--out", "c", "--n", "0"], "at least 1"),
         (["--run-dir", "runs/mel_icon_quick", "--out", "a/0000.png/c"], "Not a directory"),

@@ -73,7 +73,7 @@ def test_a_process_that_still_imports_the_script_does_not_train(call, recipe, im
         getattr(trainer, call)(*arguments.get(call, []))
     assert not list(tmp_path.iterdir())
     Trainer.from_recipe(recipe, **QUIET)  # a script may make one outside its guard
-    monkeypatch.setattr("progan.training.trainer.world_size", lambda: 2)
+    monkeypatch.setattr("progan.training.engine.world_size", lambda: 2)
     with pytest.raises(RuntimeError, match="that is still starting"):
         Trainer.from_recipe(recipe, **QUIET)
 
