@@ -168,7 +168,7 @@ def test_works_at_once_have_the_gradients_of_one_after_the_other(preset, dtype, 
             return step._update_discriminator(real, draws, growth)
 
     ours = gradients()
-    monkeypatch.setattr(step_module, "run_concurrently", lambda device, first, second: (first(), second()))
+    monkeypatch.setattr(step_module, "run_concurrently_beside", lambda beside, first, second: (first(), second()))
     theirs = gradients()
     largest = max(gradient.norm() for gradient in theirs)
     for mine, other in zip(ours, theirs, strict=True):

@@ -278,12 +278,12 @@ class Own:
         (
             Wasserstein(),
             (Own(name="drift"),),
-            "two losses of a step are reported under one name, among wasserstein, drift",
+            "the objective reports drift already; give the regulariser another name",
         ),
         (
             Wasserstein(),
             (Own(name="generator_loss"),),
-            "are reported under one name, among wasserstein, drift, generator_",
+            "the objective reports generator_loss already; give the",
         ),
     ],
 )

@@ -389,7 +389,9 @@ def test_works_are_at_once_where_all_parameters_are_taken_at_once(own, monkeypat
     step = TrainingStep(TrainingState(generator, discriminator, None, Adam()), Training())
     asked = []
     monkeypatch.setattr(
-        step_module, "run_concurrently", lambda device, *works: asked.append(device) or [each() for each in works]
+        step_module,
+        "run_concurrently_beside",
+        lambda parameter, *works: asked.append(parameter.device) or [each() for each in works],
     )
     critic = StepCritic(step, StepGrowth(1, None, (True,), 1e-3, 0.0, 0), {})
     assert list(critic.run_concurrently(lambda: 1, lambda: 2)) == [1, 2]

@@ -112,7 +112,7 @@ def _shifted(images: Tensor, dim: int, shifts: Tensor, most: int) -> Tensor:
     sizes = [-1, -1, -1, -1]
     sizes[dim] = most
     padded = torch.cat([before.expand(sizes), images, after.expand(sizes)], dim)
-    places = torch.arange(most, most + side, device=images.device) - shifts[:, None]  # (B, side)
+    places = shifts.new_ones(side).cumsum(0) + (most - 1) - shifts[:, None]  # (B, side)
     shape = [len(images), 1, 1, 1]
     shape[dim] = side
     return padded.gather(dim, places.reshape(shape).expand_as(images))

@@ -82,28 +82,26 @@ def critic_loss(
     def scores() -> tuple[Tensor, Tensor]:
         return score_both(critic, real, fake.detach())
 
-    penalties: list[Tensor] = []
+    penalties: dict[str, Tensor] = {}
     if mix is None or not regularizers:
         real_scores, fake_scores = scores()
     else:
         (real_scores, fake_scores), penalties = run_concurrently(
-            critic, scores, lambda: [regularizer(critic, real, fake, mix) for regularizer in regularizers]
+            critic, scores, lambda: {reported_name(each): each(critic, real, fake, mix) for each in regularizers}
         )
-    with_parts = getattr(objective, "critic_parts", None)
     parts: dict[str, Tensor] = {}
-    if with_parts is None:
+    if (with_parts := getattr(objective, "critic_parts", None)) is None:
         loss = objective.critic(real_scores, fake_scores)
     else:
         loss, parts = with_parts(real_scores, fake_scores)
     check_scalar(objective, loss)
-    given = len(parts)
-    for regularizer, penalty in zip(regularizers, penalties, strict=True):
+    for regularizer, penalty in zip(regularizers, penalties.values(), strict=True):
         check_scalar(regularizer, penalty)
         loss = loss + regularizer.weight * regularizer.every * penalty
-        parts = {**parts, reported_name(regularizer): penalty}
-    if len(parts) < given + len(penalties) or not parts.keys().isdisjoint(("critic_loss", "generator_loss")):
-        raise ValueError(f"two losses of a step are reported under one name, among {', '.join(parts)}; rename one")
-    return loss, parts
+    for name in penalties:
+        if name in (*parts, "critic_loss", "generator_loss"):
+            raise ValueError(f"the objective reports {name} already; give the regulariser another name")
+    return loss, {**parts, **penalties}
 
 
 def score_both(critic: Critic, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,7 @@ def wgan_gp_loss(
         if not isinstance(weight, Tensor):
             check_number(name, weight)
     if mix is None:
-        mix = torch.rand(len(real), device=real.device)
+        mix = real.new_empty(len(real), dtype=torch.float32).uniform_()
     (real_scores, fake_scores), penalty = run_concurrently(
         critic,
         lambda: score_both(critic, real, fake.detach()),

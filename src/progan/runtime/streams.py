@@ -7,6 +7,7 @@ from functools import cache
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from progan.ops.weight_cache import separate_cache
 
@@ -46,3 +47,10 @@ def run_concurrently(
         of_second = second()
     here.wait_stream(beside)
     return of_first, of_second
+
+
+def run_concurrently_beside(
+    tensor: Tensor, first: Callable[[], First], second: Callable[[], Second]
+) -> tuple[First, Second]:
+    """Do so on the device of a tensor."""
+    return run_concurrently(tensor.device, first, second)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import compress
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from progan.recipe import Training
 from progan.runtime.autocast import autocast, without_autocast
 from progan.runtime.memory import hold_heap_beside
 from progan.runtime.ranks import Ranks
-from progan.runtime.streams import First, Second, run_concurrently
+from progan.runtime.streams import First, Second, run_concurrently_beside
 from progan.schedule import Growth
 from progan.training.divergence import Watch
 from progan.training.draws import Draws
@@ -32,8 +33,8 @@ class StepMetrics(NamedTuple):
     Attributes:
         images_seen: Real images shown, this step's included.
         growth: Growth of the step.
-        losses: 0-d tensors on the device: generator_loss, critic_loss, and the critic's parts before their weights; a
-            regulariser's in the steps in which it is applied.
+        losses: 0-d tensors: generator_loss, critic_loss, and the critic's parts before their weights; those of a
+            regulariser in the steps in which it is applied.
     """
 
     images_seen: int
@@ -45,7 +46,7 @@ class TrainingStep:
     """Update both networks and the average once.
 
     Args:
-        state: Networks, EMA and optimizers, on their device.
+        state: Networks, EMA and optimizers.
         training: Objective, regularisers, augmentations, order, precision.
         ranks: Processes that train together; None = this process alone.
 
@@ -72,7 +73,7 @@ class TrainingStep:
             images_seen: Real images shown when it begins.
 
         Returns:
-            The losses, 0-d, on the device; of several ranks, their means.
+            The losses, 0-d; of several ranks, their means.
         """
         return losses_of(self.update(real, draws.beside(real), self.growth_of(growth, images_seen).beside(real)))
 
@@ -120,11 +121,7 @@ class TrainingStep:
             fake = self._generate(draws["z_critic"], growth)
         with cached_weights(growth.level, growth.alpha, self.state.discriminator):
             critic = StepCritic(self, growth, draws.for_augment("critic"))
-            applied = [
-                regularizer
-                for regularizer, applies in zip(self.training.regularizers, growth.regularized, strict=True)
-                if applies
-            ]
+            applied = list(compress(self.training.regularizers, growth.regularized))
             loss, parts = critic_loss(self.training.objective, applied, critic, real, fake, draws.get("mix"))
             return self._apply("adam_discriminator", {"critic_loss": loss, **parts}, growth)
 
@@ -206,7 +203,7 @@ class StepCritic:
         discriminator = self._step.state.discriminator
         if discriminator.block_name is not None:  # autograd warns of parameters used on streams of which none is theirs
             return first(), second()
-        return run_concurrently(next(discriminator.parameters()).device, first, second)
+        return run_concurrently_beside(next(discriminator.parameters()), first, second)
 
 
 def to_range(images: Tensor, image_range: tuple[float, float]) -> Tensor:
