@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 import subprocess
 import sys
+import tokenize
 import tomllib
 from pathlib import Path
 
@@ -251,15 +253,61 @@ TUNING = re.compile(
     r"\b(devices?\.type|\.device\b|is_(cuda|cpu|mps|compiling)|cuda|cpu|\w*avx\w*|onednn|triton|_foreach\w*|\w*cached?\w*)\b",
     re.IGNORECASE,
 )
+DEVICE = re.compile(r"\b(devices?\.type|\.device\b|is_(cuda|cpu|mps)|cuda|mps|cpu)\b", re.IGNORECASE)
 MATHEMATICS = [
     *(path for path in sorted((SOURCE / "networks").glob("*.py")) if path.name != "fused.py"),
+    *sorted((SOURCE / "losses").glob("*.py")),
     *sorted((SOURCE / "augment").glob("*.py")),
 ]
+# What somebody reads who wants to know how a recipe becomes a step.
+READING = [*MATHEMATICS, SOURCE / "networks/fused.py", SOURCE / "recipe.py", SOURCE / "training/step.py"]
 
 
 @pytest.mark.parametrize("path", MATHEMATICS, ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_mathematics_names_no_device(path):
     assert [line for line in path.read_text().splitlines() if TUNING.search(line)] == []
+
+
+def lines_of_code(path: Path) -> int:
+    """The lines of a file without those that are blank, a comment, or of a docstring."""
+    source = path.read_text()
+    documentation: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            documentation |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    code: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
+            code |= set(range(token.start[0], token.end[0] + 1)) if token.string else set()
+    return len(code - documentation)
+
+
+def test_from_a_recipe_to_a_step_is_one_sitting():
+    assert sum(map(lines_of_code, READING)) <= 1200
+    for path in READING:
+        if path.name != "fused.py":
+            assert [line for line in path.read_text().splitlines() if DEVICE.search(line)] == [], path
+
+
+def test_lines_of_code(tmp_path):
+    source = [
+        '"""A file."""',
+        "",
+        "# why",
+        "x = [",
+        "    1,",
+        "]",
+        "def f():",
+        '    """Two',
+        '    lines."""',
+        "    pass",
+    ]
+    (tmp_path / "file.py").write_text("\n".join(source))
+    assert lines_of_code(tmp_path / "file.py") == 5
+
+
+def test_no_room_is_long():
+    assert [path for path in modules() if len(path.read_text().splitlines()) > 400] == []
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class Training:
         augment_real: Augmentations of real images, in this order, each kind at most once.
         augment_all: Augmentations of all images that the critic sees, real and generated, in both networks' updates.
         augment_strength: Strength of ``augment_all`` when the run begins, at least 0.
-        precision: ``fp32``, ``tf32`` (CUDA only) or ``bf16`` (autocast).
+        precision: ``fp32``, ``tf32``, on GPUs of NVIDIA, or ``bf16`` (autocast).
 
     Raises:
         TypeError: If a part is of a wrong kind, or has settings that JSON cannot hold.
