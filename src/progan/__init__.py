@@ -8,9 +8,9 @@ from progan.augment.photometric import Contrast, adjust_contrast
 from progan.data import ImageFolder, match_level
 from progan.errors import CheckpointError, DivergenceError, Interrupted, RankError
 from progan.losses.critic import Objective, Regularizer
-from progan.losses.objectives import NonSaturating, Wasserstein, wgan_generator_loss
+from progan.losses.objectives import NonSaturating, Wasserstein
 from progan.losses.regularizers import R1, GradientPenalty, gradient_penalty
-from progan.losses.wgan_gp import CriticLoss, wgan_gp_loss
+from progan.losses.wgan_gp import CriticLoss, wgan_generator_loss, wgan_gp_loss
 from progan.networks.architecture import Architecture
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator

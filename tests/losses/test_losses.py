@@ -10,9 +10,9 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
 from progan.losses.critic import critic_loss
-from progan.losses.objectives import NonSaturating, Wasserstein, wgan_generator_loss
+from progan.losses.objectives import NonSaturating, Wasserstein
 from progan.losses.regularizers import R1, GradientPenalty, gradient_penalty
-from progan.losses.wgan_gp import CriticLoss, wgan_gp_loss
+from progan.losses.wgan_gp import CriticLoss, wgan_generator_loss, wgan_gp_loss
 
 WEIGHT = torch.tensor([3.0, 4.0], dtype=torch.float64)  # norm 5
 REAL = torch.tensor([[1.0, 0.0], [2.0, 1.0], [0.0, 1.0], [1.0, 1.0]], dtype=torch.float64).reshape(4, 1, 1, 2)

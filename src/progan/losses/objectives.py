@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from progan.arguments import check_tensor, check_weight
+from progan.arguments import check_weight
+from progan.losses.wgan_gp import wgan_generator_loss
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,3 @@ class NonSaturating:
         """Return the generator's loss: (B,) -> 0-d."""
         del real_scores
         return F.softplus(-fake_scores).mean()
-
-
-def wgan_generator_loss(fake_scores: Tensor) -> Tensor:
-    """Return the generator's loss of WGAN, -E[critic(fake)]: (B,) -> 0-d.
-
-    Example:
-        >>> import torch
-        >>> wgan_generator_loss(torch.tensor([1.0, 3.0]))
-        tensor(-2.)
-    """
-    check_tensor("fake_scores", fake_scores)
-    return -fake_scores.mean()

@@ -1,4 +1,4 @@
-"""The critic's loss of WGAN-GP (Gulrajani et al. 2017) in one call, for training loops of one's own."""
+"""The losses of WGAN-GP (Gulrajani et al. 2017) in one call each, for training loops of one's own."""
 
 from __future__ import annotations
 
@@ -62,3 +62,14 @@ def wgan_gp_loss(
     drift = real_scores.square().mean()
     total = wasserstein + drift_weight * drift + penalty_weight * penalty
     return CriticLoss(total, wasserstein, penalty, drift)
+
+
+def wgan_generator_loss(fake_scores: Tensor) -> Tensor:
+    """Return the generator's loss of WGAN, -E[critic(fake)]: (B,) -> 0-d.
+
+    Example:
+        >>> wgan_generator_loss(torch.tensor([1.0, 3.0]))
+        tensor(-2.)
+    """
+    check_tensor("fake_scores", fake_scores)
+    return -fake_scores.mean()
