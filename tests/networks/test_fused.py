@@ -193,7 +193,7 @@ def test_a_step_takes_every_fast_path(cpu, precision, monkeypatch):
     generator, discriminator = recipe.build()
     state = TrainingState(generator, discriminator, EmaGenerator(generator, 0.99), recipe.training.adam)
     step = TrainingStep(state, recipe.training)
-    draws = Draws.at(0, 4, recipe.architecture.latent_shape, 0, 0)
+    draws = Draws.at(0, 4, recipe.architecture.latent_shape, 0, recipe.training)
     with record() as used:
         step(of_level(5, 4).float(), draws, Growth(0, 5, 0.5, 1e-3, 4), 0)
     counts = Counter(f"{operation} {path}" for operation, path in used)

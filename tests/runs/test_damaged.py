@@ -110,7 +110,7 @@ def damaged_folder(folder: Path, n: int) -> set[str]:
         put(f"empty_{k}.gif", b"")
         put(f"zeros_{k}.png", bytes(1000))
         put(f"text_{k}.jpg", b"This is no picture.\n" * (k + 1))
-        for name in ("folder_{}.png", "loop_{}.png", "gone_{}.jpg", "empty_{}.gif", "zeros_{}.png", "text_{}.jpg"):
+        for name in ("loop_{}.png", "gone_{}.jpg", "empty_{}.gif", "zeros_{}.png", "text_{}.jpg"):
             hopeless.add(name.format(k))
         if hasattr(os, "mkfifo"):
             os.mkfifo(folder / f"pipe_{k}.png")

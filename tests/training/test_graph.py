@@ -84,7 +84,7 @@ class Remembering:
     @staticmethod
     def addresses(work):
         kind = work.__self__
-        state = {**kind._engine.step.moved(), "inputs": [kind._real, *kind._ring.targets]}
+        state = {**kind._step.moved(), "inputs": [kind._real, *kind._ring.targets]}
         return {name: [tensor.data_ptr() for tensor in tensors] for name, tensors in state.items()}
 
 
@@ -119,7 +119,7 @@ class Recording(Remembering):
 
     def capture(self, work):
         self.events.append("capture")
-        state = {**work.__self__._engine.step.moved(), "seen": [work.__self__.seen]}
+        state = {**work.__self__._step.moved(), "seen": [work.__self__.seen]}
         before = {name: [tensor.detach().clone() for tensor in tensors] for name, tensors in state.items()}
         with Recorder() as recorder:
             work()

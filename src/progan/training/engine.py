@@ -164,9 +164,10 @@ class Engine:
             state.reset_adam()
         return StepMetrics(state.images_seen, growth, losses)
 
-    def reconcile(self, *, together: bool) -> None:
+    def reconcile(self, *, together: bool, before: str = "begin fit") -> None:
         """Adapt to weights that were changed from outside, or warn; see `WeightReconciler.reconcile`."""
-        if self._reconciler.reconcile(self.state.images_seen, together=together) and self.device_step is not None:
+        stale = self._reconciler.reconcile(self.state.images_seen, together=together, before=before)
+        if stale and self.device_step is not None:
             self.device_step.forget()
 
     def reconcile_before_reading(self, *, together: bool = False) -> None:
@@ -177,7 +178,7 @@ class Engine:
         """
         alone = self.ranks.size == 1 and not self.tracker.is_untouched()
         if not self.tracker.trusts and (together or alone):
-            self.reconcile(together=together)
+            self.reconcile(together=together, before="compare weights")
 
     def to_level(self, images: Tensor, level: int) -> Tensor:
         """Return images of the data as a step at a level takes them: floats in [0, 1]."""

@@ -29,7 +29,7 @@ class WeightReconciler:
         self._ranks = ranks
         self._warned = False
 
-    def reconcile(self, images_seen: int, *, together: bool) -> bool:
+    def reconcile(self, images_seen: int, *, together: bool, before: str = "begin fit") -> bool:
         """Find changes since the tracker's last record, and adapt to them.
 
         Before the first step, the average is reset to the generator, unless weights were loaded into it too, and all
@@ -38,6 +38,7 @@ class WeightReconciler:
         Args:
             images_seen: Real images shown so far.
             together: Whether all ranks reconcile now.
+            before: What the ranks are about to do together.
 
         Returns:
             Whether a captured step would no longer do what the plain one does.
@@ -49,7 +50,7 @@ class WeightReconciler:
         changed, untouched = self.tracker.changed(), self.tracker.is_untouched()
         if self.tracker.check():  # a fused Adam needs its moments in the memory layout of the parameter
             self._step.state.load_adam_tensors(self._step.state.adam_tensors())
-        on_any = self._ranks.maximum(int(bool(changed)), "begin fit") > 0 if together else bool(changed)
+        on_any = self._ranks.maximum(int(bool(changed)), before) > 0 if together else bool(changed)
         if on_any and images_seen == 0:
             if "ema" in changed:
                 self._ema.warm_up = False  # its first step would discard the loaded weights
