@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import small_recipe
 
-from progan import Plan, Schedule, Stage, Trainer, presets
+from progan import R1, Plan, Schedule, Stage, Trainer, presets
 from progan.runtime.memory import memory_limit, peak
 from progan.training import planning
 
@@ -149,3 +149,12 @@ def test_hours_scale_a_recipe_once(recipe, tmp_path, monkeypatch):
 def test_hours_are_a_number_above_0(recipe, hours):
     with pytest.raises(ValueError, match="hours must be a number above 0"):
         Trainer.recipe_for_hours(recipe, hours)
+
+
+def test_a_lazy_regulariser_counts_as_often_as_it_is_applied(recipe, monkeypatch):
+    lazy = replace(recipe, training=replace(recipe.training, regularizers=R1(every=4)))
+    monkeypatch.setattr(planning, "_check_fits", lambda *_: None)
+    monkeypatch.setattr(planning, "_time", lambda step, captured, growth, *_: 1.0 if growth.step % 4 else 5.0)
+    plan, plain = make(lazy).plan(printed=False), make(recipe).plan(printed=False)
+    assert set(plan.image_s) == {(1 * 3 + 5) / 4 / 8}
+    assert set(plain.image_s) == {5 / 8}
