@@ -429,7 +429,8 @@ def test_buffers_are_of_no_caller():
         draws = Draws.at(seen, 8, trainer.generator.architecture.latent_shape, 0, trainer.training)
         given = real.clone(), Draws({name: draw.clone() for name, draw in draws.items()})
         for step, (images, numbers) in ((trainer, given), (untouched, (real, draws))):
-            step._engine.device_step(images, numbers, step.growth, step.images_seen)
+            with step._engine.tracker.own_changes():
+                step._engine.device_step(images, numbers, step.growth, step.images_seen)
             step._engine.state.images_seen += 8
         for tensor in (given[0], *given[1].values()):  # a caller may fill what it handed in with something else
             tensor.fill_(7.0)
