@@ -132,6 +132,12 @@ def test_a_start_at_4x4_is_noticed(sources):
         make(small_recipe(), start=sources / "mel_icon")
 
 
+def test_a_start_that_had_grown_further_is_noticed(sources):
+    text = r"it had grown to level 2, and this architecture ends at level 1; the levels above are not used"
+    with pytest.warns(UserWarning, match=text):
+        make(at_top(smaller(small_recipe())), start=sources / "mel_icon")
+
+
 def test_the_weights_take_the_dtype_of_the_run(sources):
     recipe = at_top(small_recipe())
     networks = (network.double() for network in recipe.build())
@@ -209,7 +215,9 @@ def test_blocks_of_ones_own_are_taken_by_their_name(sources, images, tmp_path):
 # What is taken from a file
 
 
-@pytest.mark.parametrize(("prefix", "averaged"), [("", False), ("generator/", False), ("ema/", True)])
+@pytest.mark.parametrize(
+    ("prefix", "averaged"), [("", False), ("generator/", False), ("module.", False), ("ema/", True)]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_file_of_a_generator(prefix, averaged, dtype, old, images, tmp_path):
     path = write_generator(old, tmp_path / "generator.safetensors", prefix, dtype)

@@ -30,6 +30,7 @@ from progan.storage.tensor_file import Entry
 _HARMLESS = {"minibatch_std_group", "minibatch_std_unbiased"}
 _IN_SHAPES = {"channels", "latent_shape", "base_size", "image_channels", "head_channels", "widen_first"}
 _SHOWN = 4  # of several reasons in one message
+_EMA_MODULE = "module."  # what the names in an EmaGenerator's state_dict begin with
 
 
 class Source(NamedTuple):
@@ -108,7 +109,10 @@ def _of_file(given: str, path: Path) -> Source:
     """Read what a file holds: tensors under ``generator/``, ``ema/``, ``discriminator/``, or one generator's."""
     digest, entries = checkpoint.sha256_of(path), checkpoint.read_entries(path)
     there = [role for role in ROLES if any(name.startswith(f"{role}/") for name in entries)]
-    prefixes = {role: f"{role}/" for role in there} or {"generator": ""}
+    averaged = bool(entries) and all(
+        name.startswith(_EMA_MODULE) for name in entries
+    )  # the state_dict of an EmaGenerator
+    prefixes = {role: f"{role}/" for role in there} or {"generator": _EMA_MODULE if averaged else ""}
     if "ema" in there and "generator" not in there:
         prefixes["generator"] = "ema/"
     return Source(given, path, digest, prefixes, entries)
@@ -278,8 +282,13 @@ def _notes(source: Source, fits: Mapping[str, _Fit], architecture: Architecture,
         if names:
             differing = [f"{name} {there[name]!r} -> {here[name]!r}" for name in names]
             notes.append(f"its weights make other images in this architecture, which differs in {_several(differing)}")
-    first = schedule.stages[0].level
-    if source.level is not None and first not in (source.level, source.level + 1):
+    first, top = schedule.stages[0].level, architecture.top_level
+    if source.level is not None and source.level > top:
+        notes.append(
+            f"it had grown to level {source.level}, and this architecture ends at level {top}; the levels above are "
+            "not used"
+        )
+    elif source.level is not None and first not in (source.level, source.level + 1):
         notes.append(
             f"it had grown to level {source.level}, and this schedule begins at level {first}; to go on from there, "
             "pass stages that begin at that level or the next"
