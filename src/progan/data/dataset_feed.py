@@ -24,12 +24,12 @@ class DatasetFeed(Feed):
     """Items of a map-style data set, each fetched under its own random state."""
 
     def __init__(self, dataset: Any, seed: int, workers: int) -> None:
-        self.n_images = len(dataset)
+        self.n_images: int = len(dataset)
         if self.n_images == 0:
             raise ValueError("the data set is empty; pass at least one image")
-        self.items = _Items(dataset, self.n_images, seed)
+        self.items: _Items = _Items(dataset, self.n_images, seed)
         self.workers = workers
-        self.first = self.items[0]
+        self.first: Tensor = self.items[0]
         # One item only: to fetch all could take hours. It is drawn under its own random state, so a random transform
         # gives the same image each time, unless it has a generator of its own.
         content: str | None = content_hash(self.first[None])
@@ -42,7 +42,7 @@ class DatasetFeed(Feed):
                 "which are keyed per item"
             )
         self.items.first = self.first
-        self.fingerprint = {
+        self.fingerprint: dict[str, Any] = {
             "kind": "dataset",
             "shape": [self.n_images, *self.first.shape],
             "content": content,
@@ -74,7 +74,7 @@ class _Items(Dataset[Tensor]):
 
     def __init__(self, dataset: Any, n: int, seed: int) -> None:
         self.dataset = dataset
-        self.order = Order(n, seed)
+        self.order: Order = Order(n, seed)
         self.seed = seed
 
     @override

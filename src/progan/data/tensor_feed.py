@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,9 +26,9 @@ class TensorFeed(Feed):
             raise ValueError("the data set is empty; pass at least one image")
         self.images = images
         self.device = device
-        self.order = Order(len(images), seed)
-        self.n_images = len(images)
-        self.fingerprint = {
+        self.order: Order = Order(len(images), seed)
+        self.n_images: int = len(images)
+        self.fingerprint: dict[str, Any] = {
             "kind": "images",
             "shape": list(images.shape),
             "content": fingerprint or content_hash(images),

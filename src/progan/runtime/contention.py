@@ -59,7 +59,7 @@ class CoreSharing:
         self._free_looks = 0
         self._waited_s = 0.0
         self._reported = False
-        self.sleeps = False
+        self.sleeps: bool = False
         self._before = waits()
         self._at = clock()
 

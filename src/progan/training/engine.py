@@ -33,6 +33,7 @@ from progan.training.planning import Plan, make_plan
 from progan.training.reconciliation import WeightReconciler
 from progan.training.state import TrainingState
 from progan.training.step import StepMetrics, TrainingStep
+from progan.training.tracking import ParameterTracker
 
 
 class Engine:
@@ -96,7 +97,7 @@ class Engine:
         )
         self.check_finite: DivergenceCheck = DivergenceCheck(self.step.watch, self.state, schedule, saves=self.saves)
         self._reconciler = WeightReconciler(self.step, self.ema, self.ranks)
-        self.tracker = self._reconciler.tracker
+        self.tracker: ParameterTracker = self._reconciler.tracker
         self._schedule = schedule
         self._seed = options.seed
         self._training = training
