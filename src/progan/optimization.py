@@ -74,11 +74,27 @@ class Ema:
 
     def __post_init__(self) -> None:
         """Check each setting once, here."""
-        check_number("Ema.decay", self.decay)
-        if self.batch is not None:
-            check_int("Ema.batch", self.batch)
-        check_flag("Ema.warm_up", self.warm_up)
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"Ema.decay must be in [0, 1), got {self.decay!r}")
-        if self.batch is not None and self.batch < 1:
-            raise ValueError(f"Ema.batch must be at least 1, or None, got {self.batch!r}")
+        check_ema(self.decay, self.batch, self.warm_up, "Ema.")
+
+
+def check_ema(decay: float, batch: int | None, warm_up: bool, prefix: str = "") -> None:
+    """Check the settings of a moving average.
+
+    Args:
+        decay: Weight of the old average in each step.
+        batch: Batch size for which decay is meant.
+        warm_up: Whether the average begins as a plain mean.
+        prefix: What the errors put before the names of the settings.
+
+    Raises:
+        TypeError: If a setting is of a wrong kind.
+        ValueError: If a setting is out of its range.
+    """
+    check_number(f"{prefix}decay", decay)
+    if batch is not None:
+        check_int(f"{prefix}batch", batch)
+    check_flag(f"{prefix}warm_up", warm_up)
+    if not 0 <= decay < 1:
+        raise ValueError(f"{prefix}decay must be in [0, 1), got {decay!r}")
+    if batch is not None and batch < 1:
+        raise ValueError(f"{prefix}batch must be at least 1, or None, got {batch!r}")

@@ -69,11 +69,10 @@ def fetch(items: Dataset[Tensor], batches: Iterator[range], workers: int) -> Ite
     try:
         try:
             fetched = iter(loader)
-            first = next(fetched, None)
+            batch = next(fetched, None)
         except Exception as error:
             _explain(error, started=fetched is not None)
             raise
-        batch = first
         while batch is not None:
             deaths.hold()
             yield batch

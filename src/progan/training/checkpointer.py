@@ -123,8 +123,7 @@ class Checkpointer:
         """
         self._identity.start, self._identity.data = record.start, record.data
         recipe = self._identity.recipe
-        numbers = record.contents.get("numbers", {"ema_warm_up": recipe.training.ema.warm_up})
-        self._load(record.images_seen, checkpoint.read_tensors(record.path), numbers)
+        self._load(record.images_seen, checkpoint.read_tensors(record.path), record.contents)
         self.saved_at = record.images_seen
         before, after = (schedule.at(record.images_seen) for schedule in (record.schedule, recipe.schedule))
         if recipe.training.adam.resets(before, after):  # a schedule made longer grows where the old one ended
@@ -144,12 +143,12 @@ class Checkpointer:
             raise CheckpointError(f"this is not the state of a trainer: {error!r}") from error
         if not isinstance(images_seen, int) or images_seen < 0:
             raise CheckpointError(f"images_seen must be an int of at least 0, got {images_seen!r}")
-        default = {"ema_warm_up": self._identity.recipe.training.ema.warm_up}
-        self._load(images_seen, tensors, state.get("numbers", default))
+        self._load(images_seen, tensors, state)
         self._engine.tracker.record()
 
-    def _load(self, images_seen: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        self._state.load(images_seen, tensors, numbers)
+    def _load(self, images_seen: int, tensors: Mapping[str, Tensor], contents: Mapping[str, Any]) -> None:
+        default = {"ema_warm_up": self._identity.recipe.training.ema.warm_up}
+        self._state.load(images_seen, tensors, contents.get("numbers", default))
         self._engine.check_finite.forget()
         self.saved_at = None
 
@@ -159,15 +158,14 @@ class Checkpointer:
             return
         identity, state = self._identity, self._state
         assert state.ema is not None
-        own = {**identity.to_json(), **dict.fromkeys(("data", "start", "fork")), "dtype": str(self._engine.dtype)}
+        recorded = identity.to_json()
+        own = {**recorded, **dict.fromkeys(("data", "start", "fork")), "dtype": str(self._engine.dtype)}
         intervals = {name: value for name, value in recorded_options(self._options).items() if name != "keep_every"}
         self._ranks.check_same("networks or settings", {**own, "intervals": intervals})
-        recorded = identity.to_json()
-        moments = list(state.adam_tensors())
-        sent = [state.images_seen, self.saved_at, identity.data, recorded["start"], recorded["fork"], moments]
-        state.images_seen, self.saved_at, identity.data, start, fork, moments = self._ranks.broadcast(sent)
+        sent = [state.images_seen, self.saved_at, identity.data, recorded["start"], recorded["fork"]]
+        received = self._ranks.broadcast([*sent, list(state.adam_tensors()), state.ema.warm_up])
+        state.images_seen, self.saved_at, identity.data, start, fork, moments, state.ema.warm_up = received
         identity.start, identity.fork = Start.from_json(start), Start.from_json(fork)
-        state.ema.warm_up = self._ranks.broadcast(state.ema.warm_up)
         if self._ranks.rank != 0:
             state.load_adam_tensors(dict.fromkeys(moments, torch.zeros(())))
         self._ranks.broadcast_tensors(state.tensors())

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from progan.arguments import check_flag, check_instance, check_int, check_number
+from progan.arguments import check_instance, check_int
+from progan.optimization import check_ema
 
 
 class EmaGenerator(nn.Module):
@@ -37,14 +38,7 @@ class EmaGenerator(nn.Module):
     def __init__(self, generator: nn.Module, decay: float, *, batch: int | None = None, warm_up: bool = False) -> None:
         super().__init__()
         check_instance("generator", generator, nn.Module)
-        check_number("decay", decay)
-        if batch is not None:
-            check_int("batch", batch)
-        check_flag("warm_up", warm_up)
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {decay!r}")
-        if batch is not None and batch < 1:
-            raise ValueError(f"batch must be at least 1, or None, got {batch!r}")
+        check_ema(decay, batch, warm_up)
         self.module: nn.Module = copy.deepcopy(generator).requires_grad_(False)
         self.decay = decay
         self.batch = batch

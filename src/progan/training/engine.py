@@ -79,13 +79,7 @@ class Engine:
         self.ranks: Ranks = Ranks.join(self.device)
         self.saves: bool = self.ranks.broadcast(options.run_dir is not None)  # the other ranks need no run_dir
         check_ranks(generator.architecture, schedule, self.ranks.size)
-        self.state: TrainingState = TrainingState(
-            generator,
-            discriminator,
-            self.ema,
-            training.adam,
-            training.augment_strength if training.augment_all else None,
-        )
+        self.state: TrainingState = TrainingState.for_training(generator, discriminator, self.ema, training)
         self.step: TrainingStep = TrainingStep(self.state, training, self.ranks)
         custom_blocks = generator.block_name is not None or discriminator.block_name is not None
         self.device_step: DeviceStep | None = device_step(

@@ -142,8 +142,7 @@ def make_plan(
     )
     generator, discriminator = copy.deepcopy(generator), copy.deepcopy(discriminator)
     ema = EmaGenerator(generator, training.ema.decay)
-    strength = training.augment_strength if training.augment_all else None
-    step = TrainingStep(TrainingState(generator, discriminator, ema, training.adam, strength), training)
+    step = TrainingStep(TrainingState.for_training(generator, discriminator, ema, training), training)
     captured = DeviceStep(step, CudaGraphs(next(generator.parameters()).device)) if graph else None
     seconds: dict[tuple[int, bool, int], float] = {}
     image_s: list[float | None] = []

@@ -12,6 +12,7 @@ from progan.errors import CheckpointError
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
 from progan.optimization import Adam
+from progan.recipe import Training
 from progan.training.ema import EmaGenerator
 
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
@@ -54,6 +55,18 @@ class TrainingState:
         self.adam_discriminator: torch.optim.Adam = optimizer_of(discriminator, adam)
         for optimizer, _ in self.optimizers().values():
             optimizer.zero_grad()  # left over from elsewhere, it would move parameters that are not in use
+
+    @classmethod
+    def for_training(
+        cls,
+        generator: ProgressiveGenerator,
+        discriminator: ProgressiveDiscriminator,
+        ema: EmaGenerator | None,
+        training: Training,
+    ) -> TrainingState:
+        """Return the state of a training that begins; it has a strength where `Training.augment_all` needs one."""
+        strength = training.augment_strength if training.augment_all else None
+        return cls(generator, discriminator, ema, training.adam, strength)
 
     def optimizers(self) -> dict[str, tuple[torch.optim.Adam, Network]]:
         """Return each optimizer with its network, by role."""
