@@ -34,6 +34,9 @@ Purpose = Literal[
     "picture",
     "plan",
     "block",
+    "metrics",
+    "held_out",
+    "film",
 ]
 
 
