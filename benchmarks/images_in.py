@@ -130,7 +130,7 @@ def measure_wait(folder: Path, beside: Path, device: str) -> dict[str, Any]:
                 there = time.perf_counter()
                 if batch is None:
                     break
-                trainer.step(trainer._engine.to_level(batch, level))
+                trainer.step(trainer._engine.to_level(batch.images, level))
                 if trainer.device.type == "cuda":
                     torch.cuda.synchronize()
                 if step:  # the first one warms up

@@ -312,7 +312,7 @@ def test_a_batch_does_not_wait_for_the_device(held, monkeypatch):
     next(batches)
     with no_waiting():
         for batch in batches:
-            assert batch.device.type == "cuda"
+            assert batch.images.device.type == "cuda"
 
 
 def test_a_ring_is_pinned_and_right_while_the_device_lags():
@@ -379,10 +379,10 @@ def test_fit_leaves_nothing_behind(tmp_path):
 def test_data_is_held_on_the_device():
     images = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     feed = open_feed(images, image_channels=3, base_size=(4, 4), level=2, seed=0, workers=0, device=CUDA)
-    batches = list(feed.batches(0, 80, lambda count: 8))
+    batches = [batch.images for batch in feed.batches(0, 80, lambda count: 8)]
     assert all(batch.device.type == "cuda" for batch in batches)
     here = open_feed(images, image_channels=3, base_size=(4, 4), level=2, seed=0, workers=0, device=torch.device("cpu"))
-    expected = list(here.batches(0, 80, lambda count: 8))
+    expected = [batch.images for batch in here.batches(0, 80, lambda count: 8)]
     assert all(torch.equal(ours.cpu(), theirs) for ours, theirs in zip(batches, expected, strict=True))
 
 

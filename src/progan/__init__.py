@@ -5,7 +5,7 @@ from progan._version import __version__ as __version__
 from progan.augment.augmentation import Augmentation
 from progan.augment.geometric import HorizontalFlip, Translate
 from progan.augment.photometric import Contrast, adjust_contrast
-from progan.data import ImageFolder, match_level
+from progan.data import Batch, ImageFolder, match_level
 from progan.errors import CheckpointError, DivergenceError, Interrupted, RankError
 from progan.losses.critic import Objective, Regularizer
 from progan.losses.objectives import NonSaturating, Wasserstein
@@ -35,6 +35,7 @@ __all__ = [
     "Adam",
     "Architecture",
     "Augmentation",
+    "Batch",
     "Callback",
     "CheckpointError",
     "Contrast",

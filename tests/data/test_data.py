@@ -249,9 +249,9 @@ def test_batches_are_full_follow_the_schedule_and_start_anywhere():
     data = torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1).expand(10, 1, 4, 4)
     feed = open_feed(data, image_channels=1, base_size=(4, 4), level=0, seed=2, workers=0, device=torch.device("cpu"))
     batch_at = {0: 4, 4: 4, 8: 6, 14: 6}.__getitem__
-    batches = [batch[:, 0, 0, 0].tolist() for batch in feed.batches(0, 20, batch_at)]
+    batches = [batch.images[:, 0, 0, 0].tolist() for batch in feed.batches(0, 20, batch_at)]
     assert [len(batch) for batch in batches] == [4, 4, 6, 6]
-    assert [batch[:, 0, 0, 0].tolist() for batch in feed.batches(8, 20, batch_at)] == batches[2:]
+    assert [batch.images[:, 0, 0, 0].tolist() for batch in feed.batches(8, 20, batch_at)] == batches[2:]
     assert sorted(index for batch in batches for index in batch) == sorted(list(range(10)) * 2)
 
 
@@ -277,7 +277,7 @@ def test_a_folder_with_items_of_its_own_is_asked_for_them(tmp_path):
 
     save(tmp_path / "a.png", (200, 100, 0))
     feeds = [taken_in(kind(tmp_path, 8)) for kind in (ImageFolder, Named, Dark)]
-    assert [colour_of(next(feed.batches(0, 1, lambda _: 1))[0]) for feed in feeds] == [
+    assert [colour_of(next(feed.batches(0, 1, lambda _: 1)).images[0]) for feed in feeds] == [
         [200, 100, 0],
         [200, 100, 0],
         [100, 50, 0],
@@ -409,7 +409,7 @@ def test_flips_are_judged_by_items_and_nothing_else_changes():
     assert verdict.safe is False
     assert verdict == feed_of_32_pixels(data).flip_verdict()
     for batch, same in zip(feed.batches(0, 16, lambda _: 8), expected, strict=True):
-        assert torch.equal(batch, same)
+        assert torch.equal(batch.images, same.images)
 
 
 def test_flips_are_judged_as_a_folder_hands_its_pictures_out(tmp_path):
@@ -452,7 +452,7 @@ def test_a_set_that_fits_is_held_in_the_memory_of_the_device():
     batches = []
     for device in (torch.device("cpu"), torch.device("cuda")):
         feed = open_feed(images, image_channels=3, base_size=(4, 4), level=1, seed=0, workers=0, device=device)
-        batches.append(list(feed.batches(0, 64, lambda _: 8)))
+        batches.append([batch.images for batch in feed.batches(0, 64, lambda _: 8)])
     for here, there in zip(*batches, strict=True):
         assert there.device.type == "cuda"
         assert torch.equal(here, there.cpu())
@@ -485,7 +485,7 @@ def test_a_set_that_is_held_is_converted_at_once(rank, monkeypatch):
     largest = 70 * 3 * 8 * 8 * 4
     monkeypatch.setattr(tensor_feed, "fits", lambda images, _: images.numel() * images.element_size() <= largest)
     for here, there in zip(batches(), expected, strict=True):
-        assert torch.equal(here, there)
+        assert torch.equal(here.images, there.images)
     assert converted == [1, 64, 6, 1, 64, 6, 1, *[4] * 20]
 
 

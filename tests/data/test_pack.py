@@ -49,7 +49,7 @@ def test_tensor_folder_and_pack_give_the_same_batches(folder, tmp_path):
         open_feed(data, image_channels=3, base_size=(4, 4), level=2, seed=5, workers=0, device=torch.device("cpu"))
         for data in (read.images, read, pack(folder, tmp_path / "a.pack", 16))
     ]
-    batches = [list(feed.batches(8, 100, lambda _: 8)) for feed in feeds]
+    batches = [[batch.images for batch in feed.batches(8, 100, lambda _: 8)] for feed in feeds]
     assert len(batches[0]) == 12
     for ours in zip(*batches, strict=True):
         assert all(torch.equal(ours[0], other) for other in ours[1:])

@@ -1,5 +1,6 @@
 """Images in: check a folder, choose from it, read or pack it; take a data set in, match a level's size."""
 
+from progan.data.batch import Batch
 from progan.data.curation.check import Report, check
 from progan.data.curation.curate import Curation, curate
 from progan.data.curation.flips import FlipVerdict, flip_verdict
@@ -12,6 +13,7 @@ from progan.data.open_feed import open_feed
 from progan.data.pack import Pack, pack
 
 __all__ = [
+    "Batch",
     "Conversion",
     "Curation",
     "Feed",

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
 
+from progan.data.batch import Batch, collate, label_of
 from progan.data.curation.flips import FlipVerdict, flip_verdict, thumbnails
 from progan.data.feed import Feed, content_hash
 from progan.data.order import Order
@@ -29,11 +30,11 @@ class DatasetFeed(Feed):
             raise ValueError("the data set is empty; pass at least one image")
         self.items: _Items = _Items(dataset, self.n_images, seed)
         self.workers = workers
-        self.first: Tensor = self.items[0]
+        self.first: Tensor = self.items[0][0]
         # One item only: to fetch all could take hours. It is drawn under its own random state, so a random transform
         # gives the same image each time, unless it has a generator of its own.
         content: str | None = content_hash(self.first[None])
-        again = self.items[0]
+        again = self.items[0][0]
         if again.shape != self.first.shape or content_hash(again[None]) != content:
             content = None
             warn(
@@ -49,10 +50,10 @@ class DatasetFeed(Feed):
         }
 
     @override
-    def _fetched(self, batches: Iterator[range]) -> Iterator[Tensor]:
+    def _fetched(self, batches: Iterator[range]) -> Iterator[Batch]:
         if self.workers == 0:
             for positions in batches:
-                yield torch.stack([self.items[position] for position in positions])
+                yield collate([self.items[position] for position in positions])
         else:
             yield from fetch(self.items, batches, self.workers)
 
@@ -60,11 +61,11 @@ class DatasetFeed(Feed):
     def flip_verdict(self) -> FlipVerdict:
         # The run's first: the order is by chance, and each is drawn under its own random state, so all stays as it is.
         n = min(self.n_images, _JUDGED)
-        return flip_verdict(torch.cat([thumbnails(self.items[position][None]) for position in range(n)]))
+        return flip_verdict(torch.cat([thumbnails(self.items[position][0][None]) for position in range(n)]))
 
 
-class _Items(Dataset[Tensor]):
-    """The images of a run by position, also in worker processes.
+class _Items(Dataset[tuple[Tensor, Tensor | None]]):
+    """The images of a run and their labels by position, also in worker processes.
 
     Attributes:
         first: Image whose shape and dtype all others must have; None = not known yet.
@@ -78,7 +79,7 @@ class _Items(Dataset[Tensor]):
         self.seed = seed
 
     @override
-    def __getitem__(self, position: int) -> Tensor:
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor | None]:
         index = self.order[position]
         with item_state(self.seed, position):
             try:
@@ -103,7 +104,7 @@ class _Items(Dataset[Tensor]):
             check_values(image)
         except (TypeError, ValueError) as error:
             raise type(error)(f"item {index}: {error}") from None
-        return image
+        return image, label_of(item)
 
 
 def check_values(images: Tensor) -> None:

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from progan.data.batch import Batch
 from progan.data.curation.flips import FlipVerdict
+from progan.runtime.memory import to_device
 
 
 class Conversion(NamedTuple):
@@ -49,7 +51,7 @@ class Feed(ABC):
         rank: int = 0,
         ranks: int = 1,
         conversion: Conversion | None = None,
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[Batch]:
         """Yield one batch per step, from ``begin`` real images shown until at least ``end``.
 
         Args:
@@ -61,7 +63,7 @@ class Feed(ABC):
             conversion: Conversion of the images; None = as they are, uint8 or floats in [0, 1].
 
         Yields:
-            (B / ranks, C, H, W).
+            Images, (B / ranks, C, H, W), and their labels, on the same device.
         """
         positions = _positions(begin, end, batch_size_at, rank, ranks)
         if conversion is None:
@@ -70,16 +72,18 @@ class Feed(ABC):
         return self._converted(((each, level_at(each.start - rank)) for each in positions), conversion.convert)
 
     @abstractmethod
-    def _fetched(self, batches: Iterator[range]) -> Iterator[Tensor]:
+    def _fetched(self, batches: Iterator[range]) -> Iterator[Batch]:
         """Yield the images at the run's positions, batch by batch."""
 
     def _converted(
         self, batches: Iterator[tuple[range, int]], convert: Callable[[Tensor, int], Tensor]
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[Batch]:
         """Yield the images at levels, which come with the positions."""
         ahead, here = tee(batches)  # fetched before they are asked for
-        for images, (_, level) in zip(self._fetched(positions for positions, _ in ahead), here, strict=True):
-            yield convert(images, level)
+        fetched = self._fetched(positions for positions, _ in ahead)
+        for (images, labels), (_, level) in zip(fetched, here, strict=True):
+            converted = convert(images, level)
+            yield Batch(converted, None if labels is None else to_device(labels, converted.device))
 
     @abstractmethod
     def flip_verdict(self) -> FlipVerdict:

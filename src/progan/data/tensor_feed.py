@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from progan.data.batch import Batch
 from progan.data.curation.flips import FlipVerdict, flip_verdict, thumbnails
 from progan.data.feed import Feed, content_hash
 from progan.data.order import Order, OrderOnDevice
@@ -41,16 +42,16 @@ class TensorFeed(Feed):
         return flip_verdict(torch.cat([thumbnails(self.images[some]) for some in chosen]))
 
     @override
-    def _fetched(self, batches: Iterator[range]) -> Iterator[Tensor]:
+    def _fetched(self, batches: Iterator[range]) -> Iterator[Batch]:
         images = self.images.to(self.device) if fits(self.images, self.device) else self.images
         chosen = OrderOnDevice(self.order, images.device)
         for positions in batches:
-            yield images[chosen[positions]]  # by a list, it would wait for the device in every step
+            yield Batch(images[chosen[positions]])  # by a list, it would wait for the device in every step
 
     @override
     def _converted(
         self, batches: Iterator[tuple[range, int]], convert: Callable[[Tensor, int], Tensor]
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[Batch]:
         if not fits(self.images, self.device):
             yield from super()._converted(batches, convert)
             return
@@ -60,7 +61,7 @@ class TensorFeed(Feed):
             whole = _whole(images, level, convert, self.device)
             for positions, _ in steps:
                 some = chosen[positions]
-                yield convert(images[some], level) if whole is None else whole[some]
+                yield Batch(convert(images[some], level) if whole is None else whole[some])
             del whole
 
 

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from progan.data.batch import Batch, collate
+
 _TO_FETCH_S = 30.0  # seconds that a worker has for its batch when it is asked to end
 _GUARD = """put what the script does under a guard:
 
@@ -43,7 +45,7 @@ def refuse_in_starting_process(what: str) -> None:
         )
 
 
-def fetch(items: Dataset[Tensor], batches: Iterator[range], workers: int) -> Iterator[Tensor]:
+def fetch(items: Dataset[tuple[Tensor, Tensor | None]], batches: Iterator[range], workers: int) -> Iterator[Batch]:
     """Yield batches of items that worker processes fetch, in order.
 
     Args:
@@ -59,12 +61,12 @@ def fetch(items: Dataset[Tensor], batches: Iterator[range], workers: int) -> Ite
         items,
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=workers,
-        collate_fn=torch.stack,
+        collate_fn=collate,
         worker_init_fn=_leave_signals_to_the_trainer,
         generator=torch.Generator(),
     )
     refuse_in_starting_process("a DataLoader with workers")
-    fetched: Iterator[Tensor] | None = None
+    fetched: Iterator[Batch] | None = None
     deaths = _HeldDeaths()
     try:
         try:
@@ -140,7 +142,7 @@ def _explain(error: Exception, *, started: bool) -> None:
         )
 
 
-def _end_workers(fetched: Iterator[Tensor] | None) -> None:
+def _end_workers(fetched: Iterator[Batch] | None) -> None:
     """End the workers at once.
 
     An error keeps the iterator alive, which would end them when it is deleted. By then the garbage collector may have

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from progan.compatibility import check_ranks
-from progan.data import Feed, match_level, open_feed
+from progan.data import Batch, Feed, match_level, open_feed
 from progan.data.workers import refuse_in_starting_process
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
@@ -128,17 +128,17 @@ class Engine:
             device=self.device,
         )
 
-    def train(self, real: Tensor) -> StepMetrics:
+    def train(self, batch: Batch) -> StepMetrics:
         """Train on one batch; outside fit, adapt first to weights that were changed from outside."""
         if self.tracker.trusts:  # within fit
-            return self._train(real)
+            return self._train(batch)
         if self.state.images_seen == 0 or not self.tracker.is_untouched():
             self.reconcile(together=self.state.images_seen == 0)
         with self.tracker.own_changes():
-            return self._train(real)
+            return self._train(batch)
 
-    def _train(self, real: Tensor) -> StepMetrics:
-        growth, state = self.growth, self.state
+    def _train(self, batch: Batch) -> StepMetrics:
+        growth, state, real = self.growth, self.state, batch.images  # no part of a step uses labels yet
         architecture = state.generator.architecture
         share = growth.batch_size // self.ranks.size
         expected = (share, architecture.image_channels, *architecture.size(growth.level))

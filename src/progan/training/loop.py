@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Protocol
 
-from torch import Tensor
-
-from progan.data import Conversion, Feed
+from progan.data import Batch, Conversion, Feed
 from progan.errors import warn
 from progan.runtime.contention import CoreSharing
 from progan.runtime.signals import SignalRecord, recorded_signals
@@ -26,7 +24,7 @@ _STOP = 1  # what a rank sends for `Trainer.stop`: lower than the number of ever
 class TrainableRun(Run, Protocol):
     """What the loop needs of a trainer."""
 
-    def step(self, real: Tensor) -> StepMetrics:
+    def step(self, real: Batch) -> StepMetrics:
         """Train on one batch."""
         ...
 
@@ -130,7 +128,7 @@ class TrainingLoop:
                     self._signals.number = ending
                 break
 
-    def _batches(self, feed: Feed, until: int) -> Iterator[Tensor]:
+    def _batches(self, feed: Feed, until: int) -> Iterator[Batch]:
         """Yield this rank's batches; if the data set raises an error, save what was trained first."""
         schedule, ranks = self._run.schedule, self._engine.ranks
         conversion = Conversion(lambda count: schedule.at(count).level, self._engine.to_level)

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import Unpack
 
-from progan.arguments import check_gradients_on, check_int, check_tensor
-from progan.data import Feed
+from progan.arguments import check_gradients_on, check_int
+from progan.data import Batch, Feed
+from progan.data.batch import as_batch
 from progan.data.workers import refuse_in_starting_process
 from progan.errors import Interrupted
 from progan.networks.base import Block
@@ -218,25 +219,24 @@ class Trainer:
         """The growth of the next step."""
         return self._engine.growth
 
-    def step(self, real: Tensor) -> StepMetrics:
+    def step(self, real: Tensor | Batch) -> StepMetrics:
         """Train on one batch.
 
         Args:
             real: Real images, (B, C, H, W), floats in [0, 1], with `growth`'s batch size and its level's height
-                and width. With several processes, images rank, rank + ranks, ... of the batch.
+                and width; or a `Batch` of them. With several processes, images rank, rank + ranks, ... of the batch.
 
         Returns:
             The losses, as tensors on the device; nothing is fetched from it. With several processes, their means.
 
         Raises:
             TypeError: If the images are not floats.
-            ValueError: If their size or number is wrong.
+            ValueError: If their size or number is wrong, or labels are not one per image.
             RuntimeError: Under ``torch.no_grad()`` or ``torch.inference_mode()``.
         """
         refuse_in_starting_process("Trainer.step")
         check_gradients_on("a step trains by gradients")
-        check_tensor("real", real)
-        return self._engine.train(real)
+        return self._engine.train(as_batch(real))
 
     def fit(self, data: Tensor | Dataset[Any], *, until: int | None = None) -> None:
         """Train to the end of the schedule, or until a count of real images.
@@ -248,7 +248,7 @@ class Trainer:
 
         Args:
             data: (N, C, H, W), uint8 or floats in [0, 1]; an `ImageFolder`; or a map-style data set of images (C, H, W)
-                or tuples that begin with one. Images have the top level's size, or a power of two times that.
+                or of tuples of an image and its label (see `Batch`), of the top level's size or 2, 4, ... times that.
             until: Count of real images since the start of the run; no step begins at or past it.
 
         Raises:
