@@ -53,7 +53,7 @@ def test_a_damaged_png_is_refused(damage, tmp_path):
     path = tmp_path / "a.png"
     write_png(path, pixels(3))
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match="is no PNG of progan's, or damaged"):
+    with pytest.raises(ValueError, match="is not a PNG that progan wrote, or damaged"):
         read_png(path)
 
 
@@ -63,7 +63,7 @@ def test_another_kind_of_png_is_refused(tmp_path):
     Image.linear_gradient("L").save(tmp_path / "filtered.png")  # rows with filters
     Image.new("P", (4, 4)).save(tmp_path / "palette.png")
     for name in ("filtered.png", "palette.png"):
-        with pytest.raises(ValueError, match="is no PNG of progan's"):
+        with pytest.raises(ValueError, match="is not a PNG that progan wrote"):
             read_png(tmp_path / name)
 
 

@@ -30,12 +30,12 @@ def mel_icon(resolution: int = 256, *, channels: Sequence[int] | None = None, co
     learning rate, which never happens for about 640 images, happens here as the article says.
 
     Args:
-        resolution: of the square images: 4 times a power of two.
-        channels: widths per level, coarse first; None = the article's 256, 128, 64, 32, 16, 8, 4.
-        contrast: the article's variant: real images at contrast x1 to x2, twice the images per stage.
+        resolution: Side of the images in pixels: 4 times a power of two.
+        channels: Channels of each level, coarse first; None = the article's 256, 128, 64, 32, 16, 8, 4.
+        contrast: Whether to train the article's variant: real images at contrast x1 to x2, twice the images per stage.
 
     Raises:
-        ValueError: if the resolution is no such number, or lies beyond the widths.
+        ValueError: If the resolution is not such a number, or there are channels for fewer levels.
 
     Example:
         >>> recipe = mel_icon()
@@ -85,12 +85,12 @@ def karras2018(resolution: int = 1024, *, channels: Sequence[int] | None = None,
     is as wide as the dense layer behind it, min(fmap_base, 512), the official one min(fmap_base / 2, 512).
 
     Args:
-        resolution: of the square images: 4 times a power of two.
-        channels: widths per level, coarse first; None = the official ones, for up to 1024x1024.
-        fmap_base: scales the official widths.
+        resolution: Side of the images in pixels: 4 times a power of two.
+        channels: Channels of each level, coarse first; None = the official ones, for up to 1024x1024.
+        fmap_base: Scale of the official channels.
 
     Raises:
-        ValueError: if the resolution is no such number, or lies beyond the widths.
+        ValueError: If the resolution is not such a number, or there are channels for fewer levels.
 
     Example:
         >>> karras2018(1024).architecture.channels

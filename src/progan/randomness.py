@@ -1,8 +1,8 @@
 """Keyed randomness: every draw is a pure function of (seed, purpose, position).
 
-A key is 128 bits of blake2b over the three and feeds numpy's Philox generator. Numbers are made on the CPU and moved,
-so a seed gives the same icons on any device; nothing here reads or changes a global random state except `item_state`,
-which puts all of it back.
+A key is 128 bits of blake2b over the three, and seeds numpy's Philox generator. Numbers are generated on the CPU and
+then moved, so a seed gives the same icons on any device. Only `item_state` changes global random states, and restores
+them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def uniform(shape: tuple[int, ...], seed: int, purpose: Purpose, position: int |
 def latents(
     indices: Sequence[int], latent_shape: tuple[int, ...], seed: int, purpose: Literal["sample", "preview"]
 ) -> Tensor:
-    """Draw latents each by its own index, so that the k-th is the same however many are asked for.
+    """Draw each latent by its own index, so that the k-th is the same whatever the number of latents.
 
     Returns:
         float32, (len(indices), *latent_shape), N(0, 1).
@@ -85,9 +85,9 @@ def permutation(n: int, seed: int, epoch: int) -> np.ndarray[tuple[int], np.dtyp
 
 @contextmanager
 def item_state(seed: int, position: int) -> Iterator[None]:
-    """Seed torch's (CPU), numpy's and random's global state for one item of the run, and put all three back.
+    """Seed torch's (CPU), numpy's and random's global state for one item of the run, and restore all three.
 
-    A data set's own random transforms then depend on (seed, position) only, in a worker process too.
+    Random transforms of a data set then depend only on (seed, position), also in a worker process.
     """
     item_key = key(seed, "item", position)
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()

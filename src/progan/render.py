@@ -1,4 +1,4 @@
-"""Pictures: grids, and PNG files written with the standard library, so that previews need no extra."""
+"""Grids of images, and PNG files written with the standard library, so that previews need no extra."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def image_grid(images: Tensor, columns: int, *, gap: int = 0) -> Tensor:
-    """Lay images out in rows.
+    """Arrange images in rows.
 
     Args:
-        images: (N, C, H, W), uint8.
-        columns: images per row; the last row is filled up with white.
-        gap: white pixels between neighbours.
+        images: Images, (N, C, H, W), uint8.
+        columns: Number of images per row; the rest of the last row is white.
+        gap: Number of white pixels between neighbours.
 
     Returns:
         (C, rows * (H + gap) - gap, columns * (W + gap) - gap), uint8.
 
     Raises:
-        ValueError: if there are no images or no columns.
+        ValueError: If there are no images or no columns.
 
     Example:
         >>> image_grid(torch.zeros(5, 3, 4, 4, dtype=torch.uint8), 3).shape
@@ -81,12 +81,12 @@ def write_png(path: str | PathLike[str], image: Tensor) -> None:
     """Write one image as a PNG of 8 bits per channel.
 
     Args:
-        path: the file; its folder must exist.
-        image: (C, H, W), uint8, with 1 (grey), 3 (RGB) or 4 (RGBA) channels.
+        path: File to write; its folder must exist.
+        image: Image, (C, H, W), uint8, with 1 (grey), 3 (RGB) or 4 (RGBA) channels.
 
     Raises:
-        TypeError: if the image is not uint8.
-        ValueError: if its shape is none of these.
+        TypeError: If the image is not uint8.
+        ValueError: If it has another shape.
     """
     check_tensor("image", image)
     if image.dtype != torch.uint8:
@@ -108,7 +108,7 @@ def read_png(path: str | PathLike[str]) -> Tensor:
     """Read a PNG that `write_png` wrote: (C, H, W), uint8.
 
     Raises:
-        ValueError: if it is another kind of file, or damaged.
+        ValueError: If it is another kind of file, or damaged.
     """
     try:
         chunks = dict(_chunks(Path(path).read_bytes()))
@@ -121,7 +121,7 @@ def read_png(path: str | PathLike[str]) -> Tensor:
         if depth != 8 or any(rest) or (rows[:, 0] != _UP).any():
             raise ValueError("another kind of PNG")
     except (KeyError, ValueError, RuntimeError, struct.error, zlib.error) as error:
-        raise ValueError(f"{path} is no PNG of progan's, or damaged: {error}") from None
+        raise ValueError(f"{path} is not a PNG that progan wrote, or damaged: {error}") from None
     return rows[:, 1:].cumsum(0, dtype=torch.uint8).reshape(height, width, channels).permute(2, 0, 1).contiguous()
 
 

@@ -1,4 +1,4 @@
-"""A trained generator, as it is used: latents in, pictures out."""
+"""Sampling: images from the latents of a trained generator."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _TINY = torch.finfo(torch.float64).tiny
 
 
 class GrownGenerator(nn.Module):
-    """Hold a generator at the level to which it has been trained.
+    """A generator at the level to which it has been trained.
 
     Args:
-        generator: whose images these are.
-        level: to which it has grown.
-        alpha: weight of that level, where it was still fading in; None = fully grown.
+        generator: Generator of the images.
+        level: Level to which it has grown.
+        alpha: Weight of that level if it was still fading in; None = fully grown.
     """
 
     def __init__(self, generator: ProgressiveGenerator, level: int, alpha: float | None = None) -> None:
@@ -51,18 +51,18 @@ class GrownGenerator(nn.Module):
         return generate(self.generator, z, self.level, self.alpha)
 
     def sample(self, n: int, *, seed: int = 0, batch_size: int = 64) -> Tensor:
-        """Draw n images. The k-th depends on (seed, k) alone, however many are asked for, up to rounding.
+        """Generate n images. The k-th depends only on (seed, k), whatever n is, up to rounding.
 
         Args:
-            n: how many, at least 1.
-            seed: of the latents.
-            batch_size: images made at once; another number may round the last bits otherwise.
+            n: Number of images, at least 1.
+            seed: Random seed of the latents.
+            batch_size: Number of images generated at once; another number may change the last bits.
 
         Returns:
             (n, C, H, W), float32 in [0, 1], on the generator's device.
 
         Raises:
-            ValueError: if n or batch_size is below 1.
+            ValueError: If n or batch_size is below 1.
         """
         check_int("n", n)
         check_int("batch_size", batch_size)
@@ -75,8 +75,8 @@ class GrownGenerator(nn.Module):
         """Draw the latents from which `sample` makes its images.
 
         Args:
-            which: How many, from the first one on; or the indices of those wanted, such as ``[3, 17]``.
-            seed: Random seed, the one given to `sample`.
+            which: Number of latents, from the first one on; or their indices, such as ``[3, 17]``.
+            seed: Random seed, as for `sample`.
 
         Returns:
             ``(n, *latent_shape)``, float32, N(0, 1), on the CPU: the k-th of `sample` is ``images(latents([k]))``.

@@ -1,7 +1,7 @@
-"""When the networks grow: stages, and what holds at each count of real images shown.
+"""When the networks grow: the stages of training, and the growth at each count of real images shown.
 
 Everything that changes while training is a pure function of one counter, ``images_seen``: the real images shown to the
-critic so far. A schedule is a list of stages; ``Schedule.at(images_seen)`` says what governs the step that begins
+critic so far. A schedule is a list of stages; ``Schedule.at(images_seen)`` returns the growth of the step that begins
 there.
 """
 
@@ -23,18 +23,18 @@ _MOST_STAGES = 1000  # so that a crafted file cannot make them take long
 
 @dataclass(frozen=True)
 class Stage:
-    """Describe one entry of a schedule: first the newest level fades in, then it is held.
+    """One entry of a schedule: first the newest level fades in, then it is held.
 
     Args:
-        level: index of the resolution, 0 for the base size (4x4), each next one twice as large.
-        fade_images: real images over which the newest level fades in.
-        hold_images: real images shown after the fade, at full weight.
-        batch_size: real images per step, over all ranks.
-        learning_rate: Adam's, for both networks.
+        level: Index of the resolution: 0 for the base size (4x4), and twice the size for each next one.
+        fade_images: Number of real images over which the newest level fades in.
+        hold_images: Number of real images shown after the fade, at full weight.
+        batch_size: Real images per step, over all ranks.
+        learning_rate: Learning rate of Adam, for both networks.
 
     Raises:
-        TypeError: if a count is no int, or the learning rate no real number.
-        ValueError: if a number is out of its range, or level 0 fades.
+        TypeError: If a count is not an int, or the learning rate is not a real number.
+        ValueError: If a number is out of its range, or level 0 fades.
     """
 
     level: int
@@ -63,21 +63,21 @@ class Stage:
 
     @property
     def images(self) -> int:
-        """Count the real images of the whole stage."""
+        """Number of real images in the whole stage."""
         return self.fade_images + self.hold_images
 
 
 @dataclass(frozen=True)
 class Growth:
-    """Hold what governs one step.
+    """The stage, level, alpha, learning rate and batch size of one step.
 
     Attributes:
-        stage: index of the schedule's entry.
-        level: index of the resolution.
-        alpha: weight of the newest level, in [0, 1) while it fades in; None once it is fully grown.
-        learning_rate: Adam's, for both networks.
-        batch_size: real images per step, over all ranks.
-        step: number of the step within its stage, from 0.
+        stage: Index of the stage in the schedule.
+        level: Index of the resolution.
+        alpha: Weight of the newest level, in [0, 1) while it fades in; None once it is fully grown.
+        learning_rate: Learning rate of Adam, for both networks.
+        batch_size: Real images per step, over all ranks.
+        step: Number of the step within its stage, from 0.
     """
 
     stage: int
@@ -89,17 +89,17 @@ class Growth:
 
 
 class Schedule:
-    """Tell the growth that holds at any count of real images.
+    """The stages of a run, which determine the growth at any count of real images.
 
     A step belongs to the stage that it begins in and may run over its end by less than a batch; the starts of the
     stages never move. In a stage that starts at s, alpha is (n - s) / fade_images while n < s + fade_images, then None.
 
     Args:
-        stages: at least one; levels rise by one or stay, from any level on.
+        stages: At least one stage; from any first level on, levels stay the same or rise by one.
 
     Raises:
         TypeError: If the stages are not a sequence of `Stage`.
-        ValueError: if levels skip or go down, a stage fades though it repeats the level before it, or a stage is
+        ValueError: If levels skip or go down, a stage fades although it repeats the level before it, or a stage is
             smaller than its own or the previous stage's batch.
 
     Example:
@@ -149,10 +149,10 @@ class Schedule:
         """Return the growth of the step that begins when ``images_seen`` real images have been shown.
 
         Args:
-            images_seen: real images, 0 or more; from ``total_images`` on the last stage holds, fully grown.
+            images_seen: Number of real images, at least 0; from ``total_images`` on, it is the last stage, fully grown.
 
         Raises:
-            ValueError: if the count is negative.
+            ValueError: If the count is negative.
         """
         if not isinstance(images_seen, int):  # else it is numpy's, or none
             check_int("images_seen", images_seen)
@@ -169,9 +169,9 @@ class Schedule:
         return self.starts[stage] + self.stages[stage].images
 
     def reached(self, images_seen: int) -> tuple[int, float | None]:
-        """Return (level, alpha) up to which the steps so far have trained; what is worth showing.
+        """Return (level, alpha) up to which the steps so far have trained, for samples.
 
-        It is `at`'s, but before the first step of a stage that of the stage before, fully grown.
+        They are those of `at`; but before the first step of a stage, those of the previous stage, fully grown.
         """
         growth = self.at(images_seen)
         if growth.stage and images_seen <= self._first_step(growth.stage):
@@ -186,11 +186,11 @@ class Schedule:
         return first
 
     def agrees(self, other: Schedule, images_seen: int) -> bool:
-        """Tell whether both schedules govern every step begun before ``images_seen`` alike.
+        """Return whether both schedules are the same for every step that began before ``images_seen``.
 
         Args:
-            other: the schedule to compare with.
-            images_seen: real images; a count at which a step of the run begins.
+            other: Schedule to compare with.
+            images_seen: Number of real images at which a step of the run begins.
         """
 
         def begun(schedule: Schedule) -> list[tuple[int, int, int, int, float]]:
@@ -203,10 +203,10 @@ class Schedule:
         return begun(self) == begun(other)
 
     def scaled(self, factor: float) -> Schedule:
-        """Return a schedule of the same stages with a multiple of their images, rounded; at least what is allowed.
+        """Return a schedule of the same stages with their images multiplied by a factor, rounded, as far as is allowed.
 
         Args:
-            factor: above 0; that of every fade and every hold.
+            factor: Factor of every fade and every hold, above 0.
 
         Example:
             >>> Schedule([Stage(0, hold_images=800), Stage(1, 800, 400)]).scaled(0.5).total_images
@@ -230,8 +230,8 @@ class Schedule:
         """Return the stages as a text table.
 
         Args:
-            base_size: (height, width) in pixels at level 0.
-            n_images: size of the data set; adds a column with the epochs of each stage over it.
+            base_size: Size at level 0, (height, width) in pixels.
+            n_images: Number of images in the data set; adds a column with the epochs of each stage.
 
         Example:
             >>> print(Schedule([Stage(0, hold_images=800), Stage(1, 800, 400)]).table(n_images=400))
@@ -262,7 +262,7 @@ class Schedule:
 
 
 def _check_stage(index: int, stage: Stage, before: Stage | None) -> None:
-    """Raise ValueError where a stage does not fit behind the one before it."""
+    """Raise ValueError if a stage cannot follow the one before it."""
     if before is not None:
         if stage.level not in (before.level, before.level + 1):
             raise ValueError(

@@ -116,7 +116,7 @@ def test_files_that_are_cut_off_are_refused(cut, folder, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        (b'"progan pack"', b'"some format"', "is no pack of pictures; write one with progan.data.pack"),
+        (b'"progan pack"', b'"some format"', "is not a pack of pictures; write one with progan.data.pack"),
         (b'"version": "1"', b'"version": "2"', "version '2' of the format, this progan reads 1; update progan"),
         (b'"hashes"', b'"hushes"', "is damaged: it holds 'hushes', 'images', 'names', not images, hashes, names; pack"),
         (b'"U8", "shape": [21, 16]', b'"BOOL","shape":[21, 16]', "is damaged: not all of it is uint8; pack"),
@@ -159,9 +159,9 @@ PARTS = {"images": [1, 3, 4, 4], "hashes": [1, 16], "names": [5]}
             {},
             "is damaged: it holds 'hashes', 'images', 'more', 'names', not images, hashes, names; pack",
         ),
-        ({}, {"format": ["progan pack"]}, "is no pack of pictures; write one"),
+        ({}, {"format": ["progan pack"]}, "is not a pack of pictures; write one"),
         ({}, {"version": {"1": None}}, "version .* of the format, this progan reads 1; update"),
-        ({}, None, "is no pack of pictures; write one"),
+        ({}, None, "is not a pack of pictures; write one"),
         ({}, [], "is damaged: its header cannot be read .*; pack the folder again"),
     ],
 )
@@ -227,10 +227,10 @@ def test_a_link_leads_to_the_pack(folder, tmp_path):
         pack(folder, link, 8)
     (tmp_path / "disk/notes.txt").write_text("mine")
     (tmp_path / "notes.pack").symlink_to(tmp_path / "disk/notes.txt")
-    with pytest.raises(FileExistsError, match=r"notes.pack is there already and is no pack"):
+    with pytest.raises(FileExistsError, match=r"notes.pack exists already and is not a pack"):
         pack(folder, tmp_path / "notes.pack", 8)
     (tmp_path / "loop.pack").symlink_to(tmp_path / "loop.pack")
-    with pytest.raises(OSError, match=r"loop.pack is a circle of links; remove it"):
+    with pytest.raises(OSError, match=r"loop.pack is a symlink loop; remove it"):
         pack(folder, tmp_path / "loop.pack", 8)
 
 
@@ -245,16 +245,16 @@ def test_what_a_killed_one_left_takes_no_room(folder, tmp_path, monkeypatch):
 
 def test_a_file_that_is_no_pack_is_not_replaced(folder, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"notes.txt is there already and is no pack; pass another path"):
+    with pytest.raises(FileExistsError, match=r"notes.txt exists already and is not a pack; pass another path"):
         pack(folder, tmp_path / "notes.txt", 8)
     with pytest.raises(NotADirectoryError, match="nowhere is not a directory; make it first"):
         pack(folder, tmp_path / "nowhere/a.pack", 8)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.pack")
-        with pytest.raises(ValueError, match=r"pipe.pack is no file, and so no pack"):
+        with pytest.raises(ValueError, match=r"pipe.pack is not a file, and so not a pack"):
             Pack(tmp_path / "pipe.pack")
-        with pytest.raises(FileExistsError, match="is no pack"):
+        with pytest.raises(FileExistsError, match="is not a pack"):
             pack(folder, tmp_path / "pipe.pack", 8)
 
 

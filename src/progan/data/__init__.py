@@ -1,4 +1,4 @@
-"""Images in: check a folder, choose from it, read or pack it; take a data set in, match a level's size."""
+"""Input images: check, curate, read or pack a folder; open a data set as batches; resize images to a level."""
 
 from progan.data.batch import Batch
 from progan.data.curation.check import Report, check

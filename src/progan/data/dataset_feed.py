@@ -108,7 +108,7 @@ class _Items(Dataset[tuple[Tensor, Tensor | None]]):
 
 
 def check_values(images: Tensor) -> None:
-    """Raise where images are neither uint8 nor floats in [0, 1]."""
+    """Raise an error if images are neither uint8 nor floats in [0, 1]."""
     if images.dtype == torch.uint8:
         return
     if not images.is_floating_point():

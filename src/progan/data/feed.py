@@ -1,4 +1,4 @@
-"""A run's batches, from wherever the images come."""
+"""The batches of a run, whatever their source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from progan.runtime.memory import to_device
 
 
 class Conversion(NamedTuple):
-    """How images become what a step takes.
+    """The conversion of images to what a step takes.
 
     Attributes:
         level_at: Level of the step that begins at a count of real images.

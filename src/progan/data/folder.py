@@ -36,10 +36,10 @@ class Pictures(Dataset[Tensor]):
 
     Attributes:
         images: (N, C, H, W), uint8.
-        paths: of the files that they came from, relative to their folder.
-        hashes: of the pixels, 16 bytes each.
+        paths: Paths of the files, relative to their folder.
+        hashes: Hashes of the pixels, 16 bytes each.
         unreadable: Files that could not be read and were skipped, with the reason.
-        fingerprint: of names and pixels, and of the names of skipped files.
+        fingerprint: Hash of names and pixels, and of the names of skipped files.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class Pictures(Dataset[Tensor]):
 class ImageFolder(Pictures):
     """All pictures of a folder and its sub-folders, in sorted order of their relative paths.
 
-    PNG, JPEG, GIF, WebP, BMP, ICO, TIFF and binary PNM files are read whatever they are called, and also reported when
-    they are named like one and are not. Files of other kinds that may be pictures (HEIC, camera RAW, ...) are counted
-    in a warning that names a converter. `progan.data.read_image` describes what happens to each kind. A picture is
-    never squashed: its centre is cut out, or it is set on the background.
+    PNG, JPEG, GIF, WebP, BMP, ICO, TIFF and binary PNM files are read whatever their names, and a file that is named
+    like one of these but is not is reported. A warning counts files of other kinds that may be pictures (HEIC, camera
+    RAW, ...), and names a converter. `progan.data.read_image` describes how each kind is read. A picture is never
+    squashed: its centre is cut out, or it is padded.
 
     Args:
-        path: the folder; links to other folders in it are not followed.
-        size: side in pixels, or (height, width).
-        channels: 1 grey, 3 RGB, 4 RGBA.
+        path: Folder of pictures; links to other folders in it are not followed.
+        size: Side in pixels, or (height, width).
+        channels: Number of channels: 1 for grey, 3 for RGB, 4 for RGBA.
         squaring: ``crop``, ``pad``, ``edge`` or ``refuse``, as in `progan.data.Reading`.
-        background: RGB, 0..255, behind transparent pictures and around padded ones.
-        only: names to read, relative to the folder, such as ``curate(path).kept``; None = all.
+        background: Colour, RGB, 0..255, behind transparent pictures and around padded ones.
+        only: Names to read, relative to the folder, such as ``curate(path).kept``; None = all.
         hidden: Whether to read hidden files and folders, and what systems leave in folders (``.thumbnails``,
             ``__MACOSX``, ``@eaDir``). They are skipped by default, with a warning if there are pictures among them.
             Files that ``only`` names are read in any case.
@@ -93,18 +93,18 @@ class ImageFolder(Pictures):
 
     Attributes:
         images: (N, C, H, W), uint8.
-        paths: of the files, relative to the folder.
+        paths: Paths of the files, relative to the folder.
         unreadable: Files and sub-folders that were skipped because they cannot be read, with the reason.
-        fingerprint: of names and pixels, and of the names of skipped files. Names count by their letters, however
-            these are stored (Unicode normalisation), so a copy of the folder from another system has the same one.
+        fingerprint: Hash of names and pixels, and of the names of skipped files. It does not depend on the Unicode
+            normalisation of the names, so a copy of the folder from another system has the same one.
 
     Raises:
-        ImportError: if Pillow is missing.
-        NotADirectoryError: if the path is not a directory.
-        OSError: if a sub-folder cannot be read, unless it is skipped.
-        TypeError: if those to read are one name and not a list.
-        ValueError: if it holds no picture, or not one of those to read, or some cannot be read and are not skipped:
-            all of them are listed.
+        ImportError: If Pillow is missing.
+        NotADirectoryError: If the path is not a directory.
+        OSError: If a sub-folder cannot be read, unless it is skipped.
+        TypeError: If ``only`` is a single name rather than a list.
+        ValueError: If the folder contains no pictures, or not all of ``only``; or if some cannot be read and are not
+            skipped: all of them are listed.
 
     Example:
         >>> ImageFolder("no such folder", 64)
@@ -148,7 +148,7 @@ class ImageFolder(Pictures):
 
 
 class HashedImage(NamedTuple):
-    """Hold a picture as it is trained on."""
+    """A picture as it is trained on."""
 
     pixels: Tensor
     """(channels, height, width), uint8."""
@@ -182,7 +182,7 @@ def fingerprint(names: Sequence[str], hashes: bytes, unreadable: Sequence[str] =
 
 
 def as_bytes(names: Sequence[str]) -> bytes:
-    """Return names as one text, whatever bytes they were made of; the names of Windows may hold half a character."""
+    """Return names as one text, whatever bytes they consist of; names on Windows may contain half a character."""
     text = "\0".join(names)
     try:
         return text.encode(errors="surrogateescape")
@@ -191,7 +191,7 @@ def as_bytes(names: Sequence[str]) -> bytes:
 
 
 def from_bytes(text: bytes) -> list[str]:
-    """Return the names of which `as_bytes` made a text."""
+    """Return the names from a text that `as_bytes` made."""
     try:
         return text.decode(errors="surrogatepass").split("\0")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What systems, network drives and cameras leave in folders: hidden files, thumbnails, bins. It is no data.
+"""Files that systems, network drives and cameras leave in folders, such as hidden files and thumbnails: not data.
 
 Names are judged below the folder that the user passes only: a folder within ``~/.cache`` is read like any other.
 """
@@ -28,12 +28,12 @@ _ATTRIBUTES = hasattr(os.stat_result, "st_file_attributes") or hasattr(os.stat_r
 
 
 def may_be_apple_double(name: str) -> bool:
-    """Tell whether a name is one of those that macOS uses for what belongs to another file."""
+    """Return whether a name is one that macOS uses for metadata of another file."""
     return name.rsplit("/", 1)[-1].startswith("._")
 
 
 def is_leftover(entry: os.DirEntry[str], *, is_folder: bool) -> bool:
-    """Tell whether an entry of a folder is hidden, or is one that systems leave there."""
+    """Return whether an entry of a folder is hidden, or one that systems leave there."""
     if has_system_name(entry.name) or (not is_folder and entry.name.lower().endswith(_SYSTEM_SUFFIXES)):
         return True
     if not _ATTRIBUTES:
@@ -48,9 +48,9 @@ def is_leftover(entry: os.DirEntry[str], *, is_folder: bool) -> bool:
 
 
 def is_system_file(path: str) -> bool:
-    """Tell whether a hidden file needs no look: it is what a system keeps there, or part of something else.
+    """Return whether a hidden file need not be opened: it belongs to a system, or is part of something else.
 
-    Previews of films and unfinished downloads may be pictures, and nobody misses them. What git keeps is compressed.
+    Previews of videos and unfinished downloads may be pictures, but nobody misses them. Git's objects are compressed.
     """
     name = path.rsplit("/", 1)[-1].lower()
     return (
@@ -61,7 +61,7 @@ def is_system_file(path: str) -> bool:
 
 
 def has_system_name(name: str) -> bool:
-    """Tell whether the name of a file or folder, without those above it, is hidden or a system's."""
+    """Return whether the name of a file or folder, without its parents, is hidden or a system's."""
     lower = name.lower()
     return name.startswith(".") or lower in _SYSTEM_NAMES or bool(_SYSTEM_FOLDER.fullmatch(lower))
 

@@ -19,18 +19,18 @@ def match_level(
     """Average images down to a level's size.
 
     Args:
-        images: (B, C, H, W), floats in any range; H and W are the base size times one power of two.
-        level: wanted.
-        alpha: weight of the level while it fades in.
-        blend: while it fades in, also blend with the lower level, as the official program does.
+        images: Images, (B, C, H, W), floats in any range; H and W are the base size times one power of two.
+        level: Level whose size the result has.
+        alpha: Weight of the level while it fades in.
+        blend: Whether to also blend with the lower level while the level fades in, as the official program does.
         base_size: (height, width) at level 0.
 
     Returns:
         (B, C, height, width) at the level.
 
     Raises:
-        TypeError: if the images are not floats.
-        ValueError: if the images are smaller than the level or no power of two larger.
+        TypeError: If the images are not floats.
+        ValueError: If the images are smaller than the level, or not larger by a power of two.
 
     Example:
         >>> import torch

@@ -96,7 +96,7 @@ class Listing:
         return {name: f"a folder that cannot be read ({reason})" for name, reason in self.closed.items()}
 
     def no_pictures(self, folder: Path) -> ValueError:
-        """Return the error for a folder that holds no picture: it says what is there instead."""
+        """Return the error for a folder without pictures, which lists what it contains instead."""
         remarks = self.remarks()
         if self.closed:
             name, reason = next(iter(self.closed.items()))
@@ -112,7 +112,7 @@ class Listing:
         )
 
     def remarks(self) -> list[str]:
-        """Say what was left out that may belong to the data."""
+        """Return a sentence for each kind of files left out that may belong to the data."""
         remarks = []
         if self.foreign:
             remarks.append(f"files of kinds that are not read were left out: {self._foreign_kinds()}")
@@ -142,7 +142,7 @@ class Listing:
         )
 
     def _skipped(self) -> str:
-        """Say what was skipped because it is hidden or a system's."""
+        """Return a sentence on the files skipped because they are hidden or a system's."""
         names = [*self.hidden, *self.hidden_foreign]
         unopened = f"{self.hidden_unopened:,} files in them were not opened to see what they are"
         if not names:
@@ -186,7 +186,7 @@ class _Walk:
         self.hidden_opened = self.hidden_unopened = self.leftovers = 0
 
     def run(self) -> None:
-        """Walk through the folders; a list stands in for recursion, so that no depth is too much."""
+        """Walk through the folders, with a list instead of recursion, so that no depth is too much."""
         waiting = [("", False)]
         while waiting:
             above, skipped = waiting.pop()
@@ -272,9 +272,9 @@ class _Walk:
 
 
 def _is_packed(name: str, head: bytes) -> bool:
-    """Tell whether a file is an archive or compressed and may hold pictures: many documents and models are so, too.
+    """Return whether a file is an archive, or compressed, and may contain pictures, unlike many documents and models.
 
-    Without the compressor's suffix, its name is that of a picture or of another archive, or says nothing.
+    Without the compressor's suffix, its name is that of a picture or of another archive, or has no suffix.
     """
     if not is_compressed(head):
         return False
@@ -287,7 +287,7 @@ def _is_named_like_a_picture(name: str) -> bool:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Tell whether an entry is a folder that is walked through: no link, and no junction of Windows."""
+    """Return whether an entry is a folder to walk through: neither a link nor a junction of Windows."""
     try:
         return entry.is_dir(follow_symlinks=False) and not _is_junction(entry)
     except OSError:
@@ -310,7 +310,7 @@ Value = TypeVar("Value")
 
 
 def in_order(named: Mapping[Path, Value]) -> dict[Path, Value]:
-    """Return what belongs to names, in their order: that of their texts, as in `Listing`."""
+    """Return a mapping sorted by its names, as in `Listing`."""
     return {name: named[name] for name in sorted(named, key=lambda name: sort_key(name.as_posix()))}
 
 
@@ -319,12 +319,12 @@ def _sorted(named: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def check_relative(name: Path) -> None:
-    """Raise ValueError where a name leads out of its folder."""
+    """Raise ValueError if a name leads out of its folder."""
     if name.is_absolute() or name.drive or ".." in name.parts:
         raise ValueError(f"{shown(name)} leads out of the folder; pass names relative to the folder, without ..")
 
 
 def require_file(path: Path, what: str) -> None:
-    """Raise ValueError where there is something else than a file: to open a named pipe would wait for ever."""
+    """Raise ValueError if there is something other than a file: opening a named pipe would wait forever."""
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no file, and so no {what}")
+        raise ValueError(f"{path} is not a file, and so not a {what}")

@@ -1,4 +1,4 @@
-"""Data sets of every kind, checked and opened as batches."""
+"""Opening a data set of any kind as checked batches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_feed(
     workers: int,
     device: torch.device,
 ) -> Feed:
-    """Return the batches of a data set, which is checked once, here.
+    """Check a data set, and return its batches.
 
     Args:
         data: Images, (N, C, H, W), uint8 0..255 or floats in [0, 1]; or a map-style data set whose items are an image
@@ -90,20 +90,20 @@ def open_feed(
 
 
 def _is_plain(pictures: Pictures) -> bool:
-    """Return whether the items are the images as they are: a subclass may change them."""
+    """Return whether the items are the unchanged images: a subclass may change them."""
     kind = type(pictures)
     return kind.__getitem__ is Pictures.__getitem__ and kind.__len__ is Pictures.__len__
 
 
 def _check_order(shape: tuple[int, ...], before: str, mend: str) -> None:
-    """Raise ValueError where channels seem to come last."""
+    """Raise ValueError if channels seem to come last."""
     if shape[-1] in CHANNELS and shape[-3] not in CHANNELS:
         first, last = (f"({', '.join([*before, *names])})" for names in ("CHW", "HWC"))
         raise ValueError(f"images must be {first}, got {shape}, which looks like {last}; {mend}")
 
 
 def _check_images(images: Tensor, image_channels: int, base_size: tuple[int, int], level: int) -> None:
-    """Raise where images do not fit the networks."""
+    """Raise an error if images do not fit the networks."""
     channels, height, width = images.shape[1:]
     if channels != image_channels:
         other = f", or build the networks with image_channels={channels}" if channels in CHANNELS else ""

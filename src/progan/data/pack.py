@@ -1,7 +1,7 @@
-"""A folder of pictures as one file, which is memory-mapped: opened at once, read where it is touched.
+"""A folder of pictures as one memory-mapped file, which opens at once and reads only what is used.
 
 The file has the safetensors layout: ``images`` (N, C, H, W), ``hashes`` of their contents (N, 16), ``names``, and
-``unreadable`` if files were skipped (their names and the reasons by turns), all of them uint8.
+``unreadable`` if files were skipped (names and reasons alternate), all of them uint8.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ _SKIPPED = "unreadable"  # a part that is there only where files were skipped
 
 
 class Pack(Pictures):
-    """Open a file that `pack` wrote. Takes memory for the pictures that are touched only.
+    """The pictures of a file that `pack` wrote. Only pictures that are used take memory.
+
+    A copy, also in another process, maps the file again.
 
     Args:
-        path: of the file.
-
-    A copy, in another process too, maps the file again.
+        path: File that `pack` wrote.
 
     Attributes:
-        path: of the file, absolute.
-        images: (N, C, H, W), uint8, memory-mapped; what is written to it stays in memory and is lost.
-        paths: of the pictures, relative to the folder that they came from.
+        path: Absolute path of the file.
+        images: (N, C, H, W), uint8, memory-mapped; changes to it stay in memory and are lost.
+        paths: Paths of the pictures, relative to the folder that they came from.
         unreadable: Files that were skipped because they could not be read, with the reason.
-        fingerprint: of names and pixels, and of the names of skipped files; that of a `progan.ImageFolder` of the same
-            pictures.
+        fingerprint: Hash of names and pixels, and of the names of skipped files; equal to that of a
+            `progan.ImageFolder` of the same pictures.
 
     Raises:
-        OSError: if the file cannot be opened.
-        ValueError: if it is no pack, or damaged.
+        OSError: If the file cannot be opened.
+        ValueError: If it is not a pack, or damaged.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -77,7 +77,7 @@ class Pack(Pictures):
             except ValueError as error:
                 raise ValueError(f"{error}; pack the folder again") from None
             if metadata.get("format") != _FORMAT:
-                raise ValueError(f"{self.path} is no pack of pictures; write one with progan.data.pack")
+                raise ValueError(f"{self.path} is not a pack of pictures; write one with progan.data.pack")
             if metadata.get("version") != _VERSION:
                 raise ValueError(
                     f"{self.path}: version {metadata.get('version')!r} of the format, this progan reads {_VERSION}; "
@@ -97,7 +97,7 @@ class Pack(Pictures):
         super().__init__(torch.from_numpy(images), paths, hashes.tobytes(), unreadable)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy is made of: all but what it reads from the file."""
+        """Return all attributes but those that a copy reads from the file."""
         return {name: value for name, value in vars(self).items() if name not in _FROM_FILE}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ class Pack(Pictures):
         """Read every picture and compare its hash.
 
         Raises:
-            ValueError: if some are not what was packed; each is named.
+            ValueError: If some differ from what was packed; each is named.
         """
         damaged = [
             shown(name)
@@ -126,7 +126,7 @@ class Pack(Pictures):
 
 
 def _check_entries(entries: Mapping[str, Entry]) -> None:
-    """Raise ValueError where the tensors of a file are not those of a pack."""
+    """Raise ValueError if the tensors of a file are not those of a pack."""
     if set(entries) - {_SKIPPED} != set(_PARTS):
         raise ValueError(f"it holds {', '.join(map(repr, sorted(entries)[:5])) or 'nothing'}, not {', '.join(_PARTS)}")
     if any(entry.dtype != torch.uint8 for entry in entries.values()):
@@ -139,7 +139,7 @@ def _check_entries(entries: Mapping[str, Entry]) -> None:
 
 
 def _read_skipped(file: BinaryIO, entry: Entry | None) -> dict[str, str]:
-    """Read which files were skipped, and why."""
+    """Return the files that were skipped, with the reason."""
     if entry is None:
         return {}
     file.seek(entry.begin)
@@ -150,7 +150,7 @@ def _read_skipped(file: BinaryIO, entry: Entry | None) -> dict[str, str]:
 
 
 def _check_names(names: Sequence[str], n: int, skipped: Collection[str]) -> None:
-    """Raise ValueError where names are not those of n pictures of one folder, and of the files that were skipped."""
+    """Raise ValueError if the names are not those of n pictures of one folder, and of the files that were skipped."""
     if len(names) != n:
         raise ValueError("its parts do not fit")
     every = [*names, *skipped]
@@ -178,29 +178,29 @@ def pack(
     """Write the pictures of a folder into one file, on all cores, a few at a time in memory.
 
     Args:
-        folder: with sub-folders.
-        path: of the file; an older pack there is replaced once the new one is whole. Of a link, what it points to.
-        size: side in pixels, or (height, width).
-        channels: 1 grey, 3 RGB, 4 RGBA.
-        squaring: as for `progan.ImageFolder`; so the two that follow.
-        background: RGB, 0..255, behind transparent pictures and around padded ones.
-        only: names to read, such as ``curate(folder).kept``; None = all.
-        hidden: As for `progan.ImageFolder`; so the next.
-        on_unreadable: ``raise`` or ``skip``; what is skipped stands in the pack's attribute ``unreadable``.
+        folder: Folder of pictures, with its sub-folders.
+        path: File to write. It replaces an older pack once it is complete. A link stays, and its target is written.
+        size: Side in pixels, or (height, width).
+        channels: Number of channels: 1 for grey, 3 for RGB, 4 for RGBA.
+        squaring: ``crop``, ``pad``, ``edge`` or ``refuse``, as in `progan.data.Reading`.
+        background: Colour, RGB, 0..255, behind transparent pictures and around padded ones.
+        only: Names to read, such as ``curate(folder).kept``; None = all.
+        hidden: Whether to read hidden and system files and folders too, as for `progan.ImageFolder`.
+        on_unreadable: ``raise`` or ``skip``; the pack's attribute ``unreadable`` lists skipped files.
         max_pixels: Largest number of pixels that are decoded at once, as in `progan.data.Reading`.
         bit_depth: Number of bits that pictures of 16 bits per channel use, as in `progan.data.Reading`; None = all.
-        progress: show how many are packed, and how long the others will take.
+        progress: Whether to show how many are packed, and how long the others will take.
 
     Returns:
         The pack, opened.
 
     Raises:
-        ImportError: if Pillow is missing.
-        NotADirectoryError: if the folder is not a directory.
-        FileExistsError: if there is a file at the path that is no pack.
-        BlockingIOError: if another process writes the same pack.
-        OSError: if the file cannot be written, or there is no room for it; if a sub-folder cannot be read.
-        ValueError: if the folder holds no picture, or some cannot be read and are not skipped: all of them are listed.
+        ImportError: If Pillow is missing.
+        NotADirectoryError: If the folder is not a directory.
+        FileExistsError: If there is a file at the path that is not a pack.
+        BlockingIOError: If another process writes the same pack.
+        OSError: If the file cannot be written, or there is no room for it; or if a sub-folder cannot be read.
+        ValueError: If the folder contains no pictures, or some cannot be read and are not skipped: all are listed.
     """
     folder, path = user_path(folder, "folder"), user_path(path)
     target = Path(os.path.realpath(path))
@@ -208,11 +208,11 @@ def pack(
     check_on_unreadable(on_unreadable)
     names, unreadable = picture_paths(folder, only, hidden=hidden, on_unreadable=on_unreadable)
     if path.exists() and not _is_pack(path):
-        raise FileExistsError(f"{path} is there already and is no pack; pass another path")
+        raise FileExistsError(f"{path} exists already and is not a pack; pass another path")
     if not target.parent.is_dir():
         raise NotADirectoryError(f"{target.parent} is not a directory; make it first")
     if target.is_symlink():
-        raise OSError(f"{path} is a circle of links; remove it")
+        raise OSError(f"{path} is a symlink loop; remove it")
     # How many can be read is known last, so a header as long as the final one can become is written first.
     longest = len(_header((len(names), channels, *reading.shape), len(as_bytes(names)), _LONGEST))
     packed: list[str] = []
@@ -255,10 +255,10 @@ def _header(images: tuple[int, ...], n_names: int, n_skipped: int, length: int =
     """Return the beginning of a pack.
 
     Args:
-        images: The shape of the images, (N, C, H, W).
-        n_names: Bytes of the names.
-        n_skipped: Bytes of what is written of skipped files; 0 = none were.
-        length: Bytes to fill with spaces at least.
+        images: Shape of the images, (N, C, H, W).
+        n_names: Number of bytes of the names.
+        n_skipped: Number of bytes of the names and reasons of skipped files; 0 = none were skipped.
+        length: Minimum number of bytes, to fill with spaces.
     """
     shapes: dict[str, tuple[int, ...]] = {"images": images, "hashes": (images[0], HASH_BYTES), "names": (n_names,)}
     if n_skipped:
@@ -268,7 +268,7 @@ def _header(images: tuple[int, ...], n_names: int, n_skipped: int, length: int =
 
 
 def _is_pack(path: Path) -> bool:
-    """Tell whether a file begins as a pack does, of whatever version, damaged or not."""
+    """Return whether a file begins as a pack does, whatever its version, damaged or not."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

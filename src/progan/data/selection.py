@@ -1,4 +1,4 @@
-"""Which files of a folder are read, and what becomes of those that cannot be."""
+"""Which files of a folder are read, and what happens to those that cannot be."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def picture_paths(
     hidden: bool = False,
     on_unreadable: OnUnreadable = "raise",
 ) -> Chosen:
-    """List the files to read; warn of what is left out.
+    """List the files to read, and warn of files that are left out.
 
     Args:
         folder: The folder of pictures.
-        only: The names to read, hidden ones too; None = all.
+        only: Names to read, hidden ones too; None = all.
         hidden: Whether to read hidden and system files and folders.
-        on_unreadable: What becomes of sub-folders that cannot be read.
+        on_unreadable: Whether to raise for sub-folders that cannot be read, or to skip them.
 
     Raises:
         ImportError: If Pillow is missing.
         NotADirectoryError: If the path is not a directory.
         OSError: If a sub-folder cannot be read.
-        TypeError: If ``only`` is one name and not a list.
-        ValueError: If there is no picture, or not one of those wanted.
+        TypeError: If ``only`` is a single name rather than a list.
+        ValueError: If there are no pictures, or not all of ``only``.
     """
     listing = Listing.of(folder, hidden=hidden)
     if only is not None:
@@ -100,7 +100,7 @@ def _why_missing(folder: Path, listing: Listing, name: str) -> str:
 
 
 def check_on_unreadable(on_unreadable: str) -> None:
-    """Raise ValueError where it is neither of the two."""
+    """Raise ValueError if it is neither ``raise`` nor ``skip``."""
     if on_unreadable not in get_args(OnUnreadable):
         raise ValueError(f"on_unreadable must be 'raise' or 'skip', got {on_unreadable!r}")
 
@@ -108,11 +108,11 @@ def check_on_unreadable(on_unreadable: str) -> None:
 def check_unreadable(
     folder: Path, failures: Mapping[str, str], n_read: int, on_unreadable: OnUnreadable
 ) -> dict[str, str]:
-    """Raise ValueError where pictures could not be read and are not to be skipped, or none is left.
+    """Raise ValueError if pictures could not be read and are not to be skipped, or none is left.
 
     Args:
         folder: The folder of pictures.
-        failures: The names, with the reason.
+        failures: Names of files that could not be read, with the reason.
         n_read: Number of files that could be read.
         on_unreadable: Whether they may be skipped.
 
@@ -136,7 +136,7 @@ def warn_of_unreadable(folder: Path, failures: Mapping[str, str], n_read: int) -
 
     Args:
         folder: The folder of pictures.
-        failures: The names, with the reason.
+        failures: Names of files that could not be read, with the reason.
         n_read: Number of files that could be read.
     """
     if failures:

@@ -35,7 +35,7 @@ def refuse_in_starting_process(what: str) -> None:
     """Raise RuntimeError in a process that multiprocessing is starting and that still imports the main script.
 
     Args:
-        what: the name of what was called.
+        what: Name of the function that was called.
     """
     # What multiprocessing itself looks at before it starts a process. The fork server has it too, but no parent.
     if getattr(multiprocessing.process.current_process(), "_inheriting", False):
@@ -49,12 +49,12 @@ def fetch(items: Dataset[tuple[Tensor, Tensor | None]], batches: Iterator[range]
     """Yield batches of items that worker processes fetch, in order.
 
     Args:
-        items: the images by position, each (C, H, W).
-        batches: positions, batch by batch.
-        workers: the number of processes, at least 1.
+        items: Images, (C, H, W), and their labels, by position.
+        batches: Positions of each batch.
+        workers: Number of processes, at least 1.
 
     Raises:
-        RuntimeError: if the workers end before they have fetched anything, as those of a script without a main guard.
+        RuntimeError: If the workers end before they have fetched anything, as in a script without a main guard.
     """
     # Without a generator, iter(DataLoader) would draw from the global random state.
     loader = DataLoader(
@@ -62,7 +62,7 @@ def fetch(items: Dataset[tuple[Tensor, Tensor | None]], batches: Iterator[range]
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=collate,
-        worker_init_fn=_leave_signals_to_the_trainer,
+        worker_init_fn=_ignore_signals,
         generator=torch.Generator(),
     )
     refuse_in_starting_process("a DataLoader with workers")
@@ -86,10 +86,10 @@ def fetch(items: Dataset[tuple[Tensor, Tensor | None]], batches: Iterator[range]
 
 
 class _HeldDeaths:
-    """Hold the news of a worker's death back while a step is under way.
+    """Defers the signal of a worker's death during a step.
 
-    torch's handler of SIGCHLD raises an error wherever the main thread is. In the middle of a step the state would be
-    neither that before nor that after it, and could not be saved; the fetch of the next batch is early enough.
+    torch's handler of SIGCHLD raises an error wherever the main thread is. In the middle of a step, the state would be
+    neither that before nor that after it, and could not be saved. Handling the signal at the next fetch is enough.
     """
 
     def __init__(self) -> None:
@@ -97,19 +97,19 @@ class _HeldDeaths:
         self._died = False
 
     def hold(self) -> None:
-        """Only note deaths from now on."""
+        """Only record deaths from now on."""
         if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
             self._handler = signal.getsignal(signal.SIGCHLD)
             if callable(self._handler):
                 signal.signal(signal.SIGCHLD, self._note)
 
     def release(self) -> None:
-        """Leave deaths to the handler that was there before."""
+        """Restore the previous handler."""
         if callable(self._handler):
             signal.signal(signal.SIGCHLD, self._handler)
 
     def deliver(self) -> None:
-        """Leave deaths to the handler that was there before, also those noted meanwhile."""
+        """Restore the previous handler, and call it if a death was recorded."""
         self.release()
         if self._died:
             self._died = False
@@ -120,11 +120,11 @@ class _HeldDeaths:
 
 
 def _explain(error: Exception, *, started: bool) -> None:
-    """Raise a clear error in place of what comes where workers could not start; else note what may help.
+    """Raise a clear error if workers could not start; otherwise add a note that may help to the error.
 
     Args:
-        error: what was raised before the first batch was there.
-        started: whether all processes were started.
+        error: Error that was raised before the first batch was fetched.
+        started: Whether all processes were started.
     """
     if multiprocessing.get_start_method() == "fork":
         return
@@ -145,8 +145,8 @@ def _explain(error: Exception, *, started: bool) -> None:
 def _end_workers(fetched: Iterator[Batch] | None) -> None:
     """End the workers at once.
 
-    An error keeps the iterator alive, which would end them when it is deleted. By then the garbage collector may have
-    closed the queues, the workers would not hear of their end, and each would have to be waited for.
+    An error keeps the iterator alive, which ends the workers only when it is deleted. By then the garbage collector
+    may have closed the queues, so the workers would not be notified, and each would have to be waited for.
     """
     end = getattr(fetched, "_shutdown_workers", None)  # torch has no public name for it
     if end is not None:
@@ -154,15 +154,15 @@ def _end_workers(fetched: Iterator[Batch] | None) -> None:
 
 
 def check_item_error(error: Exception, index: int) -> None:
-    """Name the item at an error that the user's data set raised; raise another one if it cannot leave a worker.
+    """Add the item's index to an error of the user's data set; raise another error if it cannot leave a worker.
 
     Args:
-        error: what was raised.
-        index: the data set's index of the item.
+        error: Error that was raised.
+        index: Index of the item in the data set.
 
     Raises:
-        RuntimeError: in place of a StopIteration, which would end a loop silently; and in a worker, in place of an
-            error of a class that the trainer's process cannot look up by name, for which it would wait forever.
+        RuntimeError: Instead of a StopIteration, which would end a loop silently; and in a worker, instead of an error
+            whose class the trainer's process cannot look up by name, for which it would wait forever.
     """
     error.add_note(f"raised for item {index} of the data set")
     hidden = get_worker_info() is not None and not _can_be_looked_up(type(error))
@@ -178,11 +178,11 @@ def _can_be_looked_up(kind: type) -> bool:
     return found is kind
 
 
-def _leave_signals_to_the_trainer(_: int) -> None:
-    """Let a worker live on when a signal comes to all processes at once, since the trainer still finishes its step.
+def _ignore_signals(_: int) -> None:
+    """Keep a worker alive when a signal reaches all processes, since the trainer still finishes its step.
 
-    With the trainer a worker ends anyway. One that is asked to end, as also by the trainer when it has waited long
-    enough, fetches what it is at, and is gone after a while.
+    A worker ends with the trainer anyway. If it is asked to end, also by a trainer that has waited long enough, it
+    finishes its current batch and exits after a while.
     """
 
     def go_on(*_: object) -> None:

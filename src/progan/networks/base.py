@@ -93,7 +93,7 @@ class ProgressiveNetwork(nn.Module):
         if tuple(x.shape[1:]) != expected:
             raise ValueError(
                 f"block {index} of the {self._role} must return (B, {', '.join(map(str, expected))}), "
-                f"got {tuple(x.shape)}; mend {self.block_name or 'the block'}"
+                f"got {tuple(x.shape)}; correct {self.block_name or 'the block'}"
             )
         return x
 

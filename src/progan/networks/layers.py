@@ -93,7 +93,7 @@ class EqualizedConv2d(_Equalized):
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         kernel_size: Side of the kernel in pixels, an odd number.
-        gain: sqrt(2) before a LeakyReLU (He's constant), 1 if no activation follows.
+        gain: Gain of the constant: sqrt(2) before a LeakyReLU (He's constant), 1 if no activation follows.
         equalization: ``he`` as in the paper, ``he_twice`` or ``none``, a plain layer; see docs/differences.md.
         padding: Pixels outside the image: ``zeros``, or its mirror image (``reflect``).
 

@@ -18,7 +18,7 @@ def upsample(x: Tensor, factor: int = 2) -> Tensor:
     """Repeat every pixel factor x factor times: (B, C, H, W) -> (B, C, H * factor, W * factor).
 
     Raises:
-        ValueError: if x is not (B, C, H, W), or the factor is below 1.
+        ValueError: If x is not (B, C, H, W), or the factor is below 1.
 
     Example:
         >>> upsample(torch.tensor([[[[1.0, 2.0]]]]))
@@ -38,8 +38,8 @@ def downsample(x: Tensor, factor: int = 2) -> Tensor:
     """Average every factor x factor pixels: (B, C, H, W) -> (B, C, H / factor, W / factor).
 
     Raises:
-        TypeError: if x is not of floats.
-        ValueError: if x is not (B, C, H, W), or its height or width is no multiple of the factor.
+        TypeError: If x is not of floats.
+        ValueError: If x is not (B, C, H, W), or its height or width is not a multiple of the factor.
 
     Example:
         >>> downsample(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
@@ -87,7 +87,7 @@ def blend_with_lower(images: Tensor, alpha: float | Tensor) -> Tensor:
 
     Args:
         images: (B, C, H, W).
-        alpha: weight of the images as they are, in [0, 1].
+        alpha: Weight of the images themselves, in [0, 1].
     """
     return fade(upsample(downsample(images)), images, alpha)
 

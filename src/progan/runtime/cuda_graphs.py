@@ -17,27 +17,27 @@ _READ_AT_ONCE = 256  # bytes; as torch places tensors
 
 
 class Sent(Protocol):
-    """Tell when what was sent has arrived, as `torch.cuda.Event` does."""
+    """A mark after a copy to a device, such as `torch.cuda.Event`."""
 
     def synchronize(self) -> None:
-        """Wait for it."""
+        """Wait until the copy is complete."""
         ...
 
 
 class Ring:
-    """Send values to a device, all of them in one copy, through a few buffers on the host that are filled in turn.
+    """Host buffers, used in turn, through which values are copied to fixed addresses on a device, all in one copy.
 
-    On CUDA the buffers are pinned: a copy out of them waits for nothing, so the host makes the next steps' values while
-    the device still works. A buffer is filled again once its last copy is over.
+    On CUDA the buffers are pinned, so a copy does not block, and the host can prepare the values of later steps while
+    the device works. A buffer is filled again once its last copy is complete.
 
     Args:
-        kinds: shape and dtype of each value.
-        device: where they go.
-        slots: buffers, and so the steps that the host can be ahead.
-        mark: notes what has been sent, to be waited for; None = an event on CUDA, and elsewhere nothing.
+        kinds: Shape and dtype of each value.
+        device: Device to copy to.
+        slots: Number of buffers, which is the number of steps that the host can be ahead.
+        mark: Function that returns a mark after a copy, to wait for; None = an event on CUDA, nothing elsewhere.
 
     Attributes:
-        targets: where the values are on the device, at addresses that stay.
+        targets: Values on the device, at fixed addresses.
     """
 
     def __init__(
@@ -72,26 +72,26 @@ class Ring:
 
 
 class Graphs(Protocol):
-    """Capture work on a device: `CudaGraphs`, or what a test puts in its place."""
+    """A way to capture work on a device: `CudaGraphs`, or a replacement in a test."""
 
     def beside(self) -> AbstractContextManager[None]:
-        """Work as captured work does, on a stream of its own; before and after, the streams wait for each other."""
+        """Run on a stream of its own, as captured work does; the streams wait for each other before and after."""
         ...
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Note the kernels that some work launches, without running them, and return what runs them."""
+        """Record the kernels that some work launches, without running them, and return a function that runs them."""
         ...
 
     def wait(self) -> None:
-        """Wait for all that was launched."""
+        """Wait for everything that was launched."""
         ...
 
 
 class CudaGraphs:
-    """Capture work on a CUDA device.
+    """Captures work on a CUDA device.
 
     Args:
-        device: on which all of it is.
+        device: Device of the work.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -100,7 +100,7 @@ class CudaGraphs:
 
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """Work on the stream that captures."""
+        """Run on the stream that captures."""
         outside = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(outside)
         with torch.cuda.stream(self._stream):
@@ -108,7 +108,7 @@ class CudaGraphs:
         outside.wait_stream(self._stream)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Note the kernels that some work launches, without running them, and return what runs them."""
+        """Record the kernels that some work launches, without running them, and return a function that runs them."""
         with torch.cuda.device(self._device):
             outside = torch.cuda.current_stream()
             graph = torch.cuda.CUDAGraph()
@@ -121,7 +121,7 @@ class CudaGraphs:
         return graph.replay
 
     def wait(self) -> None:
-        """Wait for all that was launched."""
+        """Wait for everything that was launched."""
         torch.cuda.synchronize(self._device)
 
 
@@ -131,7 +131,7 @@ def _room(shape: Sequence[int], dtype: torch.dtype) -> int:
 
 
 def _parts(buffer: Tensor, kinds: Sequence[tuple[Sequence[int], torch.dtype]]) -> list[Tensor]:
-    """Return the values that lie one after another in a buffer of bytes."""
+    """Return views of the values in a buffer of bytes, one after another."""
     parts, begin = [], 0
     for shape, dtype in kinds:
         end = begin + math.prod(shape) * dtype.itemsize
@@ -143,8 +143,8 @@ def _parts(buffer: Tensor, kinds: Sequence[tuple[Sequence[int], torch.dtype]]) -
 def _copy(value: Tensor, here: Tensor) -> None:
     """Copy a value on the CPU, in this thread alone.
 
-    torch asks others for help from 32,768 numbers on. While threads make random numbers, that took longer than a whole
-    step at 4x4 does on a GPU.
+    From 32,768 numbers on, torch uses other threads too. While they generate random numbers, a copy took longer than a
+    whole step at 4x4 on a GPU.
     """
     if here.dtype == torch.bfloat16:  # which numpy does not know
         here.copy_(value)
@@ -153,7 +153,7 @@ def _copy(value: Tensor, here: Tensor) -> None:
 
 
 def _event(device: torch.device) -> torch.cuda.Event:
-    """Return an event behind all that was launched so far."""
+    """Return an event after everything launched so far."""
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record(torch.cuda.current_stream(device))
     return event

@@ -1,4 +1,4 @@
-"""Independent work at once: on a CUDA device each on a stream of its own, elsewhere one after another."""
+"""Concurrent work: on a CUDA device on separate streams, elsewhere one after another."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ Second = TypeVar("Second")
 
 @cache
 def stream_for(device: torch.device, purpose: str) -> torch.cuda.Stream:
-    """Return the one stream of a device that is for a purpose; each takes memory for good."""
+    """Return the stream of a device for a purpose; each one is kept, since its memory is never freed."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def run_concurrently(
     device: torch.device, first: Callable[[], First], second: Callable[[], Second]
 ) -> tuple[First, Second]:
-    """Do two works that do not need each other, and return their results.
+    """Call two independent functions, concurrently on a CUDA device, and return their results.
 
-    Small kernels leave most of a CUDA device idle; there, the second work goes to a stream of its own. Autograd runs
-    each backward on the stream of its forward, so theirs are at once too.
+    Small kernels leave most of a CUDA device idle, so the second function runs on a stream of its own. Autograd runs
+    each backward on the stream of its forward, so these are concurrent too.
 
-    What both use must be held until the derivatives are there: memory that is freed goes to whoever asks next on the
-    stream that it was taken on.
+    Tensors that both use must be kept until the derivatives are computed: freed memory is reused on the stream that it
+    was allocated on.
 
     Args:
-        device: that they work on.
-        first: launched first.
-        second: launched second.
+        device: Device of the work.
+        first: Function to launch first.
+        second: Function to launch second.
     """
     if device.type != "cuda":
         return first(), second()
@@ -52,5 +52,5 @@ def run_concurrently(
 def run_concurrently_beside(
     tensor: Tensor, first: Callable[[], First], second: Callable[[], Second]
 ) -> tuple[First, Second]:
-    """Do so on the device of a tensor."""
+    """Call `run_concurrently` on the device of a tensor."""
     return run_concurrently(tensor.device, first, second)

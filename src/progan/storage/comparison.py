@@ -27,7 +27,7 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def shortened(text: str) -> str:
-    """Return a text without its middle where it is too long for a message."""
+    """Return a text without its middle if it is too long for a message."""
     half = _LENGTH // 2
     return text if len(text) <= _LENGTH else f"{text[:half]}...{text[-half:]}"
 
@@ -39,7 +39,7 @@ def named(ranks: Sequence[int]) -> str:
 
 
 def disagreements(values: Sequence[Any]) -> str:
-    """Return what differs between the ranks' values, in words; empty where nothing does.
+    """Describe what differs between the ranks' values; empty if nothing does.
 
     Args:
         values: Nested dicts of JSON-able values, one per rank.

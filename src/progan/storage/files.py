@@ -1,4 +1,4 @@
-"""All that changes the disk: a file is whole under its name, or not there. Nothing else in progan writes or removes."""
+"""Everything that changes the disk. A file is complete or absent. No other module writes or removes files."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def write_file(
     """Write a file beside its final name, sync it, and rename it.
 
     Args:
-        path: the final name; its folder must exist.
-        data: the contents, whole or in pieces.
-        beginning: Returns the file's first bytes once all pieces are written; they replace as many of those. None = the
-            pieces are final.
+        path: Final path; its folder must exist.
+        data: Contents, whole or in pieces.
+        beginning: Function, called once all pieces are written, that returns bytes to replace the first ones with;
+            None = the pieces are final.
 
     Raises:
-        OSError: if it cannot be written; the message tells how many bytes were. What was there before stays.
+        OSError: If it cannot be written; the message says how many bytes were. An existing file is kept.
     """
     beside = partial_of(path)
     written = 0
@@ -57,7 +57,7 @@ def write_file(
 
 
 def partial_of(path: Path) -> Path:
-    """Return where `write_file` has a file until it is whole."""
+    """Return the path at which `write_file` keeps a file until it is complete."""
     return path.with_name(f".{path.name}.partial")
 
 
@@ -70,7 +70,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are missing."""
+    """Create a folder and its parents, if they are missing."""
     missing = []
     while not path.is_dir():
         missing.append(path)
@@ -82,13 +82,13 @@ def make_folder(path: Path) -> None:
 
 
 def move(path: Path, target: Path) -> None:
-    """Rename a file or a folder within its folder; a file that is there is replaced."""
+    """Rename a file or a folder within its folder; an existing file is replaced."""
     os.replace(path, target)  # noqa: PTH105
     sync_folder(target.parent)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link, or a folder with all that is in it, if it is there. Links are not followed."""
+    """Remove a file, a link, or a folder with its contents, if it exists. Links are not followed."""
     try:
         is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
         if is_folder:
@@ -102,7 +102,7 @@ def remove(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make renames in a folder last through a power cut, where the system can."""
+    """Make renames in a folder survive a power cut, where the system can."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -116,15 +116,15 @@ def sync_folder(path: Path) -> None:
 
 @contextmanager
 def owned(folder: Path, name: str = OWNER, what: Path | None = None) -> Iterator[None]:
-    """Hold a folder for this process, with a lock that the system lets go of however the process ends.
+    """Lock a folder for this process; the system releases the lock however the process ends.
 
     Args:
-        folder: to write in.
-        name: of the file that is locked; another one where only a part of the folder is held.
-        what: is held, for the error; the folder where it is None.
+        folder: Folder to write in.
+        name: Name of the lock file; another one to lock only a part of the folder.
+        what: Path for the error message; None = the folder.
 
     Raises:
-        BlockingIOError: if another process, or another part of this one, holds it.
+        BlockingIOError: If another process, or another part of this one, has locked it.
     """
     path, what = folder.resolve() / name, what or folder
     if path in _held:  # not to be opened: to close it would let go of the lock
@@ -163,7 +163,7 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
 
 
 def _lock(file: BinaryIO) -> bool:
-    """Lock a file without waiting; where the file system knows no locks, take it as locked."""
+    """Lock a file without waiting; if the file system has no locks, treat it as locked."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -181,6 +181,6 @@ def _lock(file: BinaryIO) -> bool:
 
 
 def forget_peak_memory() -> None:
-    """Let Linux begin anew to note the most memory that this process holds; elsewhere, do nothing."""
+    """Reset this process's peak of memory on Linux; elsewhere, do nothing."""
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:  # noqa: PTH123
         file.write("5")

@@ -16,7 +16,7 @@ UNREADABLE = "unreadable"  # where contents are listed by name: in place of the 
 
 
 def shown(name: str | PathLike[str]) -> str:
-    """Return a file's name as a terminal can show it, whatever bytes it holds."""
+    """Return a file's name in printable characters, whatever bytes it contains."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in Path(name).as_posix())
 
 
@@ -26,7 +26,7 @@ def normalised(name: str) -> str:
 
 
 def sort_key(name: str) -> tuple[str, str]:
-    """Return what names are sorted by: the same order on every system; the stored name breaks ties."""
+    """Return the sort key of a name, for the same order on every system; the stored name breaks ties."""
     return normalised(name), name
 
 
@@ -34,8 +34,8 @@ def matched(names: Iterable[str], candidates: Collection[str]) -> dict[str, str]
     """Find names in another list, in which they may be normalised differently.
 
     Args:
-        names: The names to look for.
-        candidates: The names to look in.
+        names: Names to find.
+        candidates: Names to search.
 
     Returns:
         The candidate of each name that has one: the same name, or else the only one that is left and equal in NFC. No

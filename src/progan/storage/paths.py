@@ -1,4 +1,4 @@
-"""Paths that come from users: every public function that takes one reads it here."""
+"""Paths from users, as every public function reads them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def user_path(path: str | PathLike[str], name: str = "path") -> Path:
     """Return a path from a user, in which a leading ``~`` or ``~user`` stands for a home directory.
 
     Args:
-        path: The path. A relative one stays relative.
+        path: Path from the user. A relative one stays relative.
         name: Name of the argument, for errors.
 
     Raises:

@@ -1,6 +1,7 @@
-"""One file of raw little-endian tensors in the safetensors layout, for checkpoints and packed pictures.
+"""Files of raw little-endian tensors in the safetensors layout, for checkpoints and packed pictures.
 
-8 bytes of header length, a JSON header, the bytes. Nothing in it is executed, and every offset is checked.
+The length of the header in 8 bytes, a JSON header, the tensors' bytes. Nothing in a file is executed, and every offset
+is checked.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 class Entry(NamedTuple):
-    """Say what a tensor is, and where it lies."""
+    """The dtype, shape and position of a tensor in a file."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -49,12 +50,12 @@ def header_of(
     """Return the beginning of a file whose tensors' bytes follow in the order given.
 
     Args:
-        tensors: dtype and shape, by name.
-        metadata: texts, by name.
-        length: Bytes to fill with spaces at least, a multiple of 8.
+        tensors: Dtype and shape of each tensor, by name.
+        metadata: Texts, by name.
+        length: Minimum number of bytes, to fill with spaces; a multiple of 8.
 
     Raises:
-        ValueError: on a machine that is not little-endian, or if the header would be too long to be read.
+        ValueError: On a machine that is not little-endian, or if the header is too long to be read.
     """
     if sys.byteorder != "little":
         raise ValueError("files of tensors are little-endian, and this machine is not")
@@ -76,10 +77,10 @@ def header_of(
 
 
 def read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Return the tensors' entries and the metadata, all of it checked against the file's size.
+    """Return the tensors' entries and the metadata, checked against the file's size.
 
     Raises:
-        ValueError: if the file is damaged.
+        ValueError: If the file is damaged.
     """
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
@@ -99,7 +100,7 @@ def read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Entry], dict[str,
             raise ValueError(f"{path} is damaged: tensor {name[:200]!r} does not lie where it should")
         expected = end
     if expected != size - 8 - length:
-        raise ValueError(f"{path} is damaged: {size:,} bytes, its header tells of {8 + length + expected:,}")
+        raise ValueError(f"{path} is damaged: {size:,} bytes, its header describes {8 + length + expected:,}")
     return {name: Entry(dtype, shape, 8 + length + begin) for name, (dtype, shape, begin, _) in spans.items()}, metadata
 
 

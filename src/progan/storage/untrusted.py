@@ -1,4 +1,4 @@
-"""Files that anyone may have written: opened where they are files, their JSON read at a cost that its length bounds."""
+"""Files from untrusted sources: only regular files are opened, and the length of JSON bounds the cost of reading it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ def open_file(path: Path) -> BufferedReader:
     """Open a file to read.
 
     Raises:
-        OSError: if it cannot be opened.
-        ValueError: if it is no regular file: a named pipe or a device may have no end.
+        OSError: If it cannot be opened.
+        ValueError: If it is not a regular file: a named pipe or a device may have no end.
     """
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no regular file")
+        raise ValueError(f"{path} is not a regular file")
     return path.open("rb")
 
 
 def read_json(path: Path, limit: int) -> tuple[Any, bytes]:
-    """Return what a file of JSON holds, and its bytes.
+    """Return the contents of a JSON file, and its bytes.
 
     Args:
-        path: of the file.
-        limit: bytes. Parsed, JSON takes up to 30 times its length in memory.
+        path: JSON file.
+        limit: Maximum number of bytes. Parsed JSON takes up to 30 times its length in memory.
 
     Raises:
-        OSError: if the file cannot be opened.
-        ValueError: if it is no regular file, longer, or `parse_json` refuses it.
+        OSError: If the file cannot be opened.
+        ValueError: If it is not a regular file, is longer, or `parse_json` refuses it.
     """
     with open_file(path) as file:
         text = file.read(limit + 1)
@@ -41,11 +41,11 @@ def read_json(path: Path, limit: int) -> tuple[Any, bytes]:
 
 
 def parse_json(text: bytes) -> Any:
-    """Return what JSON holds.
+    """Return the contents of a JSON text.
 
     Raises:
-        ValueError: if it is none, or has NaN or Infinity, one name twice in an object, or lists and objects more than
-            20 deep.
+        ValueError: If it is not valid JSON, or has NaN or Infinity, a name twice in an object, or lists and objects
+            nested more than 20 deep.
     """
     try:
         contents = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
@@ -60,19 +60,19 @@ def parse_json(text: bytes) -> Any:
 
 
 def _within(value: Any) -> list[Any]:
-    """Return what an object or a list holds; nothing is in a number or a text."""
+    """Return the values in an object or a list; none for a number or a text."""
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     contents = dict(pairs)
     if len(contents) < len(pairs):
-        raise ValueError("a name stands twice in one object")
+        raise ValueError("a name occurs twice in one object")
     return contents
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _too_deep() -> ValueError:

@@ -68,7 +68,7 @@ def test_all_that_is_wrong_is_in_the_report(messy, capsys):
     assert report.facts[Path("sub/copy.webp")][:5] == ("WEBP", "RGB", 64, 64, False)
     for piece in (
         "files             75 read as pictures",
-        "cannot be read    2; mend or remove them:\n",
+        "cannot be read    2; repair or remove them:\n",
         "text.jpg: a file of 10 bytes that is none of PNG,",
         "formats           PNG 71, BMP 1, WEBP 1",
         "modes             RGB 72, RGBA 1",

@@ -269,11 +269,11 @@ def test_the_list_is_edited_and_read_again(planted, tmp_path):
     [
         ("keep a.png", r"list.txt, line 1: expected keep or drop, a tab, a name; got 'keep a.png'"),
         ("# a remark\n\nhold\ta.png", "line 3: expected keep or drop"),
-        ("keep\ta.png\ndrop\ta.png", r"line 2: a.png stands there twice"),
-        ("keep\ta.png\rdrop\t./a.png", r"line 2: a.png stands there twice"),
+        ("keep\ta.png\ndrop\ta.png", r"line 2: a.png is listed twice"),
+        ("keep\ta.png\rdrop\t./a.png", r"line 2: a.png is listed twice"),
         ("keep\t/mine/a.png", r"line 1: /mine/a.png leads out of the folder; pass names relative to the folder"),
         ("keep\tb/../a.png", r"line 1: b/../a.png leads out of the folder"),
-        ('keep\t"a.png', r'line 1: "a.png begins with a double quote and is no string of JSON'),
+        ('keep\t"a.png', r'line 1: "a.png begins with a double quote and is not a JSON string'),
     ],
 )
 def test_a_list_that_cannot_be_read_is_refused(text, message, tmp_path):
@@ -341,7 +341,7 @@ def test_what_is_no_list_is_refused(tmp_path):
         os.mkfifo(tmp_path / "pipe")
         paths.append(tmp_path / "pipe")
     for path in paths:
-        with pytest.raises(ValueError, match="is no file, and so no list of pictures"):
+        with pytest.raises(ValueError, match="is not a file, and so not a list of pictures"):
             Curation.load(path, tmp_path)
     with pytest.raises(FileNotFoundError):
         Curation.load(tmp_path / "nowhere", tmp_path)

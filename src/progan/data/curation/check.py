@@ -24,18 +24,18 @@ from progan.storage.paths import user_path
 
 @dataclass(frozen=True)
 class Report:
-    """Hold what `check` found. Names are relative to the folder, in sorted order.
+    """The result of `check`. Names are relative to the folder, in sorted order.
 
     Attributes:
-        folder: that was checked.
-        facts: what each picture that can be read is: format, mode, width, height, transparent.
-        unreadable: the others, with the reason.
-        duplicates: groups of pictures with the same pixels.
-        near_duplicates: groups of pictures that differ in one part, linked from one to the next, the largest first.
-        scores: how irregular each picture is; copies are not scored.
-        irregular: the pictures whose score is too high, the oddest first.
-        flips: whether left-right flips look safe.
-        curation: what `curate` keeps and drops, and why.
+        folder: Folder that was checked.
+        facts: Format, mode, size and transparency of each picture that can be read.
+        unreadable: Pictures that cannot be read, with the reason.
+        duplicates: Groups of pictures with the same pixels.
+        near_duplicates: Groups of pictures that differ in one part, linked from one to the next, the largest first.
+        scores: Irregularity of each picture; copies are not scored.
+        irregular: Pictures whose score is too high, the oddest first.
+        flips: Whether left-right flips look safe.
+        curation: What `curate` keeps and drops, and why.
         remarks: What was left out and may belong to the data: other kinds, hidden files, links to folders.
         max_pixels: Largest number of pixels that were decoded at once.
         bit_depth: Number of bits that pictures of 16 bits per channel were taken to use; None = all.
@@ -116,15 +116,15 @@ class Report:
         A green frame means kept, a red one dropped.
 
         Args:
-            folder: where near_duplicates_1.png, ..., irregular_1.png, ... go; made where it is missing. Those of an
-                earlier check are replaced, or removed where there are fewer now.
+            folder: Folder for near_duplicates_1.png, ..., irregular_1.png, ...; created if it is missing. The sheets
+                of an earlier check are replaced, or removed if there are fewer now.
 
         Returns:
-            The files.
+            Paths of the files.
 
         Raises:
-            NotADirectoryError: if it is a file.
-            ValueError: if it lies in the folder that was checked.
+            NotADirectoryError: If it is a file.
+            ValueError: If it is inside the folder that was checked.
         """
         return save_contact_sheets(self, folder)
 
@@ -141,27 +141,27 @@ def check(
     bit_depth: int | None = None,
     printed: bool = True,
 ) -> Report:
-    """Find all that is wrong with a folder of pictures, at once, and print it.
+    """Find everything that is wrong with a folder of pictures, and print it.
 
     Args:
-        folder: with sub-folders.
-        max_similar: as for `curate`; so the two that follow.
-        similar: share of equal cells from which two pictures are near-duplicates, in (0, 1].
-        irregular: score from which a picture is irregular.
+        folder: Folder of pictures, with its sub-folders.
+        max_similar: Number of near-duplicates to keep of each picture, itself included, as for `curate`.
+        similar: Share of equal cells from which two pictures are near-duplicates, in (0, 1].
+        irregular: Score from which a picture is irregular.
         hidden: Whether to read hidden and system files and folders too, as for `progan.ImageFolder`.
-        sheets: folder for contact sheets, see `Report.save_sheets`; None = none are drawn.
+        sheets: Folder for contact sheets, see `Report.save_sheets`; None = no sheets.
         max_pixels: Largest number of pixels that are decoded at once, as in `progan.data.Reading`.
         bit_depth: Number of bits that pictures of 16 bits per channel use, as in `progan.data.Reading`; None = all.
             The report suggests one where they seem to use fewer.
-        printed: whether to print the report, and how long it will take where it takes long.
+        printed: Whether to print the report, and the progress if it takes long.
 
     Returns:
-        The report. Nothing in the folder is changed.
+        The report. The folder is not changed.
 
     Raises:
-        ImportError: if Pillow is missing.
-        NotADirectoryError: if the folder is none, or that for the sheets is a file.
-        ValueError: if a number is out of its range, or the sheets would lie in the folder.
+        ImportError: If Pillow is missing.
+        NotADirectoryError: If the folder is not a directory, or the one for the sheets is a file.
+        ValueError: If a number is out of its range, or the sheets would lie in the folder.
     """
     check_limits(max_similar, similar, irregular)
     if sheets is not None:
@@ -193,7 +193,7 @@ def check(
 
 
 def _copies(copies: dict[Path, Path]) -> list[list[Path]]:
-    """Return groups of pictures with the same pixels, from every copy's first."""
+    """Return groups of pictures with the same pixels, from the first picture of each copy."""
     groups: dict[Path, list[Path]] = {}
     for name, first in copies.items():
         groups.setdefault(first, [first]).append(name)

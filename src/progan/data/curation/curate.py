@@ -32,12 +32,12 @@ _UNLISTABLE = re.compile(r'^"|[\t\r\n\ud800-\udfff]')  # tabs, line breaks, byte
 
 @dataclass(frozen=True)
 class Curation:
-    """Hold which pictures of a folder to train on.
+    """The pictures of a folder to train on.
 
     Attributes:
-        folder: in which they lie.
-        kept: relative to the folder, in order.
-        dropped: the others, with the reason.
+        folder: Folder of the pictures.
+        kept: Pictures to train on, relative to the folder, in order.
+        dropped: All other pictures, with the reason.
     """
 
     folder: Path
@@ -45,9 +45,9 @@ class Curation:
     dropped: dict[Path, str]
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the list as text, to be edited: a line per picture, its word, its name and the reason.
+        """Write the list as a text file to edit: one line per picture, with keep or drop, its name and the reason.
 
-        A name that a line cannot hold, such as one with a tab, stands there in double quotes, as in JSON.
+        A name that does not fit on a line, such as one with a tab, is written in double quotes, as in JSON.
         """
         lines = ["# keep or drop, a tab, the name, a tab, the reason. Change the first word; then read the list again."]
         for name, reason in in_order({**dict.fromkeys(self.kept, ""), **self.dropped}).items():
@@ -59,21 +59,21 @@ class Curation:
     def load(cls, path: str | PathLike[str], folder: str | PathLike[str], *, hidden: bool = False) -> Self:
         """Read a list that `save` wrote and a person may have edited.
 
-        Pictures of the folder that the list does not name, because they came later, are warned of: they are neither
-        kept nor dropped. A list that was written on another system fits: names that differ in their Unicode
-        normalisation only are given back as this folder has them.
+        A warning reports pictures of the folder that the list does not name, because they were added later: they are
+        neither kept nor dropped. A list from another system can be used: names that differ only in their Unicode
+        normalisation are returned as they are in this folder.
 
         Args:
-            path: of the list.
-            folder: in which the pictures lie.
-            hidden: Whether to warn of hidden pictures that the list does not name, too. Those that it names stand in
-                the result in any case.
+            path: File with the list.
+            folder: Folder of the pictures.
+            hidden: Whether to warn of hidden pictures that the list does not name, too. Those that it names are in the
+                result in any case.
 
         Raises:
-            ImportError: if Pillow is missing.
-            NotADirectoryError: if the folder is none.
-            ValueError: if the path is no file; or a line is none of the list's, names a picture twice, or one that
-                lies elsewhere.
+            ImportError: If Pillow is missing.
+            NotADirectoryError: If the folder is not a directory.
+            ValueError: If the path is not a file; or a line is malformed, names a picture twice, or names one that is
+                outside the folder.
         """
         kept: dict[Path, None] = {}
         dropped: dict[Path, str] = {}
@@ -91,7 +91,7 @@ class Curation:
                 name = Path(_unquoted(written))
                 check_relative(name)
                 if name in dropped or name in kept:
-                    raise ValueError(f"{shown(name)} stands there twice; remove one of the lines")
+                    raise ValueError(f"{shown(name)} is listed twice; remove one of the lines")
             except ValueError as error:
                 raise ValueError(f"{path}, line {number}: {error}") from None
             if word == "keep":
@@ -125,7 +125,7 @@ def _unquoted(name: str) -> str:
     try:
         return str(json.loads(name))
     except ValueError:
-        raise ValueError(f"{name} begins with a double quote and is no string of JSON") from None
+        raise ValueError(f"{name} begins with a double quote and is not a JSON string") from None
 
 
 def curate(
@@ -138,17 +138,17 @@ def curate(
     max_pixels: int = MAX_PIXELS,
     bit_depth: int | None = None,
 ) -> Curation:
-    """Choose the pictures of a folder to train on; warn of what may belong to the data and is left out.
+    """Choose the pictures of a folder to train on, and warn of files left out that may belong to the data.
 
     In the order of their names, a picture is kept unless it cannot be read; has the same pixels as one before it; is
     irregular (its edges, its tones or where its edges are differ from what is usual in this folder); or ``max_similar``
     of those kept before it are near-duplicates of it.
 
     Args:
-        folder: with sub-folders.
-        max_similar: near-duplicates to keep of each picture, itself included.
-        similar: share of equal cells from which two pictures are near-duplicates, in (0, 1].
-        irregular: score from which a picture is irregular; ``math.inf`` keeps all.
+        folder: Folder of pictures, with its sub-folders.
+        max_similar: Number of near-duplicates to keep of each picture, itself included.
+        similar: Share of equal cells from which two pictures are near-duplicates, in (0, 1].
+        irregular: Score from which a picture is irregular; ``math.inf`` keeps all.
         hidden: Whether to read hidden and system files and folders too, as for `progan.ImageFolder`.
         max_pixels: Largest number of pixels that are decoded at once, as in `progan.data.Reading`.
         bit_depth: Number of bits that pictures of 16 bits per channel use, as in `progan.data.Reading`; None = all.
@@ -157,9 +157,9 @@ def curate(
         The lists. Nothing on disk is changed.
 
     Raises:
-        ImportError: if Pillow is missing.
-        NotADirectoryError: if the folder is none.
-        ValueError: if it holds no picture, or a number is out of its range.
+        ImportError: If Pillow is missing.
+        NotADirectoryError: If the folder is not a directory.
+        ValueError: If it contains no pictures, or a number is out of its range.
     """
     check_limits(max_similar, similar, irregular)
     found = survey(folder, hidden=hidden, max_pixels=max_pixels, bit_depth=bit_depth)
@@ -181,7 +181,7 @@ def check_limits(max_similar: int, similar: float, irregular: float) -> None:
 
 
 class Compared(NamedTuple):
-    """Hold what the pictures of a folder are to each other."""
+    """How the pictures of a folder compare with each other."""
 
     curation: Curation
     groups: list[list[Path]]
@@ -194,11 +194,11 @@ def compare(found: Survey, max_similar: int, similar: float, irregular: float, *
     """Compare the pictures of a folder, and choose as `curate` does.
 
     Args:
-        found: of the folder.
-        max_similar: as for `curate`; so the two that follow.
-        similar: share of equal cells from which two pictures are near-duplicates.
-        irregular: score from which a picture is irregular.
-        progress: show how long it will take.
+        found: Survey of the folder.
+        max_similar: Number of near-duplicates to keep of each picture, as for `curate`.
+        similar: Share of equal cells from which two pictures are near-duplicates.
+        irregular: Score from which a picture is irregular.
+        progress: Whether to show how long it will take.
     """
     names, pictures = found.distinct, found.descriptors
     scores = irregularity(pictures.appearance).tolist()

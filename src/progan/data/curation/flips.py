@@ -1,4 +1,4 @@
-"""Whether pictures may be flipped left to right to have more of them: whether their mirror images are like them."""
+"""Whether left-right flips are a safe augmentation: whether mirror images look like other pictures of the set."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _DOUBTFUL, _CERTAIN = 1.7, 3.7  # standard deviations above chance
 
 @dataclass(frozen=True)
 class FlipVerdict:
-    """Hold whether flips are safe.
+    """A judgement of whether flips are safe.
 
     Attributes:
-        safe: None if there are too few pictures to tell.
-        told_apart: share of pictures whose mirror image was told from the original, by a judge that had not seen them
+        safe: Whether flips look safe; None if there are too few pictures to judge.
+        told_apart: Share of pictures whose mirror image was told from the original, by a judge that had not seen them
             or their near-duplicates. 0.5 is chance.
     """
 
@@ -48,7 +48,7 @@ class FlipVerdict:
 
 
 def flip_verdict(images: Tensor) -> FlipVerdict:
-    """Tell whether left-right flips of these pictures look like other pictures of the set.
+    """Judge whether left-right flips of these pictures look like other pictures of the set.
 
     A judge learns from the other pictures which of a picture and its mirror image is the original. Flips are unsafe if
     it is right for 60 % or more, and more often than chance explains: than for the same pictures flipped at random.
@@ -58,8 +58,8 @@ def flip_verdict(images: Tensor) -> FlipVerdict:
         images: (N, C, H, W), uint8, with 1, 3 or 4 channels; the fourth is opacity.
 
     Raises:
-        TypeError: if they are not uint8.
-        ValueError: if they have another shape.
+        TypeError: If they are not uint8.
+        ValueError: If they have another shape.
     """
     check_tensor("images", images)
     if images.dtype != torch.uint8:
@@ -75,7 +75,7 @@ def flip_verdict(images: Tensor) -> FlipVerdict:
 
 
 def thumbnails(images: Tensor) -> Tensor:
-    """Return images at the size at which `flip_verdict` looks at them, which are as good to it.
+    """Return images at the size that `flip_verdict` compares; its verdict on them is the same.
 
     Args:
         images: (N, C, H, W), uint8 or floats in [0, 1].
@@ -88,7 +88,7 @@ def thumbnails(images: Tensor) -> Tensor:
 
 
 def _some_at_a_time(of: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Return what a function makes of each image, with the memory that a few of them take."""
+    """Apply a function to a few images at a time, which bounds the memory."""
     return torch.cat([of(part) for part in torch.split(images, _AT_ONCE)])
 
 

@@ -24,7 +24,7 @@ _BLOCK = 512
 
 
 class Descriptors(NamedTuple):
-    """Hold what is compared of N pictures."""
+    """Descriptors of N pictures, by which they are compared."""
 
     colours: Tensor
     """(N, C, 256), in [0, 1]: the mean colours of 16x16 cells."""
@@ -57,8 +57,8 @@ def similarity(one: Descriptors, others: Descriptors) -> Tensor:
     near 1, and others of one style far below, which a distance over all pixels does not tell apart.
 
     Args:
-        one: of one picture.
-        others: of N.
+        one: Descriptors of one picture.
+        others: Descriptors of N pictures.
 
     Returns:
         (N,), in [0, 1].
@@ -71,13 +71,13 @@ def similarity(one: Descriptors, others: Descriptors) -> Tensor:
 
 
 def near_duplicates(pictures: Descriptors, index: int, others: Tensor, similar: float = SIMILAR) -> Tensor:
-    """Return those of some pictures whose `similarity` with one is at least ``similar``.
+    """Return the pictures whose `similarity` to one picture is at least ``similar``, (k,), of n given ones.
 
     Args:
-        pictures: all of them.
-        index: of the one.
-        others: indices of the some, (n,).
-        similar: share of equal cells, in (0, 1].
+        pictures: Descriptors of all pictures.
+        index: Index of the one picture.
+        others: Indices of the pictures to compare it with, (n,).
+        similar: Share of equal cells, in (0, 1].
     """
     return others[similarity(_rows(pictures, slice(index, index + 1)), _rows(pictures, others)) >= similar]
 
@@ -111,33 +111,33 @@ def possible_duplicates(pictures: Descriptors, similar: float = SIMILAR) -> Iter
 
 
 class Groups:
-    """Gather pictures in groups, in which each is linked to another by being alike.
+    """Groups of pictures, in which each is linked to another by being alike.
 
     Args:
-        n: pictures.
+        n: Number of pictures.
     """
 
     def __init__(self, n: int) -> None:
         self._labels = np.arange(n)  # of each picture, the first of its group
 
     def add(self, index: int, possible: Tensor, alike: Callable[[Tensor], Tensor]) -> None:
-        """Put a picture into one group with those before it that are like it.
+        """Put a picture into one group with the earlier pictures that are like it.
 
-        Of a group that it is in already no more pictures are compared, so a large one costs little.
+        No further pictures of a group that it has joined are compared, so a large group costs little.
 
         Args:
-            index: of the picture.
-            possible: indices of those before it that may be like it, (n,).
-            alike: tells which of some are.
+            index: Index of the picture.
+            possible: Indices of earlier pictures that may be like it, (n,).
+            alike: Function that returns those of some indices whose pictures are like it.
         """
-        run_concurrently = 16
+        count = 16
         while len(possible):
-            joined = np.unique(self._labels[[index, *alike(possible[:run_concurrently]).tolist()]])
+            joined = np.unique(self._labels[[index, *alike(possible[:count]).tolist()]])
             if len(joined) > 1:
                 self._labels[np.isin(self._labels, joined)] = joined[0]
-            possible = possible[run_concurrently:]
+            possible = possible[count:]
             possible = possible[torch.from_numpy(self._labels[possible.numpy()] != self._labels[index])]
-            run_concurrently *= 2
+            count *= 2
 
     def found(self) -> list[list[int]]:
         """Return the groups of more than one, the largest first."""

@@ -141,12 +141,12 @@ def _logarithm(strengths: Tensor) -> Tensor:
 
 
 def _nearest(pictures: Tensor, references: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each picture's mean distance to the farther of its nearest references, (n,), and which these all are.
+    """Return each picture's mean distance to the farther of its nearest references, and these references.
 
     Args:
         pictures: (n, features).
         references: (m, features).
-        position: where each picture itself is among the references, (n,); -1 if it is not.
+        position: Index of each picture among the references, (n,); -1 if it is not one of them.
 
     Returns:
         The distances, (n,), and the indices of the nearest 24 % of the references, (n, 0.24 m).

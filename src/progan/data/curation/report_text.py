@@ -36,7 +36,7 @@ def counts(words: Iterable[str]) -> str:
 def listed_with_reasons(items: Iterable[str]) -> str:
     """Return a number of unreadable files and one line for each."""
     every = list(items)
-    return "\n".join([f"{len(every):,}; mend or remove them:", *every]) if every else "0"
+    return "\n".join([f"{len(every):,}; repair or remove them:", *every]) if every else "0"
 
 
 def first_of(items: Sequence[str]) -> str:

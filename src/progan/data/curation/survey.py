@@ -1,4 +1,4 @@
-"""One reading of a folder for all that is to be known of it: what files there are, which are alike, which broken."""
+"""A survey of a folder in one pass: which files there are, which are alike, and which are broken."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _EQUAL = 2  # of 255
 
 
 class Facts(NamedTuple):
-    """Hold what a file is."""
+    """Properties of a picture's file."""
 
     format: str
     mode: str
@@ -51,17 +51,17 @@ class Facts(NamedTuple):
 
 @dataclass(frozen=True)
 class Survey:
-    """Hold what one reading of a folder tells. Names are relative to it, in sorted order.
+    """The result of reading a folder once. Names are relative to the folder, in sorted order.
 
     Attributes:
-        folder: that was read.
-        listing: of its files.
-        facts: of every picture that can be read.
-        unreadable: the others, with the reason.
-        copies: pictures with the same pixels as one before them, and that one.
-        distinct: the pictures that are no such copies.
-        descriptors: of those, to compare them by.
-        thumbnails: of those, (N, 3, 32, 32), uint8.
+        folder: Folder that was read.
+        listing: Listing of its files.
+        facts: Properties of each picture that can be read.
+        unreadable: Pictures that cannot be read, with the reason.
+        copies: Pictures with the same pixels as an earlier one, each with that one.
+        distinct: All other pictures that can be read.
+        descriptors: Descriptors of the distinct pictures, to compare them by.
+        thumbnails: Thumbnails of the distinct pictures, (N, 3, 32, 32), uint8.
     """
 
     folder: Path
@@ -88,18 +88,18 @@ def survey(
     bit_depth: int | None = None,
     progress: bool = False,
 ) -> Survey:
-    """Read every picture of a folder once; what is kept of each are some kilobytes.
+    """Read every picture of a folder once, and keep a few kilobytes of each.
 
     Args:
-        folder: with sub-folders.
+        folder: Folder of pictures, with its sub-folders.
         hidden: Whether to read hidden and system files and folders too.
         max_pixels: Largest number of pixels that are decoded at once, as in `progan.data.Reading`.
         bit_depth: Number of bits that pictures of 16 bits per channel use; None = all.
-        progress: show how long it will take.
+        progress: Whether to show how long it will take.
 
     Raises:
-        ImportError: if Pillow is missing.
-        NotADirectoryError: if the path is not a directory.
+        ImportError: If Pillow is missing.
+        NotADirectoryError: If the path is not a directory.
     """
     folder, reading = user_path(folder, "folder"), Reading(SIZE, max_pixels=max_pixels, bit_depth=bit_depth)
     listing = Listing.of(folder, hidden=hidden)
@@ -164,27 +164,27 @@ def _look(reading: Reading, path: Path) -> _Look:
 
 
 def is_dark(pixels: Tensor) -> bool:
-    """Tell whether nothing can be seen in a picture, (C, H, W), uint8: less than 1 in 1,000 pixels is above 24."""
+    """Return whether nothing can be seen in a picture, (C, H, W), uint8: fewer than 1 in 1,000 pixels are above 24."""
     brightest = pixels.amax(dim=0)
     return int((brightest > _BLACK).sum()) * 1000 < brightest.numel()
 
 
 def is_constant(pixels: Tensor) -> bool:
-    """Tell whether a picture, (C, H, W), uint8, has one colour: no channel changes by more than 2."""
+    """Return whether a picture, (C, H, W), uint8, has one colour: no channel varies by more than 2."""
     flat = pixels.flatten(1)
     return int((flat.amax(dim=1) - flat.amin(dim=1)).max()) <= _EQUAL
 
 
 def _described(images: Tensor) -> list[Tensor]:
-    """Return what is kept of pictures: their descriptors, and last their thumbnails."""
+    """Return the descriptors of pictures, followed by their thumbnails."""
     return [*describe(images), thumbnails(images)]
 
 
 class _Rows:
     """Tensors that are filled row by row.
 
-    Their memory is allocated once. Small tensors that are kept, allocated between large ones that are freed, would
-    leave the heap in pieces: many times the memory of what is kept.
+    Their memory is allocated once. Small tensors allocated between large ones that are freed would fragment the heap,
+    which would then take many times the memory of the small ones.
 
     Args:
         room: Number of rows to allocate. Rows that stay empty cost no memory.

@@ -44,7 +44,7 @@ _PILLOWS_LIMIT = 89_478_485  # of pixels, at which Pillow warns; it refuses twic
 
 
 class Decoded(NamedTuple):
-    """Hold a picture, and what its file said."""
+    """A decoded picture, and properties of its file."""
 
     picture: Image.Image
     """Of mode L, RGB or RGBA: turned, of 8 bits, in sRGB."""
@@ -65,7 +65,7 @@ class Decoded(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """Say why a file cannot be read."""
+    """A file that cannot be read, with the reason."""
 
     reason: str
 
@@ -92,10 +92,10 @@ def file_hash(path: Path, reading: Reading) -> bytes:
 
 
 def _reduction(header: Header, reading: Reading) -> tuple[int, int]:
-    """Return how much smaller a file is decoded, and how many pixels' memory that takes.
+    """Return the factor by which a file is decoded smaller, and the number of pixels that take memory.
 
     Raises:
-        RefusedError: if that is more than the limit.
+        RefusedError: If that is more than the limit.
     """
     notes, limit = header.notes, reading.max_pixels
     if header.pixels <= limit or not isinstance(notes, JpegNotes):
@@ -152,7 +152,7 @@ def _decoded(file: BinaryIO, header: Header, reading: Reading, factor: int) -> D
 def _box(
     reduced: tuple[int, int], size: tuple[int, int], factor: int, turn: Transpose | None
 ) -> tuple[float, float, float, float]:
-    """Return what of a reduced picture is the picture: its last row and column, as stored, may be cut by its edge."""
+    """Return the box of the picture within a reduced one, whose last stored row and column may extend beyond it."""
     from PIL.Image import Transpose
 
     width, height = (side / factor for side in size)
@@ -181,7 +181,7 @@ def _opened(file: BinaryIO, header: Header) -> Any:
 
 @contextmanager
 def _in_plain_words(form: str) -> Iterator[None]:
-    """Say what is wrong with a file; what the system says, such as that it may not be read, stays as it is."""
+    """Raise clear errors for broken files; errors of the system, such as missing permission, are raised unchanged."""
     from PIL import Image
 
     try:
@@ -209,9 +209,9 @@ Result = TypeVar("Result")
 
 
 def read_each(paths: Sequence[Path], work: Callable[[Path], Result]) -> Iterator[Result | Unreadable]:
-    """Do some work on every file, on all cores, and yield the results in order; within `decoding`.
+    """Apply a function to every file, on all cores, and yield the results in order; within `decoding`.
 
-    An error of a file's own becomes `Unreadable`. Only a few results wait at a time.
+    An error in one file becomes `Unreadable`. Only a few results are in memory at a time.
     """
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ahead: deque[Future[Result | Unreadable]] = deque()
@@ -241,12 +241,13 @@ def _tried(work: Callable[[Path], Result], path: Path) -> Result | Unreadable:
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """Set Pillow up for reading, and put it back as it was.
+    """Set Pillow up for reading, and restore its settings at the end.
 
-    It is kept from warning of large pictures at half the size at which it refuses them, and of odd metadata; it reads
-    colour profiles of more than 1 MiB; and memory is taken in pieces so large that the system has them back at once.
+    Pillow then does not warn of large pictures at half the size at which it refuses them, nor of odd metadata; it reads
+    colour profiles of more than 1 MiB; and it allocates memory in blocks so large that they return to the system when
+    they are freed.
 
-    Python has one list of warnings for all threads: the first to come sets it, the last to go puts it back.
+    Python has one list of warnings for all threads: the first thread changes it, the last one restores it.
     """
     with _SETUP.lock:
         if _SETUP.users == 0:
@@ -262,7 +263,7 @@ def decoding() -> Iterator[None]:
 
 
 class _Setup:
-    """Change what Pillow and its warnings do, and change it back."""
+    """The settings of Pillow and its warnings, changed and restored."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -292,10 +293,10 @@ _SETUP = _Setup()
 
 
 class _Budget:
-    """Let threads decode at the same time until their pictures come to so many pixels.
+    """A limit on the pixels that threads decode at the same time.
 
-    A larger picture is decoded alone. They take turns in the order in which they came, so that a large one is not kept
-    waiting by small ones.
+    A picture above the limit is decoded alone. Pictures are decoded in the order in which they were requested, so that
+    small ones do not delay a large one.
     """
 
     def __init__(self, pixels: int) -> None:
@@ -330,9 +331,9 @@ def _regular_file(path: Path, max_pixels: int) -> io.BufferedReader:
     status = path.stat()
     for what, is_that in (("folder", stat.S_ISDIR), ("named pipe", stat.S_ISFIFO), ("socket", stat.S_ISSOCK)):
         if is_that(status.st_mode):
-            raise RefusedError(f"a {what}, no file")
+            raise RefusedError(f"a {what}, not a file")
     if not stat.S_ISREG(status.st_mode):
-        raise RefusedError("a device, no file")
+        raise RefusedError("a device, not a file")
     most = _FILE_BYTES_PER_PIXEL * max(max_pixels, MAX_PIXELS)
     if status.st_size > most:
         needed = -(-status.st_size // (_FILE_BYTES_PER_PIXEL * 10**6))
@@ -354,14 +355,14 @@ def require_pillow() -> None:
 
 
 def _mend_transparent_value(picture: Any, layout: str) -> None:
-    """Bring the value that a PNG calls transparent to 8 bits as its pixels are, where Pillow does not."""
+    """Scale the value that a PNG declares transparent to 8 bits like its pixels, where Pillow does not."""
     value = picture.info.get("transparency")
     if layout in ("L;2", "L;4") and isinstance(value, int):
         picture.info["transparency"] = (value & 3) * 85 if layout == "L;2" else (value & 15) * 17
 
 
 def _turn(picture: Image.Image) -> Transpose | None:
-    """Return how a picture is to be turned, as its EXIF orientation says; where that cannot be read, it stays."""
+    """Return how to rotate or flip a picture by its EXIF orientation; None if it has none, or it cannot be read."""
     from PIL.Image import Transpose
 
     try:

@@ -24,7 +24,7 @@ _PLANES, _BITS = 284, 258  # tags of a TIFF; the first is 2 where each channel i
 
 
 class Depth(NamedTuple):
-    """What the bits of a picture of 16 bits per channel are used for."""
+    """The use of the bits of a picture with 16 bits per channel."""
 
     values: tuple[int, int]
     """The lowest and the highest stored; of a coloured picture, what their upper 8 bits tell."""
@@ -33,7 +33,7 @@ class Depth(NamedTuple):
 
 
 class Deep(NamedTuple):
-    """What is done with a picture of more than 8 bits per channel."""
+    """What is needed to reduce a picture of more than 8 bits per channel to 8."""
 
     opened: Callable[[], Any]
     """Opens the file anew with Pillow."""
@@ -44,18 +44,18 @@ class Deep(NamedTuple):
 
 
 def raw_mode(picture: Any) -> str:
-    """Return how Pillow calls the layout of a file's pixels, as long as they are not loaded."""
+    """Return Pillow's name for the layout of a file's pixels; only before they are loaded."""
     arguments = picture.tile[0][3] if picture.tile else ""
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
 def eight_bits(picture: Any, layout: str, deep: Deep) -> tuple[Image.Image, Depth | None]:
-    """Bring a picture that is loaded to 8 bits per channel.
+    """Convert a loaded picture to 8 bits per channel.
 
     Args:
-        picture: Of any mode.
+        picture: Picture of any mode.
         layout: Its `raw_mode` before it was loaded.
-        deep: What to do.
+        deep: File, format and settings.
 
     Returns:
         The picture, and what its 16 bits are used for; None where it has not so many. With 16 bits it is in sRGB by the
@@ -156,7 +156,7 @@ def _unscaled_bits(high: int, notes: object, rows: Callable[[], Iterator[Values]
 
 
 def _are_scaled(values: Values, bits: int) -> bool:
-    """Tell whether 16 bits may come from so many: shifted, with the upper bits repeated below, or multiplied."""
+    """Return whether 16 bits may come from so many: shifted, with the upper bits repeated below, or multiplied."""
     values = values.astype(np.int64)
     samples = values >> (16 - bits)
     shifted = samples << (16 - bits)

@@ -1,6 +1,6 @@
-"""What a picture's file says of itself: read here first, so that no file leads a decoder to endless work.
+"""Headers of picture files, checked before decoding, so that no file can lead a decoder to endless work.
 
-A decoder believes what it reads: a billion pixels in a file of a few bytes, or a million pieces before the first one.
+A decoder trusts what it reads: a billion pixels in a file of a few bytes, or a million pieces before the first one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from progan.data.decoding.limits import (
 
 
 class Header(NamedTuple):
-    """Hold what decoding a file will take."""
+    """The cost of decoding a file."""
 
     format: str
     pixels: int
@@ -44,15 +44,15 @@ class Header(NamedTuple):
 
 
 def read_header(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Header:
-    """Read and check what a file says of itself, and go back to its start.
+    """Read and check the header of a file, and seek back to its start.
 
     Args:
-        file: Open for reading, at its start.
+        file: File open for reading, at its start.
         max_pixels: Largest number of pixels; a JPEG may have `MAX_REDUCED` times as many.
 
     Raises:
-        OSError: if the file ends too early.
-        RefusedError: if it is of none of the formats, or takes more than is given to one.
+        OSError: If the file ends too early.
+        RefusedError: If it has none of the formats, or exceeds a limit.
     """
     size = os.fstat(file.fileno()).st_size
     start = file.read(HEAD)
@@ -170,7 +170,7 @@ def _dib(file: BinaryIO, size: int, max_pixels: int) -> tuple[int, int]:
 
 
 def _bitmap(file: BinaryIO, size: int, max_pixels: int, times: int = 1) -> int:
-    """Return the pixels that a BMP's second header tells; an icon's says two times the height."""
+    """Return the number of pixels by a BMP's second header; an icon's header has twice the height."""
     (length,) = read_numbers(file, "<I")
     width, height, compression = (*read_numbers(file, "<HH"), 0) if length == 12 else read_numbers(file, "<Ii4xI")
     pixels = check_size(width, abs(height) // times, max_pixels)

@@ -23,8 +23,8 @@ def pnm_header(file: BinaryIO, size: int, max_pixels: int) -> tuple[int, int]:
     """Read the width, the height and the highest value.
 
     Raises:
-        CutOffError: if the file is too short for them.
-        RefusedError: if there is something else, colours have more than 8 bits, or decoding would take too long.
+        CutOffError: If the file is too short for them.
+        RefusedError: If there is something else, colours have more than 8 bits, or decoding would take too long.
     """
     start = file.read(_LONGEST)
     kind, place, numbers = start[1:2], 2, []

@@ -140,10 +140,10 @@ _KIND_OF_SUFFIX = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suff
 def first_bytes(path: Path) -> bytes:
     """Return the first bytes of a regular file, 512 at most.
 
-    Anything else, such as a named pipe, is not opened: that could wait for ever.
+    Anything else, such as a named pipe, is not opened: that could wait forever.
 
     Returns:
-        The bytes; none of what is no regular file, or is not there.
+        The bytes; empty if it is not a regular file, or missing.
 
     Raises:
         OSError: If there is a regular file and it cannot be read.
@@ -177,7 +177,7 @@ def kind_by_bytes(head: bytes) -> Kind | None:
 
 
 def is_compressed(head: bytes) -> bool:
-    """Tell whether a file's first bytes are those of an archive or a compressor that many other kinds are based on."""
+    """Return whether a file begins like an archive or a compressor that many other kinds are based on."""
     return re.match(_COMPRESSED, head) is not None
 
 
@@ -189,12 +189,12 @@ def without_compression(name: str) -> str:
 
 
 def has_suffix(name: str) -> bool:
-    """Tell whether a file's name ends in what looks like a suffix; a leading dot does not make one."""
+    """Return whether a file's name ends in what looks like a suffix; a leading dot alone is none."""
     return re.search(r"[^/]\.[A-Za-z][A-Za-z0-9_]*$", name) is not None
 
 
 def _kind_by_brand(head: bytes) -> Kind | None:
-    """Tell apart what is in the same container: HEIC, AVIF, films. The first brand that is known counts."""
+    """Distinguish kinds in the same container: HEIC, AVIF, video. The first known brand counts."""
     length = int.from_bytes(head[:4], "big")
     brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(length, len(head)), 4))]
     if brands[0] in _AUDIO_BRANDS:

@@ -1,4 +1,4 @@
-"""What is read at most of a picture's file, and how more is refused."""
+"""Limits on what is read from a picture's file, and the errors for files that exceed them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 MAX_PIXELS = 25_000_000  # unless the caller passes another limit
 MAX_SIDE = 65_535  # each row and column costs memory besides its pixels
-MAX_METADATA = 16_000_000  # bytes of a file that are no pixels
+MAX_METADATA = 16_000_000  # bytes of a file that are not pixels
 MAX_PIECES = 50_000  # of a file: chunks, blocks, strips
 MAX_SEGMENTS = 1_000  # of a JPEG: each is joined to all before it; tags of a TIFF
 MAX_SCANS = 100  # of a JPEG: each goes over all pixels; usual are 1 to 18, and a few bytes make one more
@@ -20,11 +20,11 @@ CUT_OFF = "this {} is cut off; fetch or save it anew"
 
 
 class RefusedError(ValueError):
-    """A file that is not read, in words a person can act on."""
+    """A file that is not read; the message says why, and what to do."""
 
 
 class CutOffError(Exception):
-    """A file that ends before what it announces."""
+    """A file that ends too early."""
 
 
 def check_size(width: int, height: int, max_pixels: int) -> int:

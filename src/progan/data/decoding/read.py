@@ -1,6 +1,6 @@
 """From a picture file to pixels. Needs Pillow, the extra ``images``.
 
-What happens to each kind of file stands in the table of ``docs/images.md``.
+The table in ``docs/images.md`` lists what happens to each kind of file.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ def read_image(path: str | PathLike[str], reading: Reading) -> Tensor:
     once, antialiased. A JPEG of more than ``reading.max_pixels`` is decoded reduced.
 
     Args:
-        path: of a PNG, JPEG, GIF, WebP, BMP, ICO, TIFF or binary PNM file, whatever its name.
-        reading: how.
+        path: A PNG, JPEG, GIF, WebP, BMP, ICO, TIFF or binary PNM file, whatever its name.
+        reading: Size, channels and other settings.
 
     Returns:
         (channels, height, width), uint8.
 
     Raises:
-        ImportError: if Pillow is missing.
-        OSError: if the file cannot be opened, or is damaged.
-        ValueError: if it is no file, of another format, too large, has values outside the range of its kind or above
-            ``reading.bit_depth``, or is to be refused.
+        ImportError: If Pillow is missing.
+        OSError: If the file cannot be opened, or is damaged.
+        ValueError: If it is not a file, has another format, is too large, has values outside the range of its kind or
+            above ``reading.bit_depth``, or has another shape and ``reading.squaring`` is ``refuse``.
     """
     check_instance("reading", reading, Reading, [(int, "pass Reading(size)")])
     require_pillow()

@@ -15,21 +15,21 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 @dataclass(frozen=True)
 class Reading:
-    """Say how files become pixels.
+    """Settings for turning picture files into pixels.
 
     Args:
-        size: side in pixels, or (height, width).
-        channels: 1 grey, 3 RGB, 4 RGBA.
-        squaring: what becomes of a picture of another shape: ``crop`` cuts out its centre, ``pad`` sets it on the
-            background, ``edge`` sets it amid copies of its outermost pixels, ``refuse`` raises.
-        background: RGB, 0..255, behind transparent pictures and around padded ones.
+        size: Side in pixels, or (height, width).
+        channels: Number of channels: 1 for grey, 3 for RGB, 4 for RGBA.
+        squaring: Treatment of a picture of another shape: ``crop`` cuts out its centre, ``pad`` centres it on the
+            background, ``edge`` surrounds it with copies of its outermost pixels, ``refuse`` raises.
+        background: Colour, RGB, 0..255, behind transparent pictures and around padded ones.
         max_pixels: Largest number of pixels that are decoded at once. Decoding takes up to 16 bytes of memory for each.
             A JPEG of more pixels is read reduced where the size allows; other files of more pixels are refused.
         bit_depth: Number of bits, 8 to 16, that pictures of 16 bits per channel use: 12 scales 0..4,095 to 0..255.
             None = all 16. Other pictures are read as usual.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: If a number is out of its range.
     """
 
     size: int | tuple[int, int]

@@ -174,10 +174,10 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, reflect: bool) -
     """Convolve: (B, C, H, W) -> (B, K, H, W).
 
     Args:
-        x: features.
+        x: Features.
         weight: (K, C, 3, 3).
         bias: (K,), or None.
-        reflect: the image is mirrored beyond its edges; else zeros lie there.
+        reflect: Whether to mirror the image beyond its edges instead of adding zeros.
     """
     out_channels, in_channels = weight.shape[:2]
     return _convolved(x, weight, bias, out_channels, (in_channels * 9, 9), reflect, adjoint=False)

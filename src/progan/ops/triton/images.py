@@ -97,8 +97,8 @@ def pad(x: Tensor, *, channels_last: bool) -> Tensor:
     """Mirror images one pixel beyond their edges: (B, C, H, W) -> (B, C, H + 2, W + 2).
 
     Args:
-        x: images, in any layout.
-        channels_last: lay out the result so; else as x is.
+        x: Images, in any layout.
+        channels_last: Whether the result is channels-last; otherwise it has x's layout.
     """
     channels, height, width = x.shape[1:]
     layout = torch.channels_last if channels_last else layout_of(x)

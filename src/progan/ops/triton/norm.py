@@ -83,14 +83,7 @@ def _norm_second(
 
 
 def norm(x: Tensor, epsilon: float, outside_root: bool, slope: float) -> Tensor:
-    """Return what `functions.pixel_norm` does.
-
-    Args:
-        x: (B, C, ...).
-        epsilon: as there.
-        outside_root: as there.
-        slope: as there.
-    """
+    """Normalise pixels after a LeakyReLU, as `progan.ops.pixel_norm.pixel_norm` does, whose arguments these are."""
     (y,) = _over_pixels(_norm, (x,), 1, epsilon, outside_root, slope)
     return y
 
