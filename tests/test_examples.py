@@ -440,6 +440,21 @@ def test_dataset_pictures_are_the_statistics(capsys):
     assert (read_png("pictures/min_of_7.png") >= read_png("pictures/min.png")).all()
 
 
+def test_dataset_pictures_takes_the_options_that_its_errors_name(capsys):
+    folder_of_icons(Path("icons"), n=8)
+    Image.new("RGB", (40, 50)).save("icons/large.png")
+    command = ["--data", "icons", "--size", "16", "--out", "pictures", "--max-pixels", "1999"]
+    with pytest.raises(SystemExit, match="2"):
+        dataset_pictures.main(command)
+    said = capsys.readouterr().err
+    assert "large.png: 40x50 pixels, more than the 1,999 that are read" in said
+    assert "pass --max-pixels 1_000_000" in said
+    assert "pass --skip-unreadable" in said
+    with pytest.warns(UserWarning, match="1 of 9 files cannot be read and are skipped"):
+        dataset_pictures.main([*command, "--skip-unreadable"])
+    dataset_pictures.main([*command[:-1], "2000"])
+
+
 def test_compare_is_1_and_0_for_the_same_images_and_sees_what_is_wrong():
     icons = draw_icons.draw_icons(60, size=32) / 255
     variety, distance = train.compare(icons, icons)
