@@ -63,7 +63,7 @@ def test_train_resumes_finishes_and_starts_anew(few_icons, capsys):
         assert text in first
     assert train.main(["--quick", *SMALL]) == 0
     again = capsys.readouterr().out
-    assert "is finished; --overwrite starts it anew" in again
+    assert "is finished; --overwrite replaces it" in again
     assert again.splitlines()[-1] == first.splitlines()[-1]
     assert train.main(["--quick", *SMALL, "--overwrite", "--seed", "1"]) == 0
     assert json.loads(Path("runs/mel_icon_quick/config.json").read_text())["seed"] == 1
@@ -82,7 +82,7 @@ def test_train_starts_from_a_smaller_run_and_needs_it_once(few_icons, capsys, mo
     assert [stage["level"] for stage in config["recipe"]["stages"]] == [2, 2, 2]
     shutil.rmtree("old")
     assert train.main(start) == 0
-    assert "is finished; --overwrite starts it anew" in capsys.readouterr().out
+    assert "is finished; --overwrite replaces it" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         train.main([*start, "--overwrite"])
     assert "old is not a checkpoint, nor a run with one" in capsys.readouterr().err
@@ -308,8 +308,8 @@ def test_train_refuses_other_data_and_foreign_folders_before_it_times_anything(f
 @pytest.mark.parametrize(
     ("n", "text"),
     [
-        (1, "There is one icon only, so whether the samples vary as icons do cannot be told."),
-        (3, "The 3 icons compared are all alike, so whether the samples vary as icons do cannot be told."),
+        (1, "There is only one icon, so how much the samples vary cannot be compared with them."),
+        (3, "The 3 icons compared are all alike, so how much the samples vary cannot be compared with them."),
     ],
 )
 def test_pictures_without_variety_are_said_to_be_so(n, text, few_icons, capsys, monkeypatch):
@@ -323,12 +323,16 @@ def test_pictures_without_variety_are_said_to_be_so(n, text, few_icons, capsys, 
     [
         ("draw_icons", KeyboardInterrupt, "Stopped before the training began."),
         ("show_plan", KeyboardInterrupt, "Stopped before the training began."),
-        ("fit", Interrupted(2), "Stopped after 0 real images, and saved. The same command goes on from there."),
-        ("fit", KeyboardInterrupt, "Stopped at once; the same command goes on from the last checkpoint."),
+        ("fit", Interrupted(2), "Stopped after 0 real images, and saved. Run the same command again to resume."),
+        (
+            "fit",
+            KeyboardInterrupt,
+            "Stopped immediately; run the same command again to resume from the last checkpoint.",
+        ),
         (
             "show_comparison",
             KeyboardInterrupt,
-            "Stopped during the comparison; the training is finished and saved. The same command compares again.",
+            "Stopped during the comparison; the training is finished and saved. Run the same command again to compare.",
         ),
     ],
 )
@@ -362,7 +366,7 @@ def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert "real images, and saved. The same command goes on from there." in out
+    assert "real images, and saved. Run the same command again to resume." in out
     assert len(list((tmp_path / "run/checkpoints").iterdir())) == 1
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from progan import ProgressiveDiscriminator, Trainer
 
 BATCH = 8
-IMAGES = 128  # for the norms
+IMAGES = 128  # interpolated, for the gradient norms
 
 
 def gradient_norms(discriminator: ProgressiveDiscriminator, mixed: Tensor) -> Tensor:
@@ -51,8 +51,8 @@ def draw_norms(axes: Axes, trainer: Trainer, icons: Tensor) -> None:
     for name, color, discriminator in (("untrained", BLUE, untrained), ("trained", ORANGE, trainer.discriminator)):
         axes.hist(gradient_norms(discriminator, mixed).tolist(), bins=20, color=color, label=name)
     axes.axvline(1, color=GREY, linewidth=0.8, linestyle="--")
-    axes.set_xlabel("norm of the gradient")
-    axes.set_title(f"at {len(icons)} mixes of real and fake")
+    axes.set_xlabel("gradient norm")
+    axes.set_title(f"at {len(icons)} interpolated images")
     axes.legend()
 
 

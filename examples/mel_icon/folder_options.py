@@ -90,7 +90,7 @@ def _option_with_value(found: re.Match[str]) -> str:
 
 @contextlib.contextmanager
 def warnings_in_options() -> Iterator[None]:
-    """Within this, warnings name options."""
+    """Make warnings within this context name options instead of keywords."""
     try:
         with warnings.catch_warnings(record=True) as caught:
             yield

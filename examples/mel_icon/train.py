@@ -160,16 +160,16 @@ def train(options: argparse.Namespace) -> int:
     trainer.check(data)
     finished = trainer.images_seen >= recipe.schedule.total_images
     if finished:
-        print(f"The run in {run_dir} is finished; --overwrite starts it anew.")
+        print(f"The run in {run_dir} is finished; --overwrite replaces it.")
     else:
         show_plan(trainer, recipe, len(images), options)
     try:
         trainer.fit(data)
     except progan.Interrupted as interrupted:
-        print(f"\nStopped after {trainer.images_seen:,} real images, and saved. The same command goes on from there.")
+        print(f"\nStopped after {trainer.images_seen:,} real images, and saved. Run the same command again to resume.")
         return 128 + interrupted.signal
     except KeyboardInterrupt:
-        print("\nStopped at once; the same command goes on from the last checkpoint.")
+        print("\nStopped immediately; run the same command again to resume from the last checkpoint.")
         return 130
     except progan.DivergenceError as error:
         print(f"\n{error}", file=sys.stderr)
@@ -180,7 +180,10 @@ def train(options: argparse.Namespace) -> int:
         if trainer.rank == 0:
             show_comparison(trainer, images, options.seed)
     except KeyboardInterrupt:
-        print("\nStopped during the comparison; the training is finished and saved. The same command compares again.")
+        print(
+            "\nStopped during the comparison; the training is finished and saved. Run the same command again "
+            "to compare."
+        )
         return 130
     return 0
 
@@ -315,8 +318,8 @@ def show_comparison(trainer: Trainer, images: torch.Tensor, seed: int) -> None:
     """Print two numbers: whether the samples vary as much as the icons, and whether they match them on average."""
     icons = icons_for_comparison(images)
     if len(icons) < 2 or mean_pairwise_rms(at_compared_size(icons)) == 0:
-        alike = "There is one icon only" if len(icons) < 2 else f"The {len(icons)} icons compared are all alike"
-        print(f"{alike}, so whether the samples vary as icons do cannot be told.")
+        alike = "There is only one icon" if len(icons) < 2 else f"The {len(icons)} icons compared are all alike"
+        print(f"{alike}, so how much the samples vary cannot be compared with them.")
         return
     samples = trainer.grown().sample(COMPARED, seed=seed)
     variety, mean_distance = compare(samples, icons)
