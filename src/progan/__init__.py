@@ -1,6 +1,6 @@
 """Progressive growing of GANs (Karras et al. 2018) for PyTorch."""
 
-from progan import presets
+from progan import metrics, presets
 from progan._version import __version__ as __version__
 from progan.augment.augmentation import Augmentation
 from progan.augment.geometric import HorizontalFlip, Translate
@@ -82,6 +82,7 @@ __all__ = [
     "image_grid",
     "load_generator",
     "match_level",
+    "metrics",
     "presets",
     "slerp",
     "to_uint8",
