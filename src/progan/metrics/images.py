@@ -40,6 +40,7 @@ class ImageSet:
 
     Attributes:
         shape: (C, H, W).
+        source: The images as they came; of a folder, its tensor.
 
     Raises:
         TypeError: If images is neither, or of another dtype.
@@ -50,6 +51,7 @@ class ImageSet:
         held = getattr(images, "images", None)  # of a folder or a pack
         self._images: Images = held if isinstance(held, Tensor) else images
         self.name = name
+        self.source: Images = self._images
         if isinstance(self._images, Tensor):
             if self._images.ndim != 4:
                 raise ValueError(f"{name} must be images (N, C, H, W), got {tuple(self._images.shape)}")
