@@ -11,7 +11,7 @@ from progan.metrics.density_coverage import DensityCoverage, density_coverage
 from progan.metrics.diversity import LatentDiversity, collapse_remark, diversity, latent_diversity
 from progan.metrics.evaluation import Evaluation, evaluate
 from progan.metrics.feature_distance import feature_distance
-from progan.metrics.features import Extractor, RandomFilters
+from progan.metrics.features import RandomFilters
 from progan.metrics.floor import Floor, compare_with_floor, noise_floor
 from progan.metrics.kernel_distance import kernel_distance
 from progan.metrics.ms_ssim import ms_ssim
@@ -23,7 +23,6 @@ __all__ = [
     "Defects",
     "DensityCoverage",
     "Evaluation",
-    "Extractor",
     "Floor",
     "LatentDiversity",
     "Pair",

@@ -7,15 +7,14 @@ them: it falls when part of the data is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from progan.arguments import check_int
+from progan.metrics.features import Extractor, features_of_both
 from progan.metrics.images import Images
-from progan.metrics.kernel_distance import features_of_both
 
 _BLOCK = 2048  # rows of distances at once
 
@@ -35,7 +34,7 @@ def density_coverage(
     fake: Images,
     *,
     k: int = 5,
-    features: Callable[[Tensor], Tensor] | None = None,
+    features: Extractor | None = None,
 ) -> DensityCoverage:
     """Measure density and coverage of samples (Naeem et al. 2020, section 3).
 
@@ -63,6 +62,11 @@ def density_coverage(
     x, y = features_of_both(real, fake, features)
     if k >= len(x):
         raise ValueError(f"k must be below the number of real images, {len(x)}, got {k}")
+    return compared_by_balls(x, y, k)
+
+
+def compared_by_balls(x: Tensor, y: Tensor, k: int = 5) -> DensityCoverage:
+    """Compare features of real images, (N, D), with those of samples, (M, D)."""
     centre = x.mean(dim=0)  # distances keep more digits near 0
     x, y = x - centre, y - centre
     counts, reached = balls(x, y, ball_radii(x, k))

@@ -7,14 +7,12 @@ any number of images, and a value may be negative. It sees what the features see
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from progan.arguments import check_int, wrong_type
-from progan.metrics.images import Images, ImageSet, check_same_shape
-from progan.metrics.pyramid import pyramid_descriptors
+from progan.arguments import check_int
+from progan.metrics.features import Extractor, features_of_both
+from progan.metrics.images import Images
 from progan.randomness import keyed_generator
 
 _BLOCK = 2048  # rows and columns of the kernel's matrix at once
@@ -24,7 +22,7 @@ def kernel_distance(
     real: Images,
     fake: Images,
     *,
-    features: Callable[[Tensor], Tensor] | None = None,
+    features: Extractor | None = None,
     subsets: int | None = None,
     subset_size: int = 1000,
     seed: int = 0,
@@ -70,40 +68,6 @@ def kernel_distance(
         chosen = (torch.from_numpy(generator.permutation(len(rows))[:subset_size]) for rows in (x, y))
         total += squared_discrepancy(*(rows[indices] for rows, indices in zip((x, y), chosen, strict=True)))
     return 1000 * total / subsets
-
-
-def features_of_both(real: Images, fake: Images, features: Callable[[Tensor], Tensor] | None) -> tuple[Tensor, Tensor]:
-    """Return the features of two sets of images: (N, D) and (M, D), float64 on the CPU."""
-    real_set, fake_set = ImageSet("real", real), ImageSet("fake", fake)
-    check_same_shape(real_set, fake_set)
-    if features is not None and not callable(features):
-        raise wrong_type("features", "a function of images (B, C, H, W) to features (B, D)", features)
-    extractor = pyramid_descriptors if features is None else features
-    return features_of(real_set, extractor), features_of(fake_set, extractor)
-
-
-@torch.no_grad()
-def features_of(images: ImageSet, extractor: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the features of all images: (N, D), float64 on the CPU.
-
-    Raises:
-        TypeError: If the extractor returns anything but a tensor.
-        ValueError: If it returns another shape than (B, D), or numbers that are not finite.
-    """
-    rows: list[Tensor] = []
-    for batch in images.batches():
-        found = extractor(batch)
-        if not isinstance(found, Tensor):
-            raise wrong_type("features(images)", "a tensor (B, D)", found)
-        if found.ndim != 2 or len(found) != len(batch) or (rows and found.shape[1] != rows[0].shape[1]):
-            raise ValueError(
-                f"features must return one row per image, (B, D), got {tuple(found.shape)} for {len(batch)} images; "
-                "flatten or pool what it returns"
-            )
-        rows.append(found.cpu().double())
-        if not rows[-1].isfinite().all():
-            raise ValueError(f"features must return finite numbers, got NaN or infinity for {images.name}")
-    return torch.cat(rows)
 
 
 def squared_discrepancy(x: Tensor, y: Tensor) -> float:
