@@ -193,9 +193,9 @@ def test_warnings_are_logged_once_each(recipe, images, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:at ")
 def test_a_log_of_warnings_never_fails_a_run(recipe, images, tmp_path, monkeypatch):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/warnings.jsonl").mkdir()
-    trainer = make(recipe, tmp_path / "run", callbacks=[Warns(16)])
+    make(recipe, tmp_path).fit(images, until=8)
+    (tmp_path / "warnings.jsonl").mkdir()
+    trainer = make(recipe, tmp_path, callbacks=[Warns(16)])
     trainer.fit(images)
     assert trainer.images_seen == 96
 

@@ -131,7 +131,7 @@ def remove_partial(run_dir: Path) -> None:
         remove(folder)
     for folder in (run_dir / FOLDER).glob(".[0-9]*.partial"):
         remove(folder)
-    for folder in (run_dir, run_dir / "samples"):
+    for folder in (run_dir, run_dir / "samples", run_dir / "films"):
         for path in folder.glob(".*.partial"):
             remove(path)
 

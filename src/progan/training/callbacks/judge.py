@@ -16,6 +16,7 @@ from progan.randomness import keyed_state
 from progan.render import write_png
 from progan.runs.judging import Judged, JudgingRecord
 from progan.runtime.autocast import without_autocast
+from progan.sampling import GrownGenerator
 from progan.schedule import Growth
 from progan.storage.files import make_folder
 from progan.training.callbacks.base import Callback, Run, ends_stage
@@ -111,17 +112,21 @@ class Judge(Callback):
         device = parameter.device if parameter.device.type == "cuda" else torch.device("cpu")
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # what the steps before take is not the judgement's time
-        begun, n = time.perf_counter(), run.images_seen
-        with keyed_state(run.seed, "metrics", n), without_autocast(parameter):
-            reals, prepared_s = self._reals_at(run, growth.level, device)
-            grown = run.grown()
-            sampled = sample_images(grown, self.n, run.seed, device)
-            if sampled is None:  # the training has diverged, which the next check reports
-                return
-            found = judge(JudgedImages(run, reals, sampled[0], grown, sampled[1]), self.measures, self._failed)
+        begun, n, result, before_s = time.perf_counter(), run.images_seen, None, 0.0
+        if self._reals is not None and self._reals.level == growth.level:
+            before_s = self._reals.prepared_s
+        try:
+            with keyed_state(run.seed, "metrics", n), without_autocast(parameter):
+                result = self._measure(run, growth.level, device)
+        except Exception as error:  # such as too little memory
+            warn(f"no judgement at {n:,} images; training continues: {type(error).__name__}: {error}")
         seconds = time.perf_counter() - begun
-        prepared_s = reals.prepared_s - prepared_s
-        self._intervals.add_judgement(n, growth.stage, sampled[0][0, 0].numel(), seconds, prepared_s)
+        prepared_s = 0.0 if self._reals is None else self._reals.prepared_s - before_s
+        height, width = run.generator.architecture.size(growth.level)
+        self._intervals.add_judgement(n, growth.stage, height * width, seconds, prepared_s)
+        if result is None:
+            return
+        grown, found = result
         leading = self.leading or (LEADING if LEADING in found.values else next(iter(found.values), None))
         row = {
             "images_seen": n,
@@ -139,15 +144,23 @@ class Judge(Callback):
         for alarm in found.alarms:
             warn(f"at {n:,} images: {alarm}")
 
-    def _reals_at(self, run: Run, level: int, device: torch.device) -> tuple[RealImages, float]:
-        """Return the real images of a level, and the seconds spent on them before this judgement."""
-        if self._reals is not None and self._reals.level == level:
-            return self._reals, self._reals.prepared_s
-        assert self._feed is not None
-        self._reals = None  # first, so that two levels are never held at once
-        base_size = run.generator.architecture.base_size
-        self._reals = RealImages.read(self._feed, level, base_size, self.n, run.seed, device)
-        return self._reals, 0.0
+    def _measure(self, run: Run, level: int, device: torch.device) -> tuple[GrownGenerator, Measured] | None:
+        """Return the averaged generator and what the measures have found; None where it is not finite."""
+        reals = self._reals_at(run, level, device)
+        grown = run.grown()
+        sampled = sample_images(grown, self.n, run.seed, device)
+        if sampled is None:  # the training has diverged, which the next check reports
+            return None
+        return grown, judge(JudgedImages(run, reals, sampled[0], grown, sampled[1]), self.measures, self._failed)
+
+    def _reals_at(self, run: Run, level: int, device: torch.device) -> RealImages:
+        """Return the real images of a level."""
+        if self._reals is None or self._reals.level != level:
+            assert self._feed is not None
+            self._reals = None  # first, so that two levels are never held at once
+            base_size = run.generator.architecture.base_size
+            self._reals = RealImages.read(self._feed, level, base_size, self.n, run.seed, device)
+        return self._reals
 
     def _keep(self, run: Run, row: Mapping[str, Any], found: Measured) -> None:
         """Record a judgement in judging.json, before the checkpoint is written, and draw the closest pairs."""
