@@ -145,6 +145,13 @@ class Watched:
         self._file.close()
 
 
+@pytest.fixture(autouse=True)
+def neither_measures_nor_report(monkeypatch):
+    """Judge by no built-in measure and write no report: they take seconds, and tests of judging bring measures."""
+    monkeypatch.setattr("progan.training.callbacks.judge.built_in_measures", dict)
+    monkeypatch.setattr("progan.training.callbacks.report_page.write_report", None)
+
+
 @pytest.fixture
 def hooked(monkeypatch):
     """Call a hook before every operation of progan.storage.files on the disk."""

@@ -97,7 +97,7 @@ def train(run_dir: str, preset: str, wait_in: list[str], keep: int = 2, long_ste
         log_every=LOG_EVERY,
         preview_every=PREVIEW_EVERY,
         keep=keep,
-        callbacks=[Judge(SAVE_EVERY, measures={"mean_image": mean_image}, n=8)],
+        callbacks=[Judge(SAVE_EVERY, measures={"mean_image": mean_image}, built_in=False, n=8)],
     )
     say("resumed", made.images_seen)
     tell_of_signals(made)

@@ -87,9 +87,10 @@ def main(settings: dict[str, Any]) -> None:
         workers=settings.get("workers", 0),
         callbacks=[
             *(Slow(settings.get("pause", 0)), Stopping(settings.get("stop_at"))),
-            *([Judge(batch_size, measures={"worth": slow_measure}, n=8)] if settings.get("judged") else []),
+            *([Judge(batch_size, measures={"worth": slow_measure}, built_in=False)] if settings.get("judged") else []),
         ],
         held_out=settings.get("held_out"),
+        judge_every=0,
         start=settings.get("start") if rank == 0 else None,
     )
     kept.append(trainer)

@@ -172,9 +172,9 @@ def test_the_interval_is_a_multiple_of_that_of_checkpoints(every, save_every, ex
 
 def test_a_run_judges_by_itself_unless_it_may_not(recipe, images, tmp_path, monkeypatch):
     monkeypatch.setattr("progan.training.callbacks.judge.built_in_measures", lambda: {"mean_image": mean_image})
-    make(recipe, tmp_path / "on").fit(images)
+    make(recipe, tmp_path / "on", judge_every=None).fit(images)
     assert [row["images_seen"] for row in rows(tmp_path / "on")][-1] == 96
-    make(recipe, tmp_path / "off", judge_every=0).fit(images)
+    make(recipe, tmp_path / "off").fit(images)  # with judge_every=0
     assert rows(tmp_path / "off") == []
     assert not (tmp_path / "off/judging.json").exists()
     Trainer.from_recipe(recipe, device="cpu", progress=False).fit(images)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from progan.arguments import check_int
+from progan.arguments import check_flag, check_int
 from progan.data import Feed
 from progan.errors import warn
 from progan.randomness import keyed_state
@@ -48,6 +48,7 @@ class Judge(Callback):
             less; the end of the last stage is judged in any case.
         measures: Your own measures in addition to the built-in ones, by name: functions of `JudgedImages` that return a
             number or a `Measured`. One with the name of a built-in measure replaces it.
+        built_in: Whether to use the built-in measures.
         leading: Name of the measure by which checkpoints are compared, the lower the better. None =
             ``"feature_distance"``, or the first measure where there is no such.
         n: Number of samples, and of real images at most.
@@ -62,14 +63,16 @@ class Judge(Callback):
         every: int | None = None,
         *,
         measures: Mapping[str, Measure] | None = None,
+        built_in: bool = True,
         leading: str | None = None,
         n: int = 640,
     ) -> None:
         if every is not None:
             check_int("every", every, 1)
         check_int("n", n, 2)
+        check_flag("built_in", built_in)
         self.every = every
-        self.measures: dict[str, Measure] = built_in_measures() | check_measures(measures or {})
+        self.measures: dict[str, Measure] = (built_in_measures() if built_in else {}) | check_measures(measures or {})
         self.leading = leading
         self.n = n
         self._feed: Feed | None = None

@@ -14,6 +14,8 @@ from progan.errors import warn
 from progan.training.callbacks.base import Callback, Run, check_every, crosses, ends_stage, run_dir_of
 from progan.training.step import StepMetrics
 
+write_report: Callable[[Path], object] | None = getattr(reports, "write_report", None)
+
 _SHARE = 0.01  # of the training's time; judgements have the rest of 3 %
 _GRACE_S = 5.0  # for a whole run that is too short for its share
 
@@ -32,7 +34,7 @@ class ReportPage(Callback):
     def __init__(self, every: int, write: Callable[[Path], object] | None = None) -> None:
         check_every(every, self)
         self.every = every
-        self._write: Callable[[Path], object] | None = write or getattr(reports, "write_report", None)
+        self._write: Callable[[Path], object] | None = write or write_report
         self._judged = False
         self._stale = False
         self._warned = False
