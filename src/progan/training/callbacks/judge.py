@@ -50,7 +50,7 @@ class Judge(Callback):
             number or a `Measured`. One with the name of a built-in measure replaces it.
         built_in: Whether to use the built-in measures.
         leading: Name of the measure by which checkpoints are compared, the lower the better. None =
-            ``"feature_distance"``, or the first measure where there is no such.
+            ``"feature_distance"``, or without the built-in measures your first one.
         n: Number of samples, and of real images at most.
 
     Raises:
@@ -72,8 +72,9 @@ class Judge(Callback):
         check_int("n", n, 2)
         check_flag("built_in", built_in)
         self.every = every
-        self.measures: dict[str, Measure] = (built_in_measures() if built_in else {}) | check_measures(measures or {})
-        self.leading = leading
+        used = built_in_measures() if built_in else {}
+        self.measures: dict[str, Measure] = used | check_measures(measures or {})
+        self.leading: str | None = LEADING if leading is None and used else leading
         self.n = n
         self._feed: Feed | None = None
         self._reals: RealImages | None = None
@@ -130,7 +131,7 @@ class Judge(Callback):
         if result is None:
             return
         grown, found = result
-        leading = self.leading or (LEADING if LEADING in found.values else next(iter(found.values), None))
+        leading = next(iter(found.values), None) if self.leading is None else self.leading
         row = {
             "images_seen": n,
             "stage": growth.stage,

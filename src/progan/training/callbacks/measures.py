@@ -14,6 +14,7 @@ from progan.errors import warn
 from progan.training.callbacks.judged_images import JudgedImages
 
 LEADING = "feature_distance"
+_LINE = "\n"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def judge(images: JudgedImages, measures: Mapping[str, Measure], failed: set[str
                 failed.add(name)
                 warn(
                     f"the measure {name} failed, and its value is null from now on where it fails; training continues: "
-                    f"{type(error).__name__}: {error}"
+                    f"{type(error).__name__}: {str(error).partition(_LINE)[0]}"
                 )
             continue
         values |= {each: _finite(value) for each, value in found.values.items()}
