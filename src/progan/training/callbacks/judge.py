@@ -109,7 +109,7 @@ class Judge(Callback):
 
     @override
     def on_end(self, run: Run) -> None:
-        self._reals = None
+        self._feed = self._reals = None  # which hold the data
 
     def _judge(self, run: Run, growth: Growth) -> None:
         parameter = next(run.generator.parameters())
