@@ -12,6 +12,7 @@ from typing_extensions import override
 from progan.arguments import check_flag, check_int
 from progan.data import Feed
 from progan.errors import warn
+from progan.metrics.comparison import LEADING
 from progan.randomness import keyed_state
 from progan.render import write_png
 from progan.runs.judging import Judged, JudgingRecord
@@ -20,16 +21,10 @@ from progan.sampling import GrownGenerator
 from progan.schedule import Growth
 from progan.storage.files import make_folder
 from progan.training.callbacks.base import Callback, Run, ends_stage
+from progan.training.callbacks.built_in_measures import built_in_measures
 from progan.training.callbacks.judged_images import JudgedImages, RealImages, sample_images
 from progan.training.callbacks.judging_intervals import JudgingIntervals
-from progan.training.callbacks.measures import (
-    LEADING,
-    Measure,
-    Measured,
-    built_in_measures,
-    check_measures,
-    judge,
-)
+from progan.training.callbacks.measures import Measure, Measured, check_measures, judge
 from progan.training.step import StepMetrics
 
 LEAST_SIZE = 16  # pixels; below, the measures have nothing to see

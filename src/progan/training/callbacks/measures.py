@@ -1,4 +1,4 @@
-"""What is measured at a judgement: the interface of a measure, and the table of the built-in ones."""
+"""What is measured at a judgement: the interface of a measure, and how measures are applied."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from progan.arguments import wrong_type
 from progan.errors import warn
 from progan.training.callbacks.judged_images import JudgedImages
 
-LEADING = "feature_distance"
 _LINE = "\n"
 
 
@@ -42,11 +41,6 @@ class Measured:
 
 
 Measure = Callable[[JudgedImages], "float | Measured | None"]
-
-
-def built_in_measures() -> dict[str, Measure]:
-    """Return the measures of every judgement, by name, in their order."""
-    return {}
 
 
 def judge(images: JudgedImages, measures: Mapping[str, Measure], failed: set[str]) -> Measured:
