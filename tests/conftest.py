@@ -106,10 +106,12 @@ class Noisy(Dataset):
 
 
 def contents(run_dir: Path) -> dict[str, object]:
-    """All that a run has written, to the byte; of the metrics all but the times."""
+    """All that a run has written and that equal runs have in common, to the byte; of the metrics all but the times."""
     found: dict[str, object] = {}
     for path in sorted(run_dir.rglob("*")):
         name = path.relative_to(run_dir).as_posix()
+        if name in ("warnings.jsonl", "report.html"):
+            continue
         if name == "metrics.jsonl":
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             found[name] = [{key: value for key, value in line.items() if not key.endswith("_s")} for line in lines]
@@ -141,6 +143,13 @@ class Watched:
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
+
+
+@pytest.fixture(autouse=True)
+def neither_measures_nor_report(monkeypatch):
+    """Judge by no built-in measure and write no report: they take seconds, and tests of judging bring measures."""
+    monkeypatch.setattr("progan.training.callbacks.judge.built_in_measures", dict)
+    monkeypatch.setattr("progan.training.callbacks.report_page.write_report", None)
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from progan import Interrupted, Trainer, presets
 from progan.runs import checkpoint
 from progan.runtime import signals
 from progan.training import checkpointer
-from progan.training.callbacks import Previews, metrics_log
+from progan.training.callbacks import Judge, JudgedImages, Previews, metrics_log
+from progan.training.callbacks import judge as judge_module
 from progan.training.step import TrainingStep
 
 SAVE_EVERY, LOG_EVERY, PREVIEW_EVERY = 16, 8, 16
@@ -78,6 +79,12 @@ def make_steps_long(step: int) -> None:
     TrainingStep.__call__ = call
 
 
+def mean_image(images: JudgedImages) -> float:
+    """How far the mean sample is from the mean real image, in levels of grey."""
+    real = images.once("mean image", lambda: images.real.double().mean(0))
+    return (images.samples.double().mean(0) - real).abs().mean().item()
+
+
 def train(run_dir: str, preset: str, wait_in: list[str], keep: int = 2, long_step: int | None = None) -> None:
     waiting_in.extend(wait_in)
     torch.set_num_threads(1)
@@ -90,6 +97,7 @@ def train(run_dir: str, preset: str, wait_in: list[str], keep: int = 2, long_ste
         log_every=LOG_EVERY,
         preview_every=PREVIEW_EVERY,
         keep=keep,
+        callbacks=[Judge(SAVE_EVERY, measures={"mean_image": mean_image}, built_in=False, n=8)],
     )
     say("resumed", made.images_seen)
     tell_of_signals(made)
@@ -101,6 +109,7 @@ def train(run_dir: str, preset: str, wait_in: list[str], keep: int = 2, long_ste
     announced(checkpoint, "remove_checkpoint", "rotation", made)
     announced(Previews, "_draw", "sampling", made)
     announced(metrics_log, "append_line", "logging", made)
+    announced(judge_module, "judge", "judging", made)
     try:
         made.fit(torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
     except Interrupted as interrupted:

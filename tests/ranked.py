@@ -23,7 +23,7 @@ import torch._dynamo  # which Adam imports: done once, before the processes of a
 import torch.distributed as dist
 from conftest import small_recipe
 
-from progan import Callback, Recipe, Run, Stage, StepMetrics, Trainer, presets
+from progan import Callback, Judge, JudgedImages, Recipe, Run, Stage, StepMetrics, Trainer, presets
 from progan.training.step import TrainingStep
 
 kept: list[object] = []  # what a program has in its globals when it ends
@@ -57,6 +57,13 @@ class Stopping(Callback):
             run.stop()
 
 
+def slow_measure(images: JudgedImages) -> float:
+    """Take longer than a step, while the other ranks wait."""
+    time.sleep(0.3)
+    scores = images.critic_scores()
+    return float(images.samples.double().mean()) + (0.0 if scores is None else float(scores.held_out.mean()))
+
+
 def main(settings: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     sys.setswitchinterval(settings.get("switch_interval", sys.getswitchinterval()))
@@ -78,7 +85,12 @@ def main(settings: dict[str, Any]) -> None:
         save_every=2 * batch_size,
         preview_every=4 * batch_size,
         workers=settings.get("workers", 0),
-        callbacks=[Slow(settings.get("pause", 0)), Stopping(settings.get("stop_at"))],
+        callbacks=[
+            *(Slow(settings.get("pause", 0)), Stopping(settings.get("stop_at"))),
+            *([Judge(batch_size, measures={"worth": slow_measure}, built_in=False)] if settings.get("judged") else []),
+        ],
+        held_out=settings.get("held_out"),
+        judge_every=0,
         start=settings.get("start") if rank == 0 else None,
     )
     kept.append(trainer)

@@ -23,7 +23,18 @@ from progan.runs.generator import load_generator
 from progan.runs.start import Start
 from progan.sampling import GrownGenerator, slerp
 from progan.schedule import Growth, Schedule, Stage
-from progan.training.callbacks import Callback, MetricsLog, Previews, Progress, Run
+from progan.training.callbacks import (
+    Callback,
+    Judge,
+    JudgedImages,
+    Measured,
+    MetricsLog,
+    Previews,
+    Progress,
+    Run,
+    TensorBoard,
+    Tracker,
+)
 from progan.training.ema import EmaGenerator
 from progan.training.options import RunOptions
 from progan.training.planning import Plan
@@ -52,6 +63,9 @@ __all__ = [
     "HorizontalFlip",
     "ImageFolder",
     "Interrupted",
+    "Judge",
+    "JudgedImages",
+    "Measured",
     "MetricsLog",
     "MiniBatchStd",
     "NonSaturating",
@@ -71,6 +85,8 @@ __all__ = [
     "Stage",
     "Start",
     "StepMetrics",
+    "TensorBoard",
+    "Tracker",
     "Trainer",
     "Training",
     "Translate",

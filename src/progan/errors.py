@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from progan.schedule import Growth
 
 # Packages whose frames can lie between a line of the user and a warning: progan, and what calls back into it.
 _INNER = {"progan", "torch", "contextlib"}
+_listeners: list[Callable[[str], None]] = []
 
 
 class CheckpointError(Exception):
@@ -61,6 +64,8 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
         message: Text of the warning.
         category: Class of the warning.
     """
+    for listener in tuple(_listeners):
+        listener(message)
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INNER:
         frame = frame.f_back
@@ -72,3 +77,13 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
         frame.f_globals.get("__name__", "<unknown>"),
         frame.f_globals.setdefault("__warningregistry__", {}),
     )
+
+
+@contextmanager
+def listening(listener: Callable[[str], None]) -> Iterator[None]:
+    """Call a function with the text of each warning of progan's, shown or not, within the context."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)

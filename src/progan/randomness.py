@@ -1,8 +1,8 @@
 """Keyed randomness: every draw is a pure function of (seed, purpose, position).
 
 A key is 128 bits of blake2b over the three, and seeds numpy's Philox generator. Numbers are generated on the CPU and
-then moved, so a seed gives the same icons on any device. Only `item_state` changes global random states, and restores
-them.
+then moved, so a seed gives the same icons on any device. Only `keyed_state` changes global random states, and
+restores them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import operator
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 import numpy as np
@@ -68,7 +68,7 @@ def uniform(shape: tuple[int, ...], seed: int, purpose: Purpose, position: int |
 
 
 def latents(
-    indices: Sequence[int], latent_shape: tuple[int, ...], seed: int, purpose: Literal["sample", "preview"]
+    indices: Sequence[int], latent_shape: tuple[int, ...], seed: int, purpose: Literal["sample", "preview", "metrics"]
 ) -> Tensor:
     """Draw each latent by its own index, so that the k-th is the same whatever the number of latents.
 
@@ -83,19 +83,24 @@ def permutation(n: int, seed: int, epoch: int) -> np.ndarray[tuple[int], np.dtyp
     return keyed_generator(seed, "order", epoch).permutation(n)
 
 
-@contextmanager
-def item_state(seed: int, position: int) -> Iterator[None]:
-    """Seed torch's (CPU), numpy's and random's global state for one item of the run, and restore all three.
+def item_state(seed: int, position: int) -> AbstractContextManager[None]:
+    """Seed the global random states for one item of the run, and restore them at the end.
 
     Random transforms of a data set then depend only on (seed, position), also in a worker process.
     """
-    item_key = key(seed, "item", position)
+    return keyed_state(seed, "item", position)
+
+
+@contextmanager
+def keyed_state(seed: int, purpose: Purpose, position: int) -> Iterator[None]:
+    """Seed torch's (CPU), numpy's and random's global state by a key, and restore all three at the end."""
+    item_key = key(seed, purpose, position)
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     # Not torch.manual_seed, which would seed every CUDA device too.
     torch.default_generator.manual_seed(item_key & (2**63 - 1))
     np.random.seed([(item_key >> shift) & 0xFFFFFFFF for shift in (0, 32, 64, 96)])
     # Not the same key: numpy's and random's generators are the same kind and would draw the same numbers.
-    random.seed(key(seed, "item", f"{position} random"))
+    random.seed(key(seed, purpose, f"{position} random"))
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from running import BATCH, PRESETS, SIGNALS, program
 
 from progan.runs.checkpoint import FOLDER
 
-PHASES = ("step", "save", "rotation", "growth", "sampling", "logging")
+PHASES = ("step", "save", "rotation", "growth", "sampling", "judging", "logging")
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -74,7 +74,7 @@ def test_two_hundred_kills(preset, launcher, tmp_path):
 def signals(each: int, seed: int) -> list[Aim]:
     """In every phase, and twice as many within a save."""
     rng = random.Random(seed)
-    phases = ["step", "growth", "sampling", "logging", *["save"] * 3, "clock"] * each
+    phases = ["step", "growth", "sampling", "judging", "logging", *["save"] * 4, "clock"] * each
     planned = [
         Aim(phase, rng.randint(1, 2), rng.random() * (0.3 if phase == "clock" else 0.004), SIGNALS[index % 3])
         for index, phase in enumerate(phases)

@@ -162,6 +162,17 @@ def test_two_ranks_augment_and_regularize_as_one_process_does(tmp_path):
     assert [("r1" in line, "penalty" in line) for line in lines[0]][:3] == [(True, True), (False, False), (True, False)]
 
 
+def test_rank_zero_judges_while_the_others_wait(tmp_path):
+    plain = train(2, tmp_path, "plain", held_out=0.2)
+    judged = train(2, tmp_path, "judged", held_out=0.2, judged=True)
+    for name, tensor in tensors(plain).items():
+        assert torch.equal(tensor, tensors(judged)[name]), name
+    lines = [json.loads(line) for line in (judged / "metrics.jsonl").read_text().splitlines()]
+    assert [line["images_seen"] for line in lines if "measures" in line] == [256, 320, 352]
+    held = json.loads((judged / "config.json").read_text())["held_out"]
+    assert held == {"share": 0.2}
+
+
 def test_the_same_number_of_ranks_gives_the_same_bits_however_often_it_stops(tmp_path):
     whole = train(2, tmp_path, "whole", workers=1)
     for until in (96, 224, None):

@@ -41,6 +41,13 @@ def test_each_option_is_documented():
         ({"callbacks": [print]}, TypeError, "each of callbacks must be an instance of a class derived from"),
         ({"keep": 0}, ValueError, "keep must be an int of at least 1, got 0"),
         ({"keep_every": 1.5}, ValueError, "keep_every must be an int of at least 1, got 1.5"),
+        ({"judge_every": -8}, ValueError, "judge_every must be an int of at least 0, got -8"),
+        (
+            {"held_out": 0.5},
+            ValueError,
+            "held_out must be a share of the images above 0 and below 0.5, or other images",
+        ),
+        ({"held_out": {1, 2}}, TypeError, "held_out must be a number, got a set"),
         ({"workers": -1}, ValueError, "workers must be an int of at least 0, got -1"),
         ({"on_failed_save": "ignore"}, ValueError, "on_failed_save must be 'raise' or 'go_on', got 'ignore'"),
         ({"sede": 1}, TypeError, "Trainer got an unexpected keyword argument 'sede'; did you mean seed?"),
@@ -63,6 +70,7 @@ def test_a_run_that_resumes_keeps_its_own_intervals(tmp_path):
         "preview_every",
         "keep",
         "keep_every",
+        "judge_every",
     }
     with pytest.raises(
         TypeError, match=r"Trainer.from_run got an unexpected keyword argument 'save_every'; it accepts"

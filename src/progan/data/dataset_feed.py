@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -43,6 +45,7 @@ class DatasetFeed(Feed):
                 "which are keyed per item"
             )
         self.items.first = self.first
+        self.seed = seed
         self.fingerprint: dict[str, Any] = {
             "kind": "dataset",
             "shape": [self.n_images, *self.first.shape],
@@ -56,6 +59,17 @@ class DatasetFeed(Feed):
                 yield collate([self.items[position] for position in positions])
         else:
             yield from fetch(self.items, batches, self.workers)
+
+    @override
+    def images_at(self, positions: Sequence[int]) -> Tensor:
+        return torch.stack([self.items[position][0] for position in positions])
+
+    @override
+    def subset(self, indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> DatasetFeed:
+        feed = copy.copy(self)
+        feed.n_images, feed.items = len(indices), copy.copy(self.items)
+        feed.items.order = Order(len(indices), self.seed, indices)
+        return feed
 
     @override
     def flip_verdict(self) -> FlipVerdict:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import tee
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,14 +34,18 @@ class Feed(ABC):
     """A source of a run's batches.
 
     Attributes:
-        n_images: Number of images in the data set.
+        n_images: Number of images that are trained on.
+        seed: Random seed of the run.
         fingerprint: Description of the data set, which a resumed run compares.
         files: Hashes of the contents by name, where the images came from files.
+        held_out: Images that are never trained on, if there are any.
     """
 
     n_images: int
+    seed: int
     fingerprint: dict[str, Any]
     files: dict[str, str] | None = None
+    held_out: Feed | None = None
 
     def batches(
         self,
@@ -84,6 +89,21 @@ class Feed(ABC):
         for (images, labels), (_, level) in zip(fetched, here, strict=True):
             converted = convert(images, level)
             yield Batch(converted, None if labels is None else to_device(labels, converted.device))
+
+    @abstractmethod
+    def images_at(self, positions: Sequence[int]) -> Tensor:
+        """Return the images at some positions of the run, as they are: (N, C, H, W), uint8 or floats in [0, 1].
+
+        The first `n_images` positions are all images, each once, in random order.
+        """
+
+    @abstractmethod
+    def subset(self, indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Feed:
+        """Return a feed of some of the images, which are not copied.
+
+        Args:
+            indices: Indices of the images in the data set, (N,).
+        """
 
     @abstractmethod
     def flip_verdict(self) -> FlipVerdict:

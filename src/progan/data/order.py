@@ -17,15 +17,21 @@ from progan.runtime.memory import to_device
 class Order:
     """The order of the images of a run: ``order[k]`` is the index of the k-th.
 
+    Args:
+        n: Number of images.
+        seed: Random seed of the run.
+        chosen: Indices of the images of the run, (n,); None = 0 to n - 1.
+
     Example:
         >>> order = Order(3, seed=0)
         >>> sorted(order[k] for k in range(3)), sorted(order[k] for k in range(3, 6))
         ([0, 1, 2], [0, 1, 2])
     """
 
-    def __init__(self, n: int, seed: int) -> None:
+    def __init__(self, n: int, seed: int, chosen: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None) -> None:
         self.n = n
         self.seed = seed
+        self._chosen = chosen
         self._epoch = -1
         self._permutation: np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -36,7 +42,8 @@ class Order:
     def of_epoch(self, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Return the images of an epoch, in order: (n,)."""
         if epoch != self._epoch:
-            self._epoch, self._permutation = epoch, permutation(self.n, self.seed, epoch)
+            order = permutation(self.n, self.seed, epoch)
+            self._epoch, self._permutation = epoch, order if self._chosen is None else self._chosen[order]
         return self._permutation
 
 

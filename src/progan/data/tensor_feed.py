@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -27,6 +29,7 @@ class TensorFeed(Feed):
             raise ValueError("the data set is empty; pass at least one image")
         self.images = images
         self.device = device
+        self.seed = seed
         self.order: Order = Order(len(images), seed)
         self.n_images: int = len(images)
         self.fingerprint: dict[str, Any] = {
@@ -34,6 +37,17 @@ class TensorFeed(Feed):
             "shape": list(images.shape),
             "content": fingerprint or content_hash(images),
         }
+
+    @override
+    def images_at(self, positions: Sequence[int]) -> Tensor:
+        chosen = torch.tensor([self.order[position] for position in positions], device=self.images.device)
+        return self.images[chosen]
+
+    @override
+    def subset(self, indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> TensorFeed:
+        feed = copy.copy(self)
+        feed.n_images, feed.order = len(indices), Order(len(indices), self.seed, indices)
+        return feed
 
     @override
     def flip_verdict(self) -> FlipVerdict:

@@ -88,7 +88,7 @@ def remove_checkpoint(folder: Path) -> None:
     remove(beside)
 
 
-def rotate(run_dir: Path, images_seen: int, keep: int, keep_every: int | None) -> None:
+def rotate(run_dir: Path, images_seen: int, keep: int, keep_every: int | None, best: Path | None = None) -> None:
     """Remove the checkpoints that are no longer kept; a warning names one that cannot be removed.
 
     Args:
@@ -98,6 +98,7 @@ def rotate(run_dir: Path, images_seen: int, keep: int, keep_every: int | None) -
         keep: Number of the newest checkpoints to keep.
         keep_every: Number of real images; the first checkpoint at or after each multiple is kept too. None = no such
             checkpoints.
+        best: Folder of the best checkpoint, which is kept too; None = there is none.
     """
     so_far = [found for found in checkpoints(run_dir) if int(found.name) <= images_seen]
     stay = set(so_far[-keep:])
@@ -105,7 +106,7 @@ def rotate(run_dir: Path, images_seen: int, keep: int, keep_every: int | None) -
         first = {int(found.name) // keep_every: found for found in reversed(so_far)}
         stay |= {found for multiple, found in first.items() if multiple > 0}
     for old in so_far:
-        if old not in stay:
+        if old not in stay and old != best:
             try:
                 remove_checkpoint(old)
             except OSError as error:
@@ -130,7 +131,7 @@ def remove_partial(run_dir: Path) -> None:
         remove(folder)
     for folder in (run_dir / FOLDER).glob(".[0-9]*.partial"):
         remove(folder)
-    for folder in (run_dir, run_dir / "samples"):
+    for folder in (run_dir, run_dir / "samples", run_dir / "films"):
         for path in folder.glob(".*.partial"):
             remove(path)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from progan.runs import checkpoint
 from progan.runs.checkpoint import MANIFEST_LIMIT, check_version
+from progan.runs.judging import JUDGING, update_best
 from progan.storage.comparison import flat
 from progan.storage.files import OWNER, make_folder, owned, remove, write_file
 from progan.storage.names import UNREADABLE, matched, normalised, shown, sort_key
@@ -20,10 +21,13 @@ from progan.storage.untrusted import read_json
 
 CONFIG, FORMAT, VERSION = "config.json", "progan run", 1
 DATA = "data.json"
-WRITTEN = (DATA, "metrics.jsonl", "progress.png", "samples", checkpoint.FOLDER)  # beside config.json
+REPORT, FILMS = "report.html", "films"
+FILES = (DATA, "progress.png", "metrics.jsonl", "warnings.jsonl", JUDGING, REPORT)  # beside config.json
+WRITTEN = (*FILES, "samples", FILMS, checkpoint.FOLDER)
 _SAME_LETTERS = "same letters, other Unicode normalisation"
 _DATA_LIMIT = 200_000_000  # bytes: two million pictures
-PICTURE_NAME = re.compile(r"(\d{9,}|level_\d+)\.png")  # in samples/
+PICTURE_NAME = re.compile(r"(\d{9,}|level_\d+|closest)\.png")  # in samples/
+FILM_NAME = re.compile(r".+\.(gif|png|apng|webp|mp4)", re.DOTALL)  # in films/
 
 
 class RunDirectory:
@@ -126,7 +130,8 @@ class RunDirectory:
                 self._rotate(images_seen)
 
     def _rotate(self, images_seen: int) -> None:
-        checkpoint.rotate(self.path, images_seen, self._keep, self._keep_every)
+        best = update_best(self.path, images_seen)
+        checkpoint.rotate(self.path, images_seen, self._keep, self._keep_every, best)
 
     def _has_changed(self) -> ValueError:
         return ValueError(
@@ -224,9 +229,12 @@ def remove_run(run_dir: Path) -> None:
     for path in run_dir.glob("samples/*.png"):
         if PICTURE_NAME.fullmatch(path.name):
             remove(path)
-    for name in (DATA, "progress.png", "metrics.jsonl"):
+    for path in run_dir.glob("films/*"):
+        if FILM_NAME.fullmatch(path.name) and not path.is_dir():
+            remove(path)
+    for name in FILES:
         remove(run_dir / name)
-    for name in ("samples", checkpoint.FOLDER):
+    for name in ("samples", FILMS, checkpoint.FOLDER):
         _remove_if_empty(run_dir / name)
     remove(run_dir / CONFIG)  # last, since it tells that all else is ours: the removal can be begun again
 

@@ -6,11 +6,13 @@ from os import PathLike
 
 import torch
 
+from progan.arguments import check_flag
 from progan.errors import CheckpointError
 from progan.networks.base import Block
 from progan.networks.generator import ProgressiveGenerator
 from progan.runs.blocks import check_block
 from progan.runs.checkpoint import read_tensors
+from progan.runs.judging import best_checkpoint
 from progan.runs.rebuild import check_tensors, without_memory
 from progan.runs.record import RunRecord
 from progan.sampling import GrownGenerator
@@ -18,7 +20,11 @@ from progan.storage.paths import user_path
 
 
 def load_generator(
-    path: str | PathLike[str], device: str | torch.device | None = None, *, block: Block | None = None
+    path: str | PathLike[str],
+    device: str | torch.device | None = None,
+    *,
+    block: Block | None = None,
+    best: bool = False,
 ) -> GrownGenerator:
     """Load the averaged generator of a run, at the level to which it has grown.
 
@@ -26,11 +32,14 @@ def load_generator(
         path: Run directory, for its newest sound checkpoint; or the folder of one checkpoint.
         device: Device to put the generator on; None = the CPU.
         block: Class of the custom block that the generator was built with, if any.
+        best: Whether to take the run's best checkpoint by the leading measure of its judgements instead of the newest.
 
     Raises:
-        CheckpointError: If there is no sound checkpoint, or it was made with another block.
+        CheckpointError: If there is no sound checkpoint, it was made with another block, or best is wanted and no
+            checkpoint was judged.
     """
-    record = RunRecord.from_checkpoint(user_path(path))
+    check_flag("best", best)
+    record = RunRecord.from_checkpoint(best_checkpoint(user_path(path)) if best else user_path(path))
     folder, recorded = record.path, record.blocks["generator"]
     if block is None:
         check_block(None, recorded, folder, "block")

@@ -22,7 +22,8 @@ from progan.runs.directory import CONFIG, WRITTEN, differences, read_config
 from progan.runs.start import Start
 from progan.schedule import Schedule
 
-INTERVALS = ("log_every", "save_every", "preview_every", "keep", "keep_every")
+INTERVALS = ("log_every", "save_every", "preview_every", "keep", "keep_every", "judge_every")
+_MAY_BE_NONE = ("keep_every", "judge_every")
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _LONGEST_REASON = 300  # characters; an error may quote what a file holds
 
@@ -42,6 +43,7 @@ class RunRecord:
         dtype: Data type of the networks that config.json records; None for a checkpoint, whose tensors have one.
         blocks: Qualified names of both networks' blocks, by role; None = the built-in block.
         data: Fingerprint of the training data; None = not known yet.
+        held_out: Images that are never trained on: ``{"share": ...}`` or ``{"data": ...}``; None = there are none.
         start: Source of the first weights; None = the seed.
         fork: Checkpoint of another directory that the run continues from, if any.
         intervals: Options of the trainer that config.json records; None for a checkpoint.
@@ -57,6 +59,7 @@ class RunRecord:
     dtype: torch.dtype | None
     blocks: dict[str, str | None]
     data: dict[str, Any] | None
+    held_out: dict[str, Any] | None
     start: Start | None
     fork: Start | None
     intervals: dict[str, Any] | None
@@ -152,8 +155,8 @@ class RunRecord:
         start, fork = Start.from_json(contents.get("start")), Start.from_json(contents.get("fork"))
         blocks = recorded_blocks(contents)
         return cls(
-            *(path, folder, contents, images_seen, architecture, schedule, seed, dtype, blocks, data, start, fork),
-            intervals,
+            *(path, folder, contents, images_seen, architecture, schedule, seed, dtype, blocks, data),
+            *(_held_out(contents.get("held_out")), start, fork, intervals),
         )
 
     def recipe(self, parts: Sequence[type] = ()) -> Recipe:
@@ -168,8 +171,13 @@ class RunRecord:
         with _describing(self.file):
             return Recipe.from_json(self.contents["recipe"], parts)
 
-    def run_intervals(self) -> dict[str, Any]:
-        """Return the recorded options; for a checkpoint, those of the run directory that it lies in, if any."""
+    def recorded_options(self) -> dict[str, Any]:
+        """Return the options that a run which continues needs: seed, a share that is held out, and intervals."""
+        share = (self.held_out or {}).get("share")
+        return {"seed": self.seed, "held_out": share, **self._run_intervals()}
+
+    def _run_intervals(self) -> dict[str, Any]:
+        """Return the recorded intervals; for a checkpoint, those of the run directory that it lies in, if any."""
         if self.intervals is not None:
             return self.intervals
         try:
@@ -191,6 +199,8 @@ class RunRecord:
         own = json.loads(json.dumps(identity))
         theirs = {name: self.contents.get(name) for name in own}
         own["data"] = theirs["data"]  # compared when the data is opened
+        if all(each["held_out"] is not None and "data" in each["held_out"] for each in (own, theirs)):
+            own["held_out"] = theirs["held_out"]
         if all(same_block(name, self.blocks[role]) for role, name in own["blocks"].items()):
             own["blocks"] = theirs["blocks"]
         own["recipe"] = with_recorded_names(own["recipe"], theirs["recipe"])
@@ -209,11 +219,11 @@ class RunRecord:
 
 
 def check_counts(counts: Mapping[str, Any]) -> None:
-    """Raise ValueError where an interval or another count of the trainer is not valid; keep_every may be None."""
+    """Raise ValueError where an interval or another count of the trainer is not valid; some may be None."""
     for name, value in counts.items():
-        least = int(name != "workers")
+        least = int(name not in ("workers", "judge_every"))
         whole = isinstance(value, int) and not isinstance(value, bool)
-        if not (name == "keep_every" and value is None) and (not whole or value < least):
+        if not (name in _MAY_BE_NONE and value is None) and (not whole or value < least):
             raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
 
 
@@ -226,6 +236,18 @@ def _describing(path: Path) -> Iterator[None]:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         cut = "..." if len(reason) > _LONGEST_REASON else ""
         raise CheckpointError(f"{path} does not describe a run: {reason[:_LONGEST_REASON]}{cut}") from error
+
+
+def _held_out(data: Any) -> dict[str, Any] | None:
+    """Return the record of the held-out images, checked."""
+    if data is None:
+        return None
+    if isinstance(data, dict) and set(data) == {"data"} and isinstance(data["data"], dict | None):
+        return data
+    share = data.get("share") if isinstance(data, dict) and set(data) == {"share"} else None
+    if type(share) is not float or not 0 < share < 0.5:
+        raise ValueError(f"held_out must be null, a share below 0.5 or a fingerprint of data, got {data!r}")
+    return {"share": share}
 
 
 def _images_seen(manifest: Mapping[str, Any]) -> int:

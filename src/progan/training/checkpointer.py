@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from progan.data.held_out import held_out_identity
 from progan.errors import CheckpointError, warn
 from progan.runs import checkpoint
 from progan.runs.continuation import Continuation, current_continuation
@@ -46,6 +47,7 @@ class Checkpointer:
         self._state = engine.state
         self._ranks = engine.ranks
         self._identity = identity
+        identity.held_out = held_out_identity(options.held_out)
         self._options = options
         self._callbacks = callbacks
         self._log = log
@@ -69,6 +71,7 @@ class Checkpointer:
         identity = self._identity
         if continued is not None:
             identity.start, identity.fork = continued.recorded.start, continued.fork
+            identity.held_out = identity.held_out or continued.recorded.held_out
         if run_dir is not None:
             if start is not None and is_of_run(start, run_dir):
                 raise ValueError(
@@ -161,10 +164,12 @@ class Checkpointer:
         recorded = identity.to_json()
         own = {**recorded, **dict.fromkeys(("data", "start", "fork")), "dtype": str(self._engine.dtype)}
         intervals = {name: value for name, value in recorded_options(self._options).items() if name != "keep_every"}
-        self._ranks.check_same("networks or settings", {**own, "intervals": intervals})
-        sent = [state.images_seen, self.saved_at, identity.data, recorded["start"], recorded["fork"]]
+        own |= {"intervals": intervals, "held_out": held_out_identity(self._options.held_out)}
+        self._ranks.check_same("networks or settings", own)
+        sent = [state.images_seen, self.saved_at, identity.data, identity.held_out, recorded["start"], recorded["fork"]]
         received = self._ranks.broadcast([*sent, list(state.adam_tensors()), state.ema.warm_up])
-        state.images_seen, self.saved_at, identity.data, start, fork, moments, state.ema.warm_up = received
+        state.images_seen, self.saved_at, identity.data, identity.held_out, *received = received
+        start, fork, moments, state.ema.warm_up = received
         identity.start, identity.fork = Start.from_json(start), Start.from_json(fork)
         if self._ranks.rank != 0:
             state.load_adam_tensors(dict.fromkeys(moments, torch.zeros(())))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from torch import nn
 
-from progan.arguments import check_instance
+from progan.arguments import check_instance, check_int
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
 from progan.recipe import Recipe, Training
@@ -110,3 +111,15 @@ def check_recipe(recipe: object) -> None:
         (Mapping, "pass Recipe.from_json of it"),
     ]
     check_instance("recipe", recipe, Recipe, remedies)
+
+
+def last_count(until: int | None, schedule: Schedule) -> int:
+    """Return the count of real images at which fit ends.
+
+    Raises:
+        TypeError: If until is not an int.
+    """
+    if until is None:
+        return schedule.total_images
+    check_int("until", until)
+    return min(operator.index(until), schedule.total_images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 
 from progan.compatibility import check_ranks
 from progan.data import Batch, Feed, match_level, open_feed
+from progan.data.held_out import hold_out
 from progan.data.workers import refuse_in_starting_process
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
@@ -110,23 +112,25 @@ class Engine:
         """Return what may change when a run resumes."""
         return environment(self.device, self.ranks.size, graph=self.captures)
 
-    def open_data(self, data: Tensor | Dataset[Any], workers: int) -> Feed:
-        """Open a data set and check that its images fit the networks.
+    def open_data(self, data: Tensor | Dataset[Any], options: RunOptions) -> Feed:
+        """Open a data set and the images that are held out, and check that they fit the networks.
 
         Args:
             data: As for `Trainer.fit`.
-            workers: Number of worker processes.
+            options: Options of the run.
         """
         architecture = self.state.generator.architecture
-        return open_feed(
-            data,
+        open_images = partial(
+            open_feed,
             image_channels=architecture.image_channels,
             base_size=architecture.base_size,
             level=max(stage.level for stage in self._schedule.stages),
             seed=self._seed,
-            workers=workers,
+            workers=options.workers,
             device=self.device,
         )
+        feed = open_images(data)
+        return feed if options.held_out is None else hold_out(feed, options.held_out, open_images)
 
     def train(self, batch: Batch) -> StepMetrics:
         """Train on one batch; outside fit, adapt first to weights that were changed from outside."""

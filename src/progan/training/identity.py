@@ -29,6 +29,8 @@ class RunIdentity:
         blocks: Qualified names of the networks' custom blocks, by role; None = the built-in block.
         data: Fingerprint of the training data; None = not known yet.
         files: SHA-256 of each training image by name, where the images come from files.
+        held_out: Images that are never trained on: ``{"share": ...}``, or ``{"data": ...}`` with their fingerprint,
+            which is None before they are opened; None = there are none.
         start: Source of the first weights; None = the seed, or the networks that were passed.
         fork: Checkpoint of another directory that the run continues from, if any.
     """
@@ -38,6 +40,7 @@ class RunIdentity:
     blocks: dict[str, str | None]
     data: dict[str, Any] | None = None
     files: dict[str, str] | None = None
+    held_out: dict[str, Any] | None = None
     start: Start | None = None
     fork: Start | None = None
 
@@ -48,6 +51,7 @@ class RunIdentity:
             "seed": self.seed,
             "blocks": self.blocks,
             "data": self.data,
+            "held_out": self.held_out,
             "start": None if self.start is None else self.start.to_json(),
             "fork": None if self.fork is None else self.fork.to_json(),
         }
@@ -59,7 +63,7 @@ class RunIdentity:
             AnotherRunError: If settings differ.
         """
         record.check_same(self.to_json(), self.recipe.schedule, run_dir)
-        self.start, self.fork, self.data = record.start, record.fork, record.data
+        self.start, self.fork, self.data, self.held_out = record.start, record.fork, record.data, record.held_out
 
     def check_data(self, feed: Feed, run_dir: Path | None) -> None:
         """Adopt the fingerprint of a data set; it must be the one that the run began with.
@@ -76,7 +80,18 @@ class RunIdentity:
                 f"the data is not that of the run (there -> here): {changed or differing}; pass the same data, or "
                 "another run_dir"
             )
+        if self.held_out is not None and "data" in self.held_out:
+            self._check_held_out(feed)
         self.data, self.files = feed.fingerprint, feed.files
+
+    def _check_held_out(self, feed: Feed) -> None:
+        there, here = (self.held_out or {})["data"], None if feed.held_out is None else feed.held_out.fingerprint
+        if here is None or (there is not None and there != here):
+            differing = "none were passed" if here is None else differences(there, here)
+            raise ValueError(
+                f"the held-out images are not those of the run (there -> here): {differing}; pass the same held_out="
+            )
+        self.held_out = {"data": here}
 
 
 def environment(device: torch.device, ranks: int, *, graph: bool) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -13,10 +13,23 @@ from typing import Any, Literal, TypedDict
 import torch
 
 from progan.arguments import check_flag, check_int, tuple_of, wrong_type
+from progan.data.held_out import HeldOut, check_held_out
 from progan.recipe import Training
 from progan.runs.record import INTERVALS, check_counts
 from progan.storage.paths import user_path
-from progan.training.callbacks import Callback, CallbackList, FlipCheck, MetricsLog, Previews, Progress
+from progan.training.callbacks import (
+    Callback,
+    CallbackList,
+    FlipCheck,
+    Judge,
+    LossRows,
+    MetricsLog,
+    Previews,
+    Progress,
+    ReportPage,
+    WarningsLog,
+)
+from progan.training.callbacks.base import listens_to_rows
 from progan.training.callbacks.flips import mirrors
 
 OnFailedSave = Literal["raise", "go_on"]
@@ -32,6 +45,7 @@ class ResumeKeywords(TypedDict, total=False):
     workers: int
     graph: bool | None
     progress: bool
+    held_out: HeldOut | None
 
 
 class RunKeywords(ResumeKeywords, total=False):
@@ -43,6 +57,7 @@ class RunKeywords(ResumeKeywords, total=False):
     preview_every: int
     keep: int
     keep_every: int | None
+    judge_every: int | None
     overwrite: bool
     start: str | PathLike[str] | None
 
@@ -53,18 +68,23 @@ class RunOptions:
 
     Args:
         seed: Random seed for all draws and for the data order. The networks keep the weights that they have.
-        run_dir: Directory for config.json, metrics.jsonl, samples/, progress.png and checkpoints/; None = nothing is
-            written.
+        run_dir: Directory for config.json, metrics.jsonl, samples/, progress.png, report.html and checkpoints/; None =
+            nothing is written.
         device: Device to train on: ``cpu``, ``cuda``, ``mps``, ...; None = CUDA if available, else MPS, else the CPU.
             Each of several processes on a machine takes a GPU of its own.
-        callbacks: Called in addition to the built-in metrics log, previews and progress display. A `MetricsLog` or
-            `Previews` among them replaces the built-in one.
+        callbacks: Called in addition to the built-in metrics log, previews, judgements and progress display. A
+            `MetricsLog`, `Previews` or `Judge` among them replaces the built-in one.
         log_every: Number of real images between two lines of metrics.jsonl.
         save_every: Number of real images between two checkpoints; the end of fit is saved too.
         preview_every: Number of real images between two sample grids; the end of a stage gets a grid too.
         keep: Number of checkpoints to keep, newest first.
         keep_every: Number of real images; the first checkpoint at or after each multiple is kept for good. None = no
             such checkpoints.
+        judge_every: Number of real images between two judgements, rounded up to a multiple of save_every; the end of a
+            stage is judged too. None = as often as 3 % of the training's time allow; 0 = never. See `Judge`.
+        held_out: Images that are never trained on, with which judgements detect overfitting: a share of the images,
+            above 0 and below 0.5, chosen by the seed; or a folder of pictures, a tensor or a data set, as for
+            `Trainer.fit`. The run records them. None = there are none.
         on_failed_save: What fit does when a checkpoint or a line of metrics cannot be written during training:
             ``"raise"`` the error, or ``"go_on"`` with a warning and try again at the next save. The save at the end of
             fit and the one at a signal always raise.
@@ -110,6 +130,8 @@ class RunOptions:
     preview_every: int = 10_000
     keep: int = 3
     keep_every: int | None = None
+    judge_every: int | None = None
+    held_out: HeldOut | None = field(default=None, compare=False, repr=False)
     on_failed_save: OnFailedSave = "raise"
     workers: int = 0
     graph: bool | None = None
@@ -131,6 +153,7 @@ class RunOptions:
             if not isinstance(callback, Callback):
                 raise wrong_type("each of callbacks", "an instance of a class derived from progan.Callback", callback)
         check_counts({**recorded_options(self), "workers": self.workers})
+        check_held_out(self.held_out)
         if self.on_failed_save not in ("raise", "go_on"):
             raise ValueError(f"on_failed_save must be 'raise' or 'go_on', got {self.on_failed_save!r}")
         if self.run_dir is not None:
@@ -155,15 +178,21 @@ def build_callbacks(options: RunOptions, training: Training, *, first: bool) -> 
         training: How a step trains.
         first: Whether this is the first of the processes that train together; the others have no callbacks.
     """
-    logs = [callback for callback in options.callbacks if isinstance(callback, MetricsLog)]
+    own = options.callbacks
+    logs = [callback for callback in own if isinstance(callback, MetricsLog)]
     log = logs[0] if logs else MetricsLog(options.log_every, go_on=options.on_failed_save == "go_on")
     built_in: list[Callback] = [FlipCheck()] if mirrors(training) else []
     if options.run_dir is not None:
-        built_in += [] if logs else [log]
-        if not any(isinstance(callback, Previews) for callback in options.callbacks):
+        built_in += [WarningsLog()] + ([] if logs else [log])
+        if not any(isinstance(callback, Previews) for callback in own):
             built_in.append(Previews(options.preview_every))
+        if options.judge_every != 0 and not any(isinstance(callback, Judge) for callback in own):
+            built_in.append(Judge(options.judge_every))
+    elif not logs and any(listens_to_rows(callback) for callback in own):
+        built_in.append(LossRows(options.log_every))
+    report = [] if options.run_dir is None else [ReportPage(options.preview_every)]
     shown = [Progress()] if options.progress else []
-    return CallbackList([*built_in, *options.callbacks, *shown] if first else []), log
+    return CallbackList([*built_in, *own, *report, *shown] if first else []), log
 
 
 def check_keywords(function: str, keywords: Mapping[str, object], kind: type[ResumeKeywords]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import operator
 import threading
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import Unpack
 
-from progan.arguments import check_gradients_on, check_int
+from progan.arguments import check_gradients_on
 from progan.data import Batch, Feed
 from progan.data.batch import as_batch
 from progan.data.workers import refuse_in_starting_process
@@ -31,7 +30,7 @@ from progan.sampling import GrownGenerator
 from progan.schedule import Growth, Schedule
 from progan.storage.paths import user_path
 from progan.training.checkpointer import Checkpointer
-from progan.training.checks import check_parts, check_recipe, set_attribute
+from progan.training.checks import check_parts, check_recipe, last_count, set_attribute
 from progan.training.ema import EmaGenerator
 from progan.training.engine import Engine
 from progan.training.identity import RunIdentity
@@ -176,8 +175,8 @@ class Trainer:
             discriminator_block: Custom block that the discriminator was built with, if any.
             parts: Custom classes of objectives, regularisers and augmentations that the run trains with, if any.
             **options: ``run_dir``, for a run that continues from path in another directory, or resumes there; and
-                ``device``, ``callbacks``, ``on_failed_save``, ``workers``, ``graph`` and ``progress``: see
-                `RunOptions`.
+                ``device``, ``callbacks``, ``on_failed_save``, ``workers``, ``graph``, ``progress`` and ``held_out`` (a
+                share is recorded): see `RunOptions`.
 
         Raises:
             CheckpointError: If path holds no run, its checkpoints are damaged, the blocks are not the recorded ones, or
@@ -190,7 +189,7 @@ class Trainer:
         record = continuation.recorded
         training = record.recipe(parts).training
         networks = rebuild(record, continuation.checkpoint, generator_block, discriminator_block)
-        settings: Any = record.run_intervals() | {"seed": record.seed, "run_dir": continuation.run_dir} | options
+        settings: Any = record.recorded_options() | {"run_dir": continuation.run_dir} | options
         with continuing(continuation):
             return cls(*networks, record.schedule, training, **settings)
 
@@ -265,10 +264,7 @@ class Trainer:
         check_gradients_on("fit trains by gradients")
         with self._engine.ranks.closing_on_error():
             feed = self._open(data)
-            end = self.schedule.total_images
-            if until is not None:
-                check_int("until", until)
-                end = min(operator.index(until), end)
+            end = last_count(until, self.schedule)
             self._engine.reconcile(together=True)
             given = {"data": feed.fingerprint, "images_seen": self.images_seen, "until": end}
             self._engine.ranks.check_same("data or until", given)
@@ -290,6 +286,10 @@ class Trainer:
         """
         self._stop_requested.set()
 
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Add a row to metrics.jsonl, and hand it to the trackers; for callbacks, as ``run.log({"my_loss": 0.5})``."""
+        self._callbacks.on_log(self, {"images_seen": self.images_seen, **row})
+
     def check(self, data: Tensor | Dataset[Any]) -> None:
         """Check a data set and run_dir, and raise what `fit` would raise before it begins; nothing is written."""
         self._open(data)
@@ -297,7 +297,7 @@ class Trainer:
 
     def _open(self, data: Tensor | Dataset[Any]) -> Feed:
         """Open a data set and check that it is that of the run."""
-        feed = self._engine.open_data(data, self.options.workers)
+        feed = self._engine.open_data(data, self.options)
         self._identity.check_data(feed, self.run_dir)
         self._callbacks.on_data(self, feed)
         return feed

@@ -1,12 +1,36 @@
 """Callbacks: what watches a run without changing a bit of the training.
 
-The metrics log, previews, progress, and the check of mirrored images. May import every room below the trainer.
+The logs of metrics and warnings, previews, judgements, trackers, the report, progress, the check of mirrored images.
+May import every room below the trainer, and alone in training the measures and the reports.
 """
 
 from progan.training.callbacks.base import Callback, CallbackList, Run, crosses
 from progan.training.callbacks.flips import FlipCheck
-from progan.training.callbacks.metrics_log import MetricsLog
+from progan.training.callbacks.judge import Judge
+from progan.training.callbacks.judged_images import JudgedImages
+from progan.training.callbacks.measures import Measured
+from progan.training.callbacks.metrics_log import LossRows, MetricsLog
 from progan.training.callbacks.previews import Previews
 from progan.training.callbacks.progress import Progress
+from progan.training.callbacks.report_page import ReportPage
+from progan.training.callbacks.trackers import TensorBoard, Tracker
+from progan.training.callbacks.warnings_log import WarningsLog
 
-__all__ = ["Callback", "CallbackList", "FlipCheck", "MetricsLog", "Previews", "Progress", "Run", "crosses"]
+__all__ = [
+    "Callback",
+    "CallbackList",
+    "FlipCheck",
+    "Judge",
+    "JudgedImages",
+    "LossRows",
+    "Measured",
+    "MetricsLog",
+    "Previews",
+    "Progress",
+    "ReportPage",
+    "Run",
+    "TensorBoard",
+    "Tracker",
+    "WarningsLog",
+    "crosses",
+]

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from typing_extensions import override
 
 from progan.data import Feed
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
+from progan.recipe import Training
 from progan.sampling import GrownGenerator
 from progan.schedule import Growth, Schedule
 from progan.training.ema import EmaGenerator
 from progan.training.planning import Plan
 from progan.training.step import StepMetrics
+
+if TYPE_CHECKING:
+    from progan.training.options import RunOptions
 
 
 class Run(Protocol):
@@ -26,6 +30,8 @@ class Run(Protocol):
     discriminator: ProgressiveDiscriminator
     ema: EmaGenerator
     schedule: Schedule
+    training: Training
+    options: RunOptions
     seed: int
     run_dir: Path | None
     plan_made: Plan | None
@@ -48,6 +54,14 @@ class Run(Protocol):
         """Ask `Trainer.fit` to finish the current step, save, and return."""
         ...
 
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Add a row to metrics.jsonl, and hand it to all callbacks' `Callback.on_log`.
+
+        Args:
+            row: Values that JSON can hold, by name; images_seen is added.
+        """
+        ...
+
 
 class Callback:
     """A listener to a run; override the methods that you need.
@@ -67,6 +81,12 @@ class Callback:
 
     def on_stage_end(self, run: Run, growth: Growth) -> None:
         """Handle the end of a stage, after its last step; growth is that of the step."""
+
+    def on_log(self, run: Run, row: Mapping[str, Any]) -> None:
+        """Handle a row of metrics.jsonl: the losses of a step, a judgement, or what a callback has logged.
+
+        Trainers without a run_dir have these rows too.
+        """
 
     def on_save(self, run: Run, path: Path) -> None:
         """Handle a checkpoint, which is complete at this path."""
@@ -106,6 +126,11 @@ class CallbackList(Callback):
             callback.on_stage_end(run, growth)
 
     @override
+    def on_log(self, run: Run, row: Mapping[str, Any]) -> None:
+        for callback in self.callbacks:
+            callback.on_log(run, row)
+
+    @override
     def on_save(self, run: Run, path: Path) -> None:
         for callback in self.callbacks:
             callback.on_save(run, path)
@@ -132,6 +157,16 @@ def crosses(every: int, before: int, after: int) -> bool:
         (True, False)
     """
     return before // every != after // every
+
+
+def ends_stage(run: Run, metrics: StepMetrics) -> bool:
+    """Return whether a step was the last one of its stage."""
+    return run.growth.stage != metrics.growth.stage or metrics.images_seen >= run.schedule.total_images
+
+
+def listens_to_rows(callback: Callback) -> bool:
+    """Return whether a callback handles the rows of metrics.jsonl."""
+    return type(callback).on_log is not Callback.on_log
 
 
 def check_every(every: int, callback: Callback) -> None:

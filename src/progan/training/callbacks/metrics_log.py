@@ -1,10 +1,12 @@
-"""The log of metrics."""
+"""The log of metrics: its rows, and the file that they are written to."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import override
 
@@ -14,31 +16,26 @@ from progan.storage.files import append_line, write_file
 from progan.training.callbacks.base import Callback, Run, check_every, crosses, run_dir_of
 from progan.training.step import StepMetrics
 
+_Key = tuple[float, Hashable]
 
-class MetricsLog(Callback):
-    """The log of metrics, ``metrics.jsonl``: one JSON object per interval, from the step that reaches it.
+
+class LossRows(Callback):
+    """The rows of losses that `Callback.on_log` handles: one per interval, of the step that reaches it.
 
     Keys ending in ``_s`` are in seconds; all other values are identical in two equal runs.
 
     Args:
-        every: Number of real images between two lines.
-        go_on: Whether to warn when a line cannot be written, and to write it with the next one, instead of raising.
+        every: Number of real images between two rows.
     """
 
-    def __init__(self, every: int, *, go_on: bool = False) -> None:
+    def __init__(self, every: int) -> None:
         check_every(every, self)
-        check_flag("go_on", go_on)
         self.every = every
-        self.go_on = go_on
-        self._pending: dict[int, str] = {}  # lines by images_seen
-        self._failed = False
 
     @override
     def on_start(self, run: Run) -> None:
         self._begun = self._last = time.perf_counter()
         self._last_seen = run.images_seen
-        self._pending = {count: line for count, line in self._pending.items() if count <= run.images_seen}
-        self._repair(run)
 
     @override
     def on_step(self, run: Run, metrics: StepMetrics) -> None:
@@ -47,7 +44,7 @@ class MetricsLog(Callback):
             return
         now = time.perf_counter()
         steps = max(1, (metrics.images_seen - self._last_seen) // growth.batch_size)
-        line = {
+        row = {
             "images_seen": metrics.images_seen,
             "stage": growth.stage,
             "level": growth.level,
@@ -58,15 +55,72 @@ class MetricsLog(Callback):
             "elapsed_s": round(now - self._begun, 3),
         }
         self._last, self._last_seen = now, metrics.images_seen
-        self._pending[metrics.images_seen] = json.dumps(line)
+        run.log(row)
+
+
+class MetricsLog(LossRows):
+    """The log of metrics, ``metrics.jsonl``: one JSON object per row of losses, judgement, and row of a callback.
+
+    Keys ending in ``_s`` are in seconds; all other values are identical in two equal runs.
+
+    Args:
+        every: Number of real images between two rows of losses.
+        go_on: Whether to warn when a line cannot be written, and to write it with the next one, instead of raising.
+            For a judgement it always warns.
+    """
+
+    def __init__(self, every: int, *, go_on: bool = False) -> None:
+        super().__init__(every)
+        check_flag("go_on", go_on)
+        self.go_on = go_on
+        self._lines = JsonLines("metrics.jsonl")
+
+    @override
+    def on_start(self, run: Run) -> None:
+        super().on_start(run)
+        self._lines.begin(run_dir_of(run, self), run.images_seen)
+
+    @override
+    def on_log(self, run: Run, row: Mapping[str, Any]) -> None:
+        self._lines.add(row)
         try:
             self.write(run)
         except OSError as error:
-            if not self.go_on:
+            if not self.go_on and "measures" not in row:
                 raise
-            warn(f"no line of metrics at {metrics.images_seen:,} images yet; training continues: {error}")
+            warn(f"no line of metrics at {run.images_seen:,} images yet; training continues: {error}")
 
     def write(self, run: Run) -> None:
+        """Write the pending lines, if any.
+
+        Raises:
+            OSError: If they cannot be written; they stay pending.
+        """
+        self._lines.write(run_dir_of(run, self), run.images_seen)
+
+
+class JsonLines:
+    """A file of JSON objects in a run directory, one per line, each with the count of images that it belongs to.
+
+    Args:
+        name: Name of the file.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._pending: dict[_Key, str] = {}
+        self._failed = False
+
+    def begin(self, run_dir: Path, images_seen: int) -> None:
+        """Remove lines past a count of images, also pending ones, and what a process that died has cut off."""
+        self._pending = {key: line for key, line in self._pending.items() if key[0] <= images_seen}
+        self._repair(run_dir, images_seen)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add a line; it is pending until it is written."""
+        self._pending[_key(row)] = json.dumps(row)
+
+    def write(self, run_dir: Path, images_seen: int) -> None:
         """Write the pending lines, if any.
 
         Raises:
@@ -75,33 +129,36 @@ class MetricsLog(Callback):
         if not self._pending:
             return
         if self._failed:
-            self._repair(run)
+            self._repair(run_dir, images_seen)
         self._failed = True
-        append_line(self._path(run), "\n".join(self._pending.values()))
+        append_line(run_dir / self.name, "\n".join(self._pending.values()))
         self._failed = False
         self._pending.clear()
 
-    def _repair(self, run: Run) -> None:
-        """Remove lines past the run's count, lines that were cut off, and lines that are pending."""
-        path = self._path(run)
+    def _repair(self, run_dir: Path, images_seen: int) -> None:
+        """Remove lines past a count, lines that were cut off, and lines that are pending."""
+        path = run_dir / self.name
         if path.exists():
             lines = path.read_bytes().splitlines(keepends=True)
-            counts = map(_images_seen, lines)
+            keys = map(_key_of_line, lines)
             kept = [
                 line
-                for line, count in zip(lines, counts, strict=True)
-                if count <= run.images_seen and count not in self._pending
+                for line, key in zip(lines, keys, strict=True)
+                if key is not None and key[0] <= images_seen and key not in self._pending
             ]
             if kept != lines:  # a run continued past its last checkpoint, or died while it wrote a line
                 write_file(path, b"".join(kept))
 
-    def _path(self, run: Run) -> Path:
-        return run_dir_of(run, self) / "metrics.jsonl"
+
+def _key(row: Mapping[str, Any]) -> _Key:
+    """Return what identifies a row: its count of images, and what kind of row it is."""
+    return row["images_seen"], (*row, row.get("text"))
 
 
-def _images_seen(line: bytes) -> float:
-    """Return the count in a line of metrics; infinity if the line was cut off."""
+def _key_of_line(line: bytes) -> _Key | None:
+    """Return what identifies the row of a line; None if the line was cut off."""
     try:
-        return int(json.loads(line)["images_seen"]) if line.endswith(b"\n") else float("inf")
-    except (ValueError, TypeError, KeyError):
-        return float("inf")
+        row = json.loads(line) if line.endswith(b"\n") else {}
+        return _key(row | {"images_seen": int(row["images_seen"])})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None

@@ -13,7 +13,7 @@ from progan.errors import warn
 from progan.randomness import latents
 from progan.render import enlarge, image_grid, read_png, to_uint8, write_png
 from progan.storage.files import make_folder
-from progan.training.callbacks.base import Callback, Run, check_every, crosses, run_dir_of
+from progan.training.callbacks.base import Callback, Run, check_every, crosses, ends_stage, run_dir_of
 from progan.training.step import StepMetrics
 
 
@@ -46,8 +46,7 @@ class Previews(Callback):
     @override
     def on_step(self, run: Run, metrics: StepMetrics) -> None:
         before = metrics.images_seen - metrics.growth.batch_size
-        stage_ends = run.growth.stage != metrics.growth.stage or metrics.images_seen >= run.schedule.total_images
-        if stage_ends or crosses(self.every, before, metrics.images_seen):
+        if ends_stage(run, metrics) or crosses(self.every, before, metrics.images_seen):
             try:
                 self._draw(run)
             except OSError as error:  # a full disk, or a viewer that has the file open on Windows

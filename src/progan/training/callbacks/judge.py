@@ -1,0 +1,187 @@
+"""The judge: measures samples against real images while a run trains, and finds its best checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from typing_extensions import override
+
+from progan.arguments import check_flag, check_int
+from progan.data import Feed
+from progan.errors import warn
+from progan.metrics.comparison import LEADING
+from progan.randomness import keyed_state
+from progan.render import write_png
+from progan.runs.judging import Judged, JudgingRecord
+from progan.runtime.autocast import without_autocast
+from progan.sampling import GrownGenerator
+from progan.schedule import Growth
+from progan.storage.files import make_folder
+from progan.training.callbacks.base import Callback, Run, ends_stage
+from progan.training.callbacks.built_in_measures import built_in_measures
+from progan.training.callbacks.judged_images import JudgedImages, RealImages, sample_images
+from progan.training.callbacks.judging_intervals import JudgingIntervals
+from progan.training.callbacks.measures import Measure, Measured, check_measures, judge
+from progan.training.step import StepMetrics
+
+LEAST_SIZE = 16  # pixels; below, the measures have nothing to see
+
+
+class Judge(Callback):
+    """The judgements of a run: measures of samples against real images, logged as rows of their own.
+
+    A run is judged at the end of each stage, and between at counts at which a checkpoint is written, from 16x16 pixels
+    on. The checkpoint that is best by the leading measure is kept: see `load_generator`. The training's bits are the
+    same with and without. A measure that fails has the value null, with a warning.
+
+    Args:
+        every: Number of real images between two judgements, rounded up to a multiple of the trainer's save_every. None
+            = as often as 3 % of the training's time allow, the report included, but 10 s in a run in which that is
+            less; the end of the last stage is judged in any case.
+        measures: Your own measures in addition to the built-in ones, by name: functions of `JudgedImages` that return a
+            number or a `Measured`. One with the name of a built-in measure replaces it.
+        built_in: Whether to use the built-in measures.
+        leading: Name of the measure by which checkpoints are compared, the lower the better. None =
+            ``"feature_distance"``, or without the built-in measures your first one.
+        n: Number of samples, and of real images at most.
+
+    Raises:
+        TypeError: If every or n is not an int, or measures are not functions by name.
+        ValueError: If every is below 1 or n below 2.
+    """
+
+    def __init__(
+        self,
+        every: int | None = None,
+        *,
+        measures: Mapping[str, Measure] | None = None,
+        built_in: bool = True,
+        leading: str | None = None,
+        n: int = 640,
+    ) -> None:
+        if every is not None:
+            check_int("every", every, 1)
+        check_int("n", n, 2)
+        check_flag("built_in", built_in)
+        self.every = every
+        used = built_in_measures() if built_in else {}
+        self.measures: dict[str, Measure] = used | check_measures(measures or {})
+        self.leading: str | None = LEADING if leading is None and used else leading
+        self.n = n
+        self._feed: Feed | None = None
+        self._reals: RealImages | None = None
+        self._record = JudgingRecord()
+        self._failed: set[str] = set()
+
+    @override
+    def on_data(self, run: Run, feed: Feed) -> None:
+        self._feed, self._reals = feed, None
+
+    @override
+    def on_start(self, run: Run) -> None:
+        self._record = JudgingRecord() if run.run_dir is None else JudgingRecord.read(run.run_dir)
+        if self._record.forget_after(run.images_seen):  # the run was killed after a judgement and before its checkpoint
+            self._write_record(run)
+        options = run.options
+        self._intervals = JudgingIntervals(self.every, options.save_every, run.schedule, self._record.intervals)
+        self._left = time.perf_counter()
+
+    @override
+    def on_step(self, run: Run, metrics: StepMetrics) -> None:
+        growth, after = metrics.growth, metrics.images_seen
+        height, width = run.generator.architecture.size(growth.level)
+        self._intervals.add_training(growth.stage, growth.batch_size, time.perf_counter() - self._left)
+        try:
+            if self.measures and min(height, width) >= LEAST_SIZE:
+                before, ends = after - growth.batch_size, ends_stage(run, metrics)
+                if self._intervals.is_due(before, after, growth.stage, height * width, ends=ends):
+                    self._judge(run, growth)
+        finally:
+            self._left = time.perf_counter()
+
+    @override
+    def on_end(self, run: Run) -> None:
+        self._feed = self._reals = None  # which hold the data
+
+    def _judge(self, run: Run, growth: Growth) -> None:
+        parameter = next(run.generator.parameters())
+        device = parameter.device if parameter.device.type == "cuda" else torch.device("cpu")
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # what the steps before take is not the judgement's time
+        begun, n, result, before_s = time.perf_counter(), run.images_seen, None, 0.0
+        if self._reals is not None and self._reals.level == growth.level:
+            before_s = self._reals.prepared_s
+        try:
+            with keyed_state(run.seed, "metrics", n), without_autocast(parameter):
+                result = self._measure(run, growth.level, device)
+        except Exception as error:  # such as too little memory
+            warn(f"no judgement at {n:,} images; training continues: {type(error).__name__}: {error}")
+        seconds = time.perf_counter() - begun
+        prepared_s = 0.0 if self._reals is None else self._reals.prepared_s - before_s
+        height, width = run.generator.architecture.size(growth.level)
+        self._intervals.add_judgement(n, growth.stage, height * width, seconds, prepared_s)
+        if result is None:
+            return
+        grown, found = result
+        leading = next(iter(found.values), None) if self.leading is None else self.leading
+        row = {
+            "images_seen": n,
+            "stage": growth.stage,
+            "level": grown.level,
+            "alpha": grown.alpha,
+            "measures": dict(found.values),
+            "floors": dict(found.floors),
+            "leading": leading,
+            "remarks": list(found.remarks),
+            "judge_s": round(seconds, 3),
+        }
+        self._keep(run, row, found)
+        run.log(row)
+        for alarm in found.alarms:
+            warn(f"at {n:,} images: {alarm}")
+
+    def _measure(self, run: Run, level: int, device: torch.device) -> tuple[GrownGenerator, Measured] | None:
+        """Return the averaged generator and what the measures have found; None where it is not finite."""
+        reals = self._reals_at(run, level, device)
+        grown = run.grown()
+        sampled = sample_images(grown, self.n, run.seed, device)
+        if sampled is None:  # the training has diverged, which the next check reports
+            return None
+        return grown, judge(JudgedImages(run, reals, sampled[0], grown, sampled[1]), self.measures, self._failed)
+
+    def _reals_at(self, run: Run, level: int, device: torch.device) -> RealImages:
+        """Return the real images of a level."""
+        if self._reals is None or self._reals.level != level:
+            assert self._feed is not None
+            self._reals = None  # first, so that two levels are never held at once
+            base_size = run.generator.architecture.base_size
+            self._reals = RealImages.read(self._feed, level, base_size, self.n, run.seed, device)
+        return self._reals
+
+    def _keep(self, run: Run, row: Mapping[str, Any], found: Measured) -> None:
+        """Record a judgement in judging.json, before the checkpoint is written, and draw the closest pairs."""
+        if run.run_dir is None:
+            return
+        value = found.values.get(row["leading"])
+        if value is not None:
+            self._record.judged[row["images_seen"]] = Judged(
+                row["images_seen"], row["level"], row["alpha"], row["leading"], value
+            )
+        self._write_record(run)
+        if found.sheet is not None:
+            try:
+                make_folder(run.run_dir / "samples")
+                write_png(run.run_dir / "samples/closest.png", found.sheet)
+            except OSError as error:
+                warn(f"no sheet of the closest pairs at {row['images_seen']:,} images; training continues: {error}")
+
+    def _write_record(self, run: Run) -> None:
+        assert run.run_dir is not None
+        self._record.best = JudgingRecord.read(run.run_dir).best  # which a save has found
+        try:
+            self._record.write(run.run_dir)
+        except OSError as error:
+            warn(f"the judgement at {run.images_seen:,} images is not recorded yet; training continues: {error}")

@@ -1,0 +1,124 @@
+"""When a run is judged: at the end of each stage, and between at counts at which a checkpoint is written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from progan.runs.judging import StageInterval
+from progan.schedule import Schedule
+from progan.training.callbacks.base import crosses
+
+SHARE = 0.02  # of the training's time; the report has another hundredth
+GRACE_S = 10.0  # for a whole run that is too short for its share
+
+
+class JudgingIntervals:
+    """The counts of images at which a run is judged.
+
+    Where no interval was asked for, it follows from the time that a judgement takes and the pace of the training, so
+    that judgements take at most 2 % of its time; the first judgement of a stage decides for the rest of it. Decisions
+    are recorded, and a run that resumes keeps to them.
+
+    Args:
+        every: Number of real images between two judgements; None = it follows from the time that they take.
+        save_every: Number of real images between two checkpoints.
+        schedule: Schedule of the run.
+        decided: What has been decided for each stage, by its index; changed in place.
+    """
+
+    def __init__(
+        self, every: int | None, save_every: int, schedule: Schedule, decided: dict[int, StageInterval]
+    ) -> None:
+        self.decided = decided
+        self._every = None if every is None else math.ceil(every / save_every) * save_every
+        self._save_every = save_every
+        self._schedule = schedule
+        self._trained_s = 0.0
+        self._spent_s = 0.0
+        self._stage = -1
+        self._stage_s, self._stage_images = 0.0, 0
+        self._last: tuple[float, float, int] | None = None  # seconds of a judgement and of its preparation; pixels
+
+    def add_training(self, stage: int, images: int, seconds: float) -> None:
+        """Add the time of a training step."""
+        if stage != self._stage:
+            self._stage, self._stage_s, self._stage_images = stage, 0.0, 0
+        self._trained_s += seconds
+        self._stage_s += seconds
+        self._stage_images += images
+
+    def add_judgement(self, images_seen: int, stage: int, pixels: int, seconds: float, prepared_s: float) -> None:
+        """Add the time of a judgement, and decide on the interval of its stage if it is the first one there.
+
+        Args:
+            images_seen: Count of images.
+            stage: Index of the stage.
+            pixels: Number of pixels of an image.
+            seconds: Time that it took.
+            prepared_s: Part of that time that later judgements of the level do not take.
+        """
+        self._spent_s += seconds
+        self._last = (seconds - prepared_s, prepared_s, pixels)
+        known = self.decided.get(stage, StageInterval(stage))
+        if self._every is not None or known.every is not None or known.at_end is not None:
+            return
+        spare_s = SHARE * self._stage_time() - prepared_s - self._last[0]  # the stage's end is judged too
+        more = int(spare_s / self._last[0]) - 1 if self._last[0] > 0 else 0
+        stage_images, save_every = self._schedule.stages[stage].images, self._save_every
+        every = stage_images / more if more > 0 else self._schedule.end(stage) + 1
+        self.decided[stage] = replace(known, first=images_seen, every=math.ceil(every / save_every) * save_every)
+
+    def is_due(self, before: int, after: int, stage: int, pixels: int, *, ends: bool) -> bool:
+        """Return whether to judge after a step.
+
+        Args:
+            before: Count of images before the step.
+            after: Count of images after it.
+            stage: Index of the stage.
+            pixels: Number of pixels of an image.
+            ends: Whether the step is the last one of its stage.
+        """
+        if ends:
+            return self._end_is_due(stage, pixels)
+        if not crosses(self._save_every, before, after):
+            return False
+        if self._every is not None:
+            return crosses(self._every, before, after)
+        known = self.decided.get(stage, StageInterval(stage))
+        if known.every is None:
+            if self._can_afford_stage(pixels):
+                return True
+            self.decided[stage] = replace(known, every=0)
+            return False
+        if known.every == 0 or known.first is None or after <= known.first:
+            return after == known.first
+        return crosses(known.every, before, after)
+
+    def _end_is_due(self, stage: int, pixels: int) -> bool:
+        """Return whether to judge the end of a stage: that of the last one always."""
+        if self._every is not None or stage == len(self._schedule.stages) - 1:
+            return True
+        known = self.decided.get(stage, StageInterval(stage))
+        if known.at_end is None:
+            allowed_s = max(GRACE_S, SHARE * self._trained_s)
+            known = replace(known, at_end=self._spent_s + sum(self._expected(pixels)) <= allowed_s)
+            self.decided[stage] = known
+        return bool(known.at_end)
+
+    def _can_afford_stage(self, pixels: int) -> bool:
+        """Return whether one judgement within a stage and one at its end are within the stage's share of the time."""
+        seconds, prepared_s = self._expected(pixels)
+        return prepared_s + 2 * seconds <= SHARE * self._stage_time()
+
+    def _expected(self, pixels: int) -> tuple[float, float]:
+        """Return the expected time of a judgement and of its preparation, from those of the last one; 0 before any."""
+        if self._last is None:
+            return 0.0, 0.0
+        seconds, prepared_s, before = self._last
+        return seconds * pixels / before, prepared_s * pixels / before
+
+    def _stage_time(self) -> float:
+        """Return the expected time of training the whole stage, in seconds."""
+        images = self._schedule.stages[self._stage].images
+        return self._stage_s / max(1, self._stage_images) * images
