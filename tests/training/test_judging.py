@@ -534,7 +534,7 @@ def test_the_batches_hold_no_held_out_image(kind, recipe, images):
     feed = trainer._engine.open_data(images if kind == "tensor" else list(images), trainer.options)
     assert (feed.n_images, feed.held_out.n_images) == (17, 4)
     held = {image.numpy().tobytes() for image in feed.held_out.images_at(range(4))}
-    epoch = torch.cat(list(feed.batches(0, 17, lambda _: 17)))
+    epoch = torch.cat([batch.images for batch in feed.batches(0, 17, lambda _: 17)])
     trained = {image.numpy().tobytes() for image in epoch}
     assert (len(held), len(trained), held & trained) == (4, 17, set())
     assert held | trained == {image.numpy().tobytes() for image in images}

@@ -198,8 +198,13 @@ def compare_defects(reference: Reference, samples: Images) -> Findings:
 
 
 def compare_copies(reference: Reference, samples: Images) -> Findings:
-    """Look for copies of training images."""
-    found = copying(samples, reference.training, held_out=reference.held_out, seed=reference.seed)
+    """Look for copies of training images; sets of fewer than 8 images show nothing and are left out."""
+    if min(len(ImageSet("samples", samples)), len(ImageSet("training", reference.training))) < LEAST_FOR_COPYING:
+        return Findings({})
+    apart = reference.held_out
+    if apart is not None and len(ImageSet("held_out", apart, least=1)) < LEAST_FOR_COPYING:
+        apart = None
+    found = copying(samples, reference.training, held_out=apart, seed=reference.seed)
     usual = found.share_training if found.share_held_out is None else found.share_held_out
     return Findings(
         {"copies": found.share},

@@ -13,7 +13,6 @@ from torch import Tensor
 from progan.arguments import check_flag, check_int, wrong_type
 from progan.metrics.comparison import (
     LEADING,
-    LEAST_FOR_COPYING,
     PARTS,
     Reference,
     compare_latents,
@@ -200,8 +199,7 @@ def _measured(
         0 if held_out is None else len(ImageSet("held_out", held_out)),
     )
     reference = Reference(real, held_out=held_out, n_samples=len(sample_set), seed=seed)
-    few = min(len(sample_set), len(reference.images))
-    parts = [part(reference, samples) for name, part in PARTS.items() if name != "copies" or few >= LEAST_FOR_COPYING]
+    parts = [part(reference, samples) for part in PARTS.values()]
     if generator is not None:
         parts.append(compare_latents(generator.images, tuple(generator.latents([0]).shape[1:]), seed=seed))
     return Evaluation(
