@@ -48,7 +48,7 @@ class Copying:
     """How near samples lie to the training images, beside real pictures; the result of `copying`.
 
     Attributes:
-        share: Share of the samples that are copies: a training image lies nearer than `threshold`.
+        share: Share of the samples that are copies: a training image lies nearer than ``threshold``.
         share_held_out: The same share of the held-out images; None without them.
         share_training: The same share of the training images, each compared with all others: duplicates in the data.
         threshold: Distance below which no pair of real pictures explains it, in grey levels of 255.
@@ -173,7 +173,7 @@ def closest_pairs(samples: Images, training: Images, pairs: Sequence[Pair], *, c
     Args:
         samples: The images whose indices the pairs have.
         training: The training images.
-        pairs: At least one pair, such as `Copying.pairs`.
+        pairs: At least one pair, such as ``Copying.pairs``.
         columns: Pairs per row.
 
     Returns:

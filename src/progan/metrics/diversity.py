@@ -112,8 +112,8 @@ def latent_diversity(
     of independent latents.
 
     Args:
-        generate: Function from latents, float32 on the CPU, (B, *latent_shape), to images (B, C, H, W), uint8 or floats
-            in [0, 1].
+        generate: Function from latents, float32 on the CPU, ``(B, *latent_shape)``, to images (B, C, H, W), uint8 or
+            floats in [0, 1].
         latent_shape: Shape of one latent.
         directions: Number of directions; at most the number of a latent's values. With all of them, dead is the share
             of the latent space's dimensions that the generator does not use.
