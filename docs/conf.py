@@ -75,6 +75,12 @@ nitpick_ignore_regex = [(r"py:.*", r"(torch|numpy|abc|collections|json|os|pathli
 nitpick_ignore = [
     ("py:class", "progan.data.curation.survey.Facts"),
     ("py:class", "progan.metrics.images.MapDataset"),
+    ("py:class", "progan.training.callbacks.judged_images.CriticScores"),
+    ("py:class", "progan.training.callbacks.judged_images.LevelImages"),
+    ("py:class", "progan.training.callbacks.judged_images.RealImages"),
+    ("py:class", "progan.training.callbacks.judged_images.Result"),
+    ("py:class", "progan.training.callbacks.metrics_log.LossRows"),
+    ("py:class", "progan.training.callbacks.trackers.LogTarget"),
     ("py:class", "progan.training.options.ResumeKeywords"),
     ("py:class", "progan.training.options.RunKeywords"),
     ("py:obj", "DiscriminatorBlock"),

@@ -94,7 +94,7 @@ class Feed(ABC):
     def images_at(self, positions: Sequence[int]) -> Tensor:
         """Return the images at some positions of the run, as they are: (N, C, H, W), uint8 or floats in [0, 1].
 
-        The first `n_images` positions are all images, each once, in random order.
+        The first ``n_images`` positions are all images, each once, in random order.
         """
 
     @abstractmethod

@@ -178,7 +178,10 @@ class JudgedImages:
         return result
 
     def critic_scores(self) -> CriticScores | None:
-        """Return the critic's scores of training, held-out and generated images; None without held-out images.
+        """Return the critic's scores of training, held-out and generated images, as a tuple of these names, (N,) each.
+
+        None without held-out images. Generated images are those of the generator itself, not of its average, since it
+        is the one that trains against the critic.
 
         The critic is a copy in evaluation mode. All batches have one size, since its score of an image depends on the
         batch that the image is in (`MiniBatchStd`).
