@@ -44,19 +44,21 @@ YARDSTICK = {4: 0.62, 8: 0.48, 16: 0.19}
 Step = Callable[[], object]
 
 
-def images(size: int) -> Tensor:
-    return uniform((BATCH, 3, size, size), 0, "plan", size)
+def images(size: int, batch: int = BATCH) -> Tensor:
+    return uniform((batch, 3, size, size), 0, "plan", size)
 
 
-def progan_step(recipe: Recipe, level: int, alpha: float | None, precision: str, device: torch.device) -> Step:
+def progan_step(
+    recipe: Recipe, level: int, alpha: float | None, precision: str, device: torch.device, batch: int = BATCH
+) -> Step:
     recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, precision=precision))
     generator, discriminator = (network.to(device) for network in recipe.build())
     step = TrainingStep(
         TrainingState(generator, discriminator, EmaGenerator(generator, 0.995), recipe.training.adam), recipe.training
     )
-    growth = Growth(0, level, alpha, 5e-4, BATCH)
-    real = images(4 << level).to(device)
-    draws = Draws.at(0, BATCH, recipe.architecture.latent_shape, 0, recipe.training).beside(real)
+    growth = Growth(0, level, alpha, 5e-4, batch)
+    real = images(4 << level, batch).to(device)
+    draws = Draws.at(0, batch, recipe.architecture.latent_shape, 0, recipe.training).beside(real)
     return lambda: step(real, draws, growth, 0)
 
 

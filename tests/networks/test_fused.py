@@ -169,10 +169,10 @@ ALWAYS = {
 }
 BY_CPU = {
     ("avx512", "fp32"): {
-        *("convolution_forward channels_last", "convolution_by_input channels_last", "matrix_product onednn"),
+        *("convolution_by_input channels_last", "matrix_product onednn"),
     },
     ("avx512", "bf16"): {
-        *("convolution_forward channels_last", "convolution_by_input channels_last"),
+        "convolution_by_input channels_last",
         *("convolution_by_weight channels_last", "convolution_by_weight gradient_as_kernel"),
     },
     ("avx2", "fp32"): {

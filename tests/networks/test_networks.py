@@ -315,10 +315,10 @@ def test_own_block_of_the_wrong_shape_is_refused_by_name():
         ProgressiveGenerator(SMALL, block=not_up),
         ProgressiveDiscriminator(SMALL, block=lambda *_: nn.Identity()),
     )
-    text = f"block 1 of the generator must return (B, 12, 8, 8), got (2, 12, 4, 4); mend {__name__}.not_up"
+    text = f"block 1 of the generator must return (B, 12, 8, 8), got (2, 12, 4, 4); correct {__name__}.not_up"
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         generator(seeded(2, 8))
-    text = f"block 2 of the discriminator must return (B, 12, 8, 8), got (2, 8, 16, 16); mend {__name__}.test_own"
+    text = f"block 2 of the discriminator must return (B, 12, 8, 8), got (2, 8, 16, 16); correct {__name__}.test_own"
     with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
         discriminator(seeded(2, 3, 16, 16))
 

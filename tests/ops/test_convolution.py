@@ -56,7 +56,7 @@ def test_dtypes_meet_as_in_torchs_convolution(layer, autocast, of_weight, of_x):
 def test_few_channels_of_a_large_image_lie_as_others_do():
     """What follows would be slow on channels-last."""
     last = "channels_last"
-    with force(convolution="bilinear", convolution_forward=last, convolution_by_input=last, convolution_by_weight=last):
+    with force(convolution="bilinear", convolution_by_input=last, convolution_by_weight=last):
         x, weight, bias = inputs()
         y = convolve(x, weight, bias, 1)
         (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)

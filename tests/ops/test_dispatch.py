@@ -29,7 +29,7 @@ DTYPES = {"tf32": torch.float32, **{name: getattr(torch, name) for name in TOLER
 CASES = [(row, precision) for row in TABLE for precision in row.precisions]
 # Paths that lead to the operation, where its caller has others.
 ON_THE_WAY = {"matrix_product": {"linear": "deferred_gradient"}}
-for part in ("layout", "forward", "by_input", "by_weight"):
+for part in ("layout", "by_input", "by_weight"):
     ON_THE_WAY[f"convolution_{part}"] = {"convolution": "bilinear"}
 
 Call = Callable[..., Tensor]
@@ -113,7 +113,6 @@ def of_networks(row: Row) -> Examples:
 EXAMPLES: dict[str, Callable[[Row], Examples]] = {
     "convolution": of_convolution,
     "convolution_layout": of_convolution,
-    "convolution_forward": of_convolution,
     "convolution_by_input": of_convolution,
     "convolution_by_weight": of_convolution,
     "upsampled_convolution": of_upsampled_convolution,
@@ -190,8 +189,8 @@ SAME = {"kernel": 3, "padding": 1}  # a 3x3 convolution that keeps the image's s
         ("convolution", "avx2", FP32, {**SAME, "pixels": 16}, "patches_product"),
         ("convolution", "avx2", FP32, {**SAME, "pixels": 17}, "bilinear"),
         ("convolution", "other", FP32, {"kernel": 1, "pixels": 16}, "batched_product"),
-        ("convolution_forward", "avx512", FP32, {"channels": (8, 4), "pixels": 128**2}, "channels_last"),
-        ("convolution_forward", "avx512", FP32, {"channels": (8, 9), "pixels": 128**2}, REFERENCE),
+        ("convolution_by_input", "avx512", FP32, {"channels": (8, 4), "pixels": 128**2}, "channels_last"),
+        ("convolution_by_input", "avx512", FP32, {"channels": (8, 9), "pixels": 128**2}, REFERENCE),
         ("convolution_by_input", "avx512", BF16, {"channels": (8, 8), "pixels": 128**2 - 1}, REFERENCE),
         ("convolution_by_input", "avx2", FP32, {"channels": (8, 4), "pixels": 128**2}, REFERENCE),
         ("convolution_by_weight", "avx2", FP32, {"channels": (32, 1), "pixels": 33**2}, "gradient_as_kernel"),

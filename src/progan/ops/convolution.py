@@ -111,8 +111,6 @@ class _TorchConvolution(NamedTuple):
         return len(x), len(weight), height, width
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if _path("convolution_forward", x, weight, _pixels(x)) == "channels_last":
-            return F.conv2d(_channels_last(x), _channels_last(weight), bias, padding=self.margin).contiguous()
         return F.conv2d(x, weight, bias, padding=self.margin)
 
     def by_input(self, gradient: Tensor, weight: Tensor, x: Tensor) -> Tensor:

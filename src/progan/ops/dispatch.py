@@ -116,8 +116,7 @@ TABLE: tuple[Row, ...] = (
     Row("convolution", "bilinear"),
     # Memory format of a bilinear convolution: with these dtypes cuDNN would transpose planes before and after.
     Row("convolution_layout", "channels_last", ("tf32", "bfloat16", "float16"), needs="triton", devices=_CUDA),
-    # The three products of a bilinear convolution.
-    Row("convolution_forward", "channels_last", **_FEW_CHANNELS),
+    # The gradients of a bilinear convolution.
     Row("convolution_by_input", "channels_last", **_FEW_CHANNELS),
     Row(
         *("convolution_by_weight", "gradient_as_kernel", ("bfloat16",)),
@@ -144,11 +143,11 @@ TABLE: tuple[Row, ...] = (
     Row("pixel_norm", "triton", channels=(0, 4096), **_TRITON),
     Row("pixel_norm", "short_derivatives"),
     Row("reflection", "triton", **_TRITON),
-    Row("reflection", "slices"),
+    Row("reflection", "slices"),  # keeps no input for the backward, and is deterministic on CUDA
     Row("resampling", "triton", **_TRITON),
     Row("resampling", "slices"),
     Row("interleaving", "slices"),
-    # Networks: a batch in parts that fit the CPU's caches; all weights scaled by one kernel, on one stream.
+    # Networks: a batch in parts, which take less memory and may fit the CPU's caches; all weights scaled by one kernel.
     Row("batch", "in_parts", devices=_CPU),
     Row("parameters", "scaled_together", devices=_CUDA),
 )

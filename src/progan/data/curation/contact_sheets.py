@@ -95,7 +95,7 @@ def _sheet(report: Checked, rows: Sequence[Sequence[Path | None]], *, scored: bo
 
 
 def sheets_folder(path: str | PathLike[str], folder: Path) -> Path:
-    """Return where the sheets on a folder go; refuse a place among its pictures, and a file."""
+    """Return the folder for the sheets; raise an error if it is among the pictures, or a file."""
     sheets = user_path(path, "folder")
     if sheets.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{sheets} lies in {folder}, so the sheets would be read as pictures; pass another folder")
@@ -106,7 +106,7 @@ def sheets_folder(path: str | PathLike[str], folder: Path) -> Path:
 
 
 def _labels(names: Sequence[str], scores: Sequence[str]) -> list[list[str]]:
-    """Return the lines below each picture: its score and its name, in which the part stays that others do not have."""
+    """Return the lines below each picture: its score, and its name, shortened to the part that differs from others."""
     from PIL import ImageFont
 
     font = ImageFont.load_default()  # has the letters of ASCII
@@ -124,7 +124,7 @@ def _labels(names: Sequence[str], scores: Sequence[str]) -> list[list[str]]:
 
 
 def _shared(texts: Sequence[str]) -> list[int]:
-    """Return how many letters each text begins with as another one does."""
+    """Return the length of the longest prefix that each text shares with another one."""
     order = sorted(range(len(texts)), key=texts.__getitem__)
     shared = [0] * len(texts)
     for one, other in pairwise(order):
@@ -135,7 +135,7 @@ def _shared(texts: Sequence[str]) -> list[int]:
 
 
 def _shortened(text: str, place: int, letters: int) -> str:
-    """Return so many letters of a text: its beginning, and what stands around a place in it."""
+    """Return a text shortened to a number of letters: its beginning, and the part around a position."""
     start = letters // 4
     middle = max(start, min(place - 4, len(text) - (letters - start)))
     end = middle + letters - start

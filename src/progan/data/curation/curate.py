@@ -114,12 +114,12 @@ class Curation:
 
 
 def _quoted(name: str) -> str:
-    """Return a name as it stands in a list."""
+    """Return a name as it is written in a list."""
     return json.dumps(name) if _UNLISTABLE.search(name) else name
 
 
 def _unquoted(name: str) -> str:
-    """Return the name that stands in a list."""
+    """Return a name from a list."""
     if not name.startswith('"'):
         return name
     try:
@@ -171,7 +171,7 @@ def curate(
 
 
 def check_limits(max_similar: int, similar: float, irregular: float) -> None:
-    """Raise ValueError where a number is out of its range."""
+    """Raise ValueError if a number is out of its range."""
     if type(max_similar) is not int or max_similar < 1:
         raise ValueError(f"max_similar must be an int of at least 1, got {max_similar!r}")
     if not isinstance(similar, int | float) or not 0 < similar <= 1:

@@ -151,13 +151,13 @@ def _sides(x: Tensor) -> Tensor:
 
 
 def _beyond(x: Tensor, other: Tensor) -> Tensor:
-    """Return by how much x is out of the range that the other has within half a pixel."""
+    """Return by how much x is outside the range of the other image within half a pixel."""
     low, high = (other - _highest(-other)) / 2, (other + _highest(other)) / 2
     return x - x.clamp(low - _INVISIBLE, high + _INVISIBLE)
 
 
 def _highest(x: Tensor) -> Tensor:
-    """Return the highest value of each pixel and those around it."""
+    """Return the maximum over each pixel and its neighbours."""
     x = F.pad(x, (1, 1, 1, 1), mode="replicate")
     x = torch.maximum(torch.maximum(x[..., :-2], x[..., 2:]), x[..., 1:-1])
     return torch.maximum(torch.maximum(x[..., :-2, :], x[..., 2:, :]), x[..., 1:-1, :])

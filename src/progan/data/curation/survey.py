@@ -196,7 +196,7 @@ class _Rows:
         self._filled = 0
 
     def add(self, rows: Sequence[Tensor]) -> None:
-        """Copy rows in behind those that are there: of each tensor (n, ...)."""
+        """Append rows, (n, ...) of each tensor."""
         end = self._filled + len(rows[0])
         for tensor, some in zip(self._tensors, rows, strict=True):
             tensor[self._filled : end] = some

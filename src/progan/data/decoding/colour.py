@@ -30,7 +30,7 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 
 
 class Encoding(NamedTuple):
-    """How numbers of [0, 1] stand for light, where that is not said by a colour profile."""
+    """How numbers of [0, 1] encode light, in a file without a colour profile."""
 
     exponent: float | None = None
     """Light is the number to this power; None = by sRGB's curve."""
@@ -64,7 +64,7 @@ def srgb_of(light: Values) -> Values:
 
 
 def encoding_of(notes: object) -> Encoding | None:
-    """Return how a PNG's numbers stand for light; None where it does not say, or by a profile.
+    """Return how a PNG's numbers encode light; None if it does not say, or has a colour profile.
 
     In the order of the PNG specification: cICP, a colour profile, sRGB, then gAMA and cHRM.
     """
@@ -151,7 +151,7 @@ def _paste(picture: Image.Image, top: int, rows: Values) -> None:
 
 
 def _opaque(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Return a picture without its transparency, of mode L, RGB or CMYK, and that."""
+    """Return a picture without its transparency, of mode L, RGB or CMYK, and the transparency."""
     alpha = None
     if picture.has_transparency_data:
         alpha = (picture if "A" in picture.getbands() else picture.convert("RGBA")).getchannel("A")

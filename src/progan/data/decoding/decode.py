@@ -164,7 +164,7 @@ def _box(
 
 
 def _opened(file: BinaryIO, header: Header) -> Any:
-    """Open a picture with Pillow, whose own limit gives way to ours unless the program around has set another."""
+    """Open a picture with Pillow, without Pillow's own limit on pixels unless the program has changed it."""
     from PIL import Image
 
     file.seek(0)
@@ -385,7 +385,7 @@ def _turn(picture: Image.Image) -> Transpose | None:
 
 
 def _swapping() -> tuple[Transpose, ...]:
-    """Return the turns after which the width is the height."""
+    """Return the transpositions that swap width and height."""
     from PIL.Image import Transpose
 
     return (Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90)
