@@ -88,6 +88,11 @@ def write_png(path: str | PathLike[str], image: Tensor) -> None:
         TypeError: If the image is not uint8.
         ValueError: If it has another shape.
     """
+    write_file(user_path(path), png_bytes(image))
+
+
+def png_bytes(image: Tensor) -> bytes:
+    """Return the contents of the file that `write_png` writes; for the arguments and errors see there."""
     check_tensor("image", image)
     if image.dtype != torch.uint8:
         raise TypeError(f"a PNG takes uint8, got {image.dtype}; use progan.to_uint8 on images in [0, 1]")
@@ -101,7 +106,7 @@ def write_png(path: str | PathLike[str], image: Tensor) -> None:
     torch.sub(pixels[1:], pixels[:-1], out=rows[1:, 1:])
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     chunks = [_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows.numpy().data, 2)), _chunk(b"IEND", b"")]
-    write_file(user_path(path), [_SIGNATURE, *chunks])
+    return b"".join([_SIGNATURE, *chunks])
 
 
 def read_png(path: str | PathLike[str]) -> Tensor:

@@ -2,3 +2,7 @@
 
 May import metrics, rendering, run directories and sampling.
 """
+
+from progan.reports.report import write_report
+
+__all__ = ["write_report"]

@@ -155,6 +155,23 @@ def owned(folder: Path, name: str = OWNER, what: Path | None = None) -> Iterator
                 remove(path)
 
 
+def is_owned(folder: Path, name: str = OWNER) -> bool:
+    """Return whether a process holds a folder now; False too where that cannot be found out.
+
+    Args:
+        folder: The folder.
+        name: Name of the file that is locked.
+    """
+    path = folder.resolve() / name
+    if path in _held:  # not to be opened: to close it would release the lock
+        return True
+    try:
+        with open(path, "rb+") as file:  # noqa: PTH123
+            return not _lock(file)  # a lock that is taken here ends with the file's closing, at once
+    except OSError:
+        return False
+
+
 def _is_at(file: BinaryIO, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
