@@ -26,6 +26,8 @@ from PIL import Image
 
 from progan import ImageFolder, Interrupted, Trainer, presets
 from progan.render import read_png
+from progan.reports import write_report
+from progan.training.callbacks.built_in_measures import built_in_measures
 
 SMALL = ["--resolution", "8", "--stage-images", "16", "--device", "cpu"]
 
@@ -57,8 +59,8 @@ def test_train_resumes_finishes_and_starts_anew(few_icons, capsys):
         "stage  resolution",
         "--quick differs from the article in: resolution 8 for 256, widths (64, 48) for (256, 128, 64, 32, 16, 8, 4), ",
         "On cpu with 1 threads, in fp32: about ",
-        "Done: runs/mel_icon_quick/progress.png",
-        "40 icons at 32x32: their mean pairwise distance is ",
+        "Done: runs/mel_icon_quick/report.html",
+        "The samples have 8x8 pixels; judging needs 2 icons and 16x16 pixels.",
     ):
         assert text in first
     assert train.main(["--quick", *SMALL]) == 0
@@ -305,17 +307,25 @@ def test_train_refuses_other_data_and_foreign_folders_before_it_times_anything(f
         assert text in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("n", "text"),
-    [
-        (1, "There is only one icon, so how much the samples vary cannot be compared with them."),
-        (3, "The 3 icons compared are all alike, so how much the samples vary cannot be compared with them."),
-    ],
-)
-def test_pictures_without_variety_are_said_to_be_so(n, text, few_icons, capsys, monkeypatch):
-    monkeypatch.setattr(train, "draw_icons", lambda size: few_icons[:1].repeat(n, 1, 1, 1))
-    assert train.main(["--quick", *SMALL]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == text
+def test_the_run_ends_with_a_table_of_measures_and_a_report(few_icons, capsys, monkeypatch):
+    icons = draw_icons.draw_icons(40, size=16)
+    monkeypatch.setattr(train, "draw_icons", lambda size: icons)
+    monkeypatch.setattr("progan.training.callbacks.judge.built_in_measures", built_in_measures)
+    monkeypatch.setattr("progan.training.callbacks.report_page.write_report", write_report)
+    with pytest.warns(UserWarning, match="Collapse: the samples are"):  # of networks that have hardly trained
+        assert train.main(["--quick", "--resolution", "16", *SMALL[2:]]) == 0
+    printed = capsys.readouterr().out
+    assert "40 samples against 40 real images, at 16x16:" in printed
+    assert "  feature distance x 1000 " in printed
+    run_dir = Path("runs/mel_icon_quick")
+    assert f"Done: {run_dir}/report.html shows the run" in printed
+    assert "<html" in (run_dir / "report.html").read_text()
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["images_seen"] for row in rows if "measures" in row][-1] == rows[-1]["images_seen"]
+    monkeypatch.setattr(train, "draw_icons", lambda size: icons[:1])
+    monkeypatch.setattr("progan.training.callbacks.judge.built_in_measures", dict)
+    assert train.main(["--quick", "--resolution", "16", *SMALL[2:], "--overwrite"]) == 0
+    assert "There is only one icon; judging needs 2 icons" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -330,9 +340,10 @@ def test_pictures_without_variety_are_said_to_be_so(n, text, few_icons, capsys, 
             "Stopped immediately; run the same command again to resume from the last checkpoint.",
         ),
         (
-            "show_comparison",
+            "show_evaluation",
             KeyboardInterrupt,
-            "Stopped during the comparison; the training is finished and saved. Run the same command again to compare.",
+            "Stopped during the evaluation; the training is finished and saved. Run the same command again to "
+            "evaluate.",
         ),
     ],
 )

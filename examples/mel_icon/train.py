@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import sys
 import time
@@ -40,6 +39,7 @@ from paths import user_path
 import progan
 from progan import HorizontalFlip, ImageFolder, Recipe, Stage, Trainer, presets
 from progan.data import Curation, check
+from progan.metrics import evaluate
 
 # What --quick changes in the article's recipe: the number of real images per level, coarsest first, where the last
 # number is also for all higher levels; and the number in the two holds at the top, at the full and at a fifth of the
@@ -51,8 +51,8 @@ QUICK_HOLD_IMAGES = (4_000, 800)
 
 RESOLUTIONS = tuple(4 << level for level in range(7))  # the resolutions that the article has channels for: 4 ... 256
 
-COMPARED = 256  # number of samples and of icons for the final comparison
-COMPARED_SIZE = 32
+JUDGED = 640  # number of samples, and of icons at most, for the final table
+LEAST_JUDGED = 16  # pixels
 
 RANK = int(os.environ.get("RANK", "0"))  # rank under torchrun; only the first process prints
 
@@ -176,13 +176,13 @@ def train(options: argparse.Namespace) -> int:
         return 1
     try:
         if not finished:
-            print(f"Done: {run_dir}/progress.png shows how the icons formed, {run_dir}/samples the pictures.")
+            print(f"Done: {run_dir}/report.html shows the run, {run_dir}/samples the pictures.")
         if trainer.rank == 0:
-            show_comparison(trainer, images, options.seed)
+            show_evaluation(trainer, images, options.seed)
     except KeyboardInterrupt:
         print(
-            "\nStopped during the comparison; the training is finished and saved. Run the same command again "
-            "to compare."
+            "\nStopped during the evaluation; the training is finished and saved. Run the same command again "
+            "to evaluate."
         )
         return 130
     return 0
@@ -314,52 +314,16 @@ def differences(recipe: Recipe, article: Recipe) -> list[str]:
     return [f"{name} {here} for {sides[1][name]}" for name, here in sides[0].items() if here != sides[1][name]]
 
 
-def show_comparison(trainer: Trainer, images: torch.Tensor, seed: int) -> None:
-    """Print two numbers: whether the samples vary as much as the icons, and whether they match them on average."""
-    icons = icons_for_comparison(images)
-    if len(icons) < 2 or mean_pairwise_rms(at_compared_size(icons)) == 0:
-        alike = "There is only one icon" if len(icons) < 2 else f"The {len(icons)} icons compared are all alike"
-        print(f"{alike}, so how much the samples vary cannot be compared with them.")
+def show_evaluation(trainer: Trainer, images: torch.Tensor, seed: int) -> None:
+    """Print how good the samples are, as a table of measures beside what the icons themselves give."""
+    grown = trainer.grown()
+    height = trainer.generator.architecture.size(grown.level)[0]
+    if height < LEAST_JUDGED or len(images) < 2:
+        few = "There is only one icon" if len(images) < 2 else f"The samples have {height}x{height} pixels"
+        print(f"{few}; judging needs 2 icons and {LEAST_JUDGED}x{LEAST_JUDGED} pixels.")
         return
-    samples = trainer.grown().sample(COMPARED, seed=seed)
-    variety, mean_distance = compare(samples, icons)
-    print(
-        f"{COMPARED} samples against {min(COMPARED, len(images))} icons at {COMPARED_SIZE}x{COMPARED_SIZE}: their mean "
-        f"pairwise distance is {variety:.2f} of the icons' own (1 is ideal), their mean image is {mean_distance:.3f} "
-        f"away from the icons' (0 is ideal)."
-    )
-
-
-def icons_for_comparison(images: torch.Tensor) -> torch.Tensor:
-    """Return a fixed random selection of the icons, in [0, 1]."""
-    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:COMPARED]
-    return images[chosen] / 255
-
-
-def compare(samples: torch.Tensor, icons: torch.Tensor) -> tuple[float, float]:
-    """Compare two sets of images, (N, C, H, W) in [0, 1], at 32x32.
-
-    Returns:
-        The mean pairwise RMS distance of the samples divided by that of the icons, and the RMS distance between the two
-        mean images.
-    """
-    samples, icons = at_compared_size(samples), at_compared_size(icons)
-    variety = mean_pairwise_rms(samples) / mean_pairwise_rms(icons)
-    mean_distance = (samples.mean(dim=0) - icons.mean(dim=0)).square().mean().sqrt()
-    return variety, mean_distance.item()
-
-
-def at_compared_size(images: torch.Tensor) -> torch.Tensor:
-    """Resize images to 32x32 by averaging or repeating pixels."""
-    if images.shape[-1] < COMPARED_SIZE:
-        return progan.upsample(images, COMPARED_SIZE // images.shape[-1])
-    return progan.downsample(images, images.shape[-1] // COMPARED_SIZE)
-
-
-def mean_pairwise_rms(images: torch.Tensor) -> float:
-    """Return the mean RMS distance over all pairs of images."""
-    distances: torch.Tensor = torch.nn.functional.pdist(images.flatten(1).double())
-    return distances.mean().item() / math.sqrt(images[0].numel())
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:JUDGED]
+    evaluate(grown, images[chosen], seed=seed)
 
 
 if __name__ == "__main__":

@@ -184,7 +184,7 @@ def _pictures(folder: Path) -> tuple[dict[int, Path], dict[int, Path]]:
         if stem.startswith("level_"):
             if len(stem) <= 8:
                 level_rows[int(stem.removeprefix("level_"))] = folder / name
-        elif (images_seen := count(int(stem[:20]))) is not None:
+        elif stem.isdecimal() and (images_seen := count(int(stem[:20]))) is not None:
             sheets[images_seen] = folder / name
     return dict(sorted(sheets.items())), dict(sorted(level_rows.items()))
 
