@@ -12,19 +12,18 @@ from conftest import ROOT
 
 import progan
 import progan.data
-from progan import metrics, presets
+from progan import metrics, presets, reports
 
 REFERENCE = ROOT / "docs/reference"
 PAGES = {path.stem: path.read_text() for path in sorted(REFERENCE.glob("*.md")) if path.stem != "index"}
-ROOMS = {"progan.data", "progan.metrics"}  # whose names are public there, and not in progan itself
-PUBLIC = sorted(
-    {*progan.__all__, *progan.data.__all__, *metrics.__all__, "mel_icon", "karras2018"} - {"presets", "metrics"}
-)
+ROOMS = {"progan.data": progan.data, "progan.metrics": metrics, "progan.reports": reports}  # with names of their own
+IN_ROOMS = {name for room in ROOMS.values() for name in room.__all__}
+PUBLIC = sorted({*progan.__all__, *IN_ROOMS, "mel_icon", "karras2018"} - {"presets", "metrics", "reports"})
 
 
 def public(name: str) -> object:
     """Return what a public name stands for."""
-    (found,) = {getattr(room, name) for room in (progan, progan.data, metrics, presets) if hasattr(room, name)}
+    (found,) = {getattr(room, name) for room in (progan, *ROOMS.values(), presets) if hasattr(room, name)}
     return found
 
 

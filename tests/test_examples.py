@@ -398,6 +398,9 @@ def test_generate_writes_clean_reproducible_icons(few_icons, capsys):
         difference = read_png(f"walk/{step:04d}.png").int() - read_png(f"a/{k:04d}.png").int()
         assert difference.abs().max() <= 1
     assert read_png("walk/sheet.png").shape == (3, 96, 3 * 96 + 2 * 2)
+    film = ["--run-dir", "runs/mel_icon_quick", "--truncation", "0.5", "--walk", "walk.png"]
+    assert generate.main(film) == 0
+    assert "walk.png: 200 frames of 256x256, 10.0 s" in capsys.readouterr().out
     capsys.readouterr()
     for arguments, text in (
         ([*between, "--n", "1", "--out", "c"], "n of at least 2"),
@@ -407,6 +410,9 @@ def test_generate_writes_clean_reproducible_icons(few_icons, capsys):
         (["--run-dir", "runs/mel_icon_quick", "--out", "a"], "exists and is not an empty folder"),
         (["--run-dir", "runs/mel_icon_quick", "--out", "c", "--n", "0"], "at least 1"),
         (["--run-dir", "runs/mel_icon_quick", "--out", "a/0000.png/c"], "Not a directory"),
+        (["--run-dir", "runs/mel_icon_quick"], "pass --out DIR for icons, --walk FILE for a film, or both"),
+        (["--run-dir", "runs/mel_icon_quick", "--walk", "c.avi"], "must end in .gif, .png, .apng, .webp or .mp4"),
+        (["--run-dir", "runs/mel_icon_quick", "--truncation", "2", "--out", "c"], "in [0, 1], got 2.0"),
     ):
         with pytest.raises(SystemExit):
             generate.main(arguments)

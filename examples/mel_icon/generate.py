@@ -5,6 +5,10 @@
 The k-th icon depends only on the seed and k, not on --n. To interpolate between two of the icons:
 
     python examples/mel_icon/generate.py --run-dir runs/mel_icon_quick --between 3 17 --out walk/
+
+To film a closed walk through the first of them, as .png, .gif, .webp or .mp4:
+
+    python examples/mel_icon/generate.py --run-dir runs/mel_icon_quick --walk walk.png
 """
 
 import argparse
@@ -14,7 +18,8 @@ from collections.abc import Sequence
 import torch
 from paths import user_path
 
-from progan import CheckpointError, enlarge, image_grid, load_generator, to_uint8, write_png
+from progan import CheckpointError, TruncatedGenerator, enlarge, image_grid, load_generator, to_uint8, write_png
+from progan.reports import walk_film
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,12 +35,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--between", type=int, nargs=2, metavar="K", help="interpolate between two of the icons; the sheet has one row"
     )
     parser.add_argument("--seed", type=int, default=0, help="random seed of the latents (default: %(default)s)")
-    parser.add_argument("--out", type=user_path, required=True, metavar="DIR", help="new or empty folder for the files")
+    parser.add_argument(
+        "--truncation", type=float, metavar="PSI", help="0 to 1: the lower, the more typical and the more alike"
+    )
+    parser.add_argument("--walk", type=user_path, metavar="FILE", help="film of a closed walk through 7 of the icons")
+    parser.add_argument("--out", type=user_path, metavar="DIR", help="new or empty folder for the files")
     options = parser.parse_args(arguments)
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+    if options.out is None and options.walk is None:
+        parser.error("pass --out DIR for icons, --walk FILE for a film, or both")
+    if options.out is not None and options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         parser.error(f"--out {options.out} exists and is not an empty folder; pass a new one")
     try:
         grown = load_generator(options.run_dir or options.checkpoint)
+        if options.truncation is not None:
+            grown = TruncatedGenerator(grown, options.truncation)
+        if options.walk is not None:
+            print(walk_film(grown, options.walk, seed=options.seed))
+        if options.out is None:
+            return 0
         if options.between is None:
             images = grown.sample(64 if options.n is None else options.n, seed=options.seed)
         else:
@@ -44,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             images = torch.cat([grown.images(part) for part in torch.split(walk, 64)])
         icons = to_uint8(images)
         options.out.mkdir(parents=True, exist_ok=True)
-    except (CheckpointError, OSError, ValueError) as error:
+    except (CheckpointError, ImportError, OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     digits = max(4, len(str(len(icons) - 1)))
     for index, icon in enumerate(icons):

@@ -1,12 +1,14 @@
 """Progressive growing of GANs (Karras et al. 2018) for PyTorch."""
 
-from progan import metrics, presets
+from progan import metrics, presets, reports
 from progan._version import __version__ as __version__
 from progan.augment.augmentation import Augmentation
 from progan.augment.geometric import HorizontalFlip, Translate
 from progan.augment.photometric import Contrast, adjust_contrast
 from progan.data import Batch, ImageFolder, match_level
 from progan.errors import CheckpointError, DivergenceError, Interrupted, RankError
+from progan.inversion import FoundLatent, find_latent
+from progan.latents import slerp
 from progan.losses.critic import Objective, Regularizer
 from progan.losses.objectives import NonSaturating, Wasserstein
 from progan.losses.regularizers import R1, GradientPenalty, gradient_penalty
@@ -21,7 +23,7 @@ from progan.recipe import Recipe, Training
 from progan.render import enlarge, image_grid, to_uint8, write_png
 from progan.runs.generator import load_generator
 from progan.runs.start import Start
-from progan.sampling import GrownGenerator, slerp
+from progan.sampling import GrownGenerator
 from progan.schedule import Growth, Schedule, Stage
 from progan.training.callbacks import (
     Callback,
@@ -40,6 +42,7 @@ from progan.training.options import RunOptions
 from progan.training.planning import Plan
 from progan.training.step import StepMetrics
 from progan.training.trainer import Trainer
+from progan.truncation import TruncatedGenerator
 
 __all__ = [
     "R1",
@@ -57,6 +60,7 @@ __all__ = [
     "EqualizedConv2d",
     "EqualizedLinear",
     "FadeIn",
+    "FoundLatent",
     "GradientPenalty",
     "GrownGenerator",
     "Growth",
@@ -90,16 +94,19 @@ __all__ = [
     "Trainer",
     "Training",
     "Translate",
+    "TruncatedGenerator",
     "Wasserstein",
     "adjust_contrast",
     "downsample",
     "enlarge",
+    "find_latent",
     "gradient_penalty",
     "image_grid",
     "load_generator",
     "match_level",
     "metrics",
     "presets",
+    "reports",
     "slerp",
     "to_uint8",
     "upsample",

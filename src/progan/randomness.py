@@ -68,7 +68,10 @@ def uniform(shape: tuple[int, ...], seed: int, purpose: Purpose, position: int |
 
 
 def latents(
-    indices: Sequence[int], latent_shape: tuple[int, ...], seed: int, purpose: Literal["sample", "preview", "metrics"]
+    indices: Sequence[int],
+    latent_shape: tuple[int, ...],
+    seed: int,
+    purpose: Literal["sample", "preview", "metrics", "film"],
 ) -> Tensor:
     """Draw each latent by its own index, so that the k-th is the same whatever the number of latents.
 

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from progan.arguments import check_instance, check_int, check_number, check_tensor
+from progan.arguments import check_instance, check_int, check_tensor
+from progan.latents import slerp, walk_weights
 from progan.networks.fused import generate
 from progan.networks.generator import ProgressiveGenerator
 from progan.randomness import latents
 from progan.runtime.memory import hold_heap_for
-
-_TINY = torch.finfo(torch.float64).tiny
 
 
 class GrownGenerator(nn.Module):
@@ -128,6 +127,37 @@ class GrownGenerator(nn.Module):
         ]
         return torch.stack(ways, dim=1).flatten(0, 1)
 
+    def walk(self, n: int, *, through: int | Iterable[int] | Tensor = 7, seed: int = 0) -> Tensor:
+        """Return latents on a closed walk through samples: n equal steps that end where they began.
+
+        The walk is a smooth curve on the sphere (see `slerp` for why), without a bend at its key points, and each of
+        its latents is as typical as a sample's. It begins at the first key point, and passes the others within half a
+        step.
+
+        Args:
+            n: Number of latents, at least 1.
+            through: Key points of the walk, at least 2: how many samples, from the first one on; or the indices of
+                those wanted, such as ``[3, 17, 40]``; or latents, ``(K, *latent_shape)``.
+            seed: Random seed, the one given to `sample`.
+
+        Returns:
+            ``(n, *latent_shape)``, float32, on the CPU; the step from the last to the first is as long as the others.
+
+        Raises:
+            TypeError: If n is not an int, or through is none of these.
+            ValueError: If there are fewer than 2 key points, or they are all alike or opposite to one another.
+
+        Example:
+            >>> from progan import presets
+            >>> grown = GrownGenerator(presets.karras2018(8, channels=(8, 8)).build()[0], level=1)
+            >>> z = grown.walk(60, through=[3, 17, 40])
+            >>> z.shape, torch.equal(z[0], grown.latents([3])[0])
+            (torch.Size([60, 512]), True)
+        """
+        check_int("n", n, 1)
+        keys = key_points(self, through, seed)
+        return walked(keys, walk_weights(keys, n))
+
     def images(self, z: Tensor) -> Tensor:
         """Return images in [0, 1], float32, without a graph: ``(B, *latent_shape)`` -> (B, C, H, W)."""
         check_tensor("z", z)
@@ -143,70 +173,22 @@ class GrownGenerator(nn.Module):
         return images.clone()  # one that autograd takes too
 
 
-def slerp(start: Tensor, end: Tensor, weight: float | Tensor) -> Tensor:
-    """Interpolate between latents on the sphere.
-
-    With u and v the directions of start and end, omega the angle between them, and t the weight, the direction is
-    sin((1 - t) omega) / sin(omega) u + sin(t omega) / sin(omega) v (Shoemake 1985; for latents: White 2016, "Sampling
-    Generative Networks"), and the norm goes linearly from one to the other. Latents of many dimensions have norms close
-    to one another; a straight line passes through norms that the generator has never seen, and this path does not. A
-    latent of any shape counts as one vector.
-
-    Args:
-        start: Latents, (B, ...), floats.
-        end: Latents of the same shape; a batch of 1 on either side goes with all of the other.
-        weight: 0 for start, 1 for end: a number, or one for each pair, (B,). Above 1 and below 0 the path goes on.
-
-    Returns:
-        (B, ...), in start's dtype and on its device; equal to start and end where the weight is 0 and 1. Where start
-        and end are opposite, many paths are shortest, and the same one is taken each time.
-
-    Raises:
-        TypeError: If start or end is not a tensor of floats.
-        ValueError: If the shapes do not fit.
-
-    Example:
-        >>> slerp(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]), torch.tensor([0.0, 0.5, 1.0]))
-        tensor([[1.0000, 0.0000],
-                [1.0607, 1.0607],
-                [0.0000, 2.0000]])
-    """
-    for name, given in (("start", start), ("end", end)):
-        if not isinstance(given, Tensor) or not given.is_floating_point():
-            got = given.dtype if isinstance(given, Tensor) else type(given).__name__
-            raise TypeError(f"{name} must be a tensor of floats, got {got}; GrownGenerator.latents draws some")
-    if not isinstance(weight, Tensor):
-        check_number("weight", weight)
-    weights = torch.as_tensor(weight, dtype=torch.float64, device="cpu").detach()
-    sizes = {len(part) for part in (start, end, weights) if part.ndim} - {1}
-    if min(start.ndim, end.ndim) < 2 or start.shape[1:] != end.shape[1:] or weights.ndim > 1 or len(sizes) > 1:
-        raise ValueError(
-            "slerp takes start and end (B, ...) of one shape and a weight, a number or (B,), got "
-            f"{tuple(start.shape)}, {tuple(end.shape)} and {tuple(weights.shape)}; pass z[None] for one latent"
-        )
-    # In float64, which not all devices have.
-    first, last = (z.detach().to("cpu", torch.float64).flatten(1) for z in (start, end))
-    t = weights.reshape(-1, 1)
-    norms = [torch.linalg.vector_norm(each, dim=1, keepdim=True) for each in (first, last)]
-    u, v = first / norms[0].clamp_min(_TINY), last / norms[1].clamp_min(_TINY)
-    u, v = torch.where(norms[0] > 0, u, v), torch.where(norms[1] > 0, v, u)  # 0 has no direction: that of the other
-    side = _perpendicular(u, v)
-    angle = torch.atan2((side * v).sum(1, keepdim=True).clamp_min(0), (u * v).sum(1, keepdim=True))
-    direction = torch.cos(t * angle) * u + torch.sin(t * angle) * side
-    path = ((1 - t) * norms[0] + t * norms[1]) * direction
-    path = torch.where(t == 0, first, torch.where(t == 1, last, path))
-    return path.reshape(-1, *start.shape[1:]).to(start.device, start.dtype)
+def key_points(grown: GrownGenerator, through: int | Iterable[int] | Tensor, seed: int) -> Tensor:
+    """Return the key points of `GrownGenerator.walk`, from its arguments: (K, *latent_shape), float32, on the CPU."""
+    if isinstance(through, Tensor) and through.is_floating_point():
+        expected = grown.generator.architecture.latent_shape
+        if through.shape[1:] != expected:
+            raise ValueError(
+                f"through must be latents (K, {', '.join(map(str, expected))}), got {tuple(through.shape)}"
+            )
+        keys = through.detach().to("cpu", torch.float32)
+    else:
+        keys = grown.latents(through, seed=seed)
+    if len(keys) < 2:
+        raise ValueError(f"a walk takes at least 2 key points in through, got {len(keys)}")
+    return keys
 
 
-def _perpendicular(u: Tensor, v: Tensor) -> Tensor:
-    """Return unit vectors perpendicular to u in the plane of u and v; in any plane where they span none: (B, D)."""
-    u = u.expand(max(len(u), len(v)), -1)
-    # Of the axes, the one that u lies along the least.
-    axis = torch.nn.functional.one_hot(u.abs().argmin(1), u.shape[1]).to(u.dtype)
-    side = v - (u * v).sum(1, keepdim=True) * u
-    flat = torch.linalg.vector_norm(side, dim=1, keepdim=True) < 1e-14
-    side = torch.where(flat, axis, side)
-    for _ in range(2):  # the second time takes away what rounding left of u
-        side = side - (u * side).sum(1, keepdim=True) * u
-        side = side / torch.linalg.vector_norm(side, dim=1, keepdim=True).clamp_min(_TINY)
-    return side
+def walked(keys: Tensor, weights: Tensor) -> Tensor:
+    """Return the latents of which `walk_weights` gives the weights: (K, ...), (n, K) -> (n, ...), float32."""
+    return (weights @ keys.double().flatten(1)).reshape(-1, *keys.shape[1:]).float()

@@ -55,8 +55,27 @@ class ProgressiveGenerator(ProgressiveNetwork):
                 level 0.
         """
         level = self._checked_level(z, level, alpha)
-        below = x = self.blocks[0](z)
+        return self.images_of(self.blocks[0](z), 0, level, alpha)
+
+    def features(self, z: Tensor, level: int) -> Tensor:
+        """Return the features of a level: ``(B, *latent_shape)`` -> (B, channels[level], height, width)."""
+        level = self._checked_level(z, level, None)
+        x: Tensor = self.blocks[0](z)
         for index in range(1, level + 1):
+            x = self._run_block(x, index)
+        return x
+
+    def images_of(self, features: Tensor, at: int, level: int, alpha: float | Tensor | None = None) -> Tensor:
+        """Return the images of features: (B, channels[at], h, w) -> (B, image_channels, height, width).
+
+        Args:
+            features: Features of a level, see `features`.
+            at: That level, below the level of the images where these fade in, else at most that.
+            level: Level of the images.
+            alpha: Weight of this level relative to the one below; None = fully grown.
+        """
+        below = x = features
+        for index in range(at + 1, level + 1):
             below, x = x, self._run_block(x, index)
         return self._to_images(below, x, level, alpha)
 

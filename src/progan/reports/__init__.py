@@ -3,6 +3,18 @@
 May import metrics, rendering, run directories and sampling.
 """
 
+from progan.reports.film_file import Film, write_film
+from progan.reports.films import time_lapse, walk_film
 from progan.reports.report import write_report
+from progan.reports.sheets import corner_sheet, interpolation_sheet, sample_sheet
 
-__all__ = ["write_report"]
+__all__ = [
+    "Film",
+    "corner_sheet",
+    "interpolation_sheet",
+    "sample_sheet",
+    "time_lapse",
+    "walk_film",
+    "write_film",
+    "write_report",
+]

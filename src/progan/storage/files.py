@@ -56,6 +56,28 @@ def write_file(
         raise
 
 
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Let another program write a file: it is synced and gets its final name when the context ends without an error.
+
+    Args:
+        path: Final name; its folder must exist.
+
+    Yields:
+        Where to write the file; it is removed if an error ends the context.
+    """
+    beside = partial_of(path)
+    try:
+        yield beside
+        with open(beside, "r+b") as file:  # noqa: PTH123
+            os.fsync(file.fileno())
+        move(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove(beside)
+        raise
+
+
 def partial_of(path: Path) -> Path:
     """Return the path at which `write_file` keeps a file until it is complete."""
     return path.with_name(f".{path.name}.partial")
