@@ -40,8 +40,8 @@ def time_lapse(
 ) -> Film:
     """Film the training of a run: the sample grids of the same latents, one after another.
 
-    The frames are the grids that `progan.Previews` writes, ``samples/000060000.png``. Grids that are damaged, that another
-    program wrote, or that have another size than most are left out with a warning. Only one is held in memory.
+    The frames are the grids that `progan.Previews` writes, ``samples/000060000.png``. Grids that are damaged, that
+    another program wrote, or that have another size than most are left out with a warning. Only one is held in memory.
 
     Args:
         run_dir: Run directory, finished or not.
@@ -109,7 +109,8 @@ def walk_film(
     Args:
         grown: Trained generator.
         path: Path of the film; its suffix determines the format (see `write_film`).
-        through: Key points of the walk, as for `progan.GrownGenerator.walk`: how many samples, indices of samples, or latents.
+        through: Key points of the walk, as for `progan.GrownGenerator.walk`: how many samples, indices of samples, or
+            latents.
         seed: Random seed of the samples.
         duration_s: Duration of one round in seconds.
         frames_per_second: Frames per second, at most 50.

@@ -76,7 +76,8 @@ def interpolation_sheet(
         height: Height in pixels to which smaller images are enlarged, by a whole factor.
 
     Returns:
-        (C, H, W), uint8, for `progan.write_png`. The left column has the first sample of each pair, the right one the second.
+        (C, H, W), uint8, for `progan.write_png`. The left column has the first sample of each pair, the right
+        one the second.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -109,8 +110,8 @@ def corner_sheet(
         height: Height in pixels to which smaller images are enlarged, by a whole factor.
 
     Returns:
-        (C, H, W), uint8, for `progan.write_png`. The left and the right column go in equal angles from corner to corner, and
-        each row from the left column to the right one.
+        (C, H, W), uint8, for `progan.write_png`. The left and the right column go in equal angles from corner
+        to corner, and each row from the left column to the right one.
 
     Raises:
         TypeError: If an argument has the wrong type.
