@@ -59,7 +59,7 @@ def test_train_resumes_finishes_and_starts_anew(few_icons, capsys):
         "stage  resolution",
         "--quick differs from the article in: resolution 8 for 256, widths (64, 48) for (256, 128, 64, 32, 16, 8, 4), ",
         "On cpu with 1 threads, in fp32: about ",
-        "Done: runs/mel_icon_quick/report.html",
+        "Done: open runs/mel_icon_quick/report.html",
         "The samples have 8x8 pixels; judging needs 2 icons and 16x16 pixels.",
     ):
         assert text in first
@@ -318,7 +318,9 @@ def test_the_run_ends_with_a_table_of_measures_and_a_report(few_icons, capsys, m
     assert "40 samples against 40 real images, at 16x16:" in printed
     assert "  feature distance x 1000 " in printed
     run_dir = Path("runs/mel_icon_quick")
-    assert f"Done: {run_dir}/report.html shows the run" in printed
+    assert f"Done: open {run_dir}/report.html in a browser" in printed
+    assert f"A film of the training: {run_dir}/films/training.png: " in printed
+    assert (run_dir / "films/training.png").read_bytes().startswith(b"\x89PNG")
     assert "<html" in (run_dir / "report.html").read_text()
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [row["images_seen"] for row in rows if "measures" in row][-1] == rows[-1]["images_seen"]

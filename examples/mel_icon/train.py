@@ -40,6 +40,7 @@ import progan
 from progan import HorizontalFlip, ImageFolder, Recipe, Stage, Trainer, presets
 from progan.data import Curation, check
 from progan.metrics import evaluate
+from progan.reports import Film, time_lapse
 
 # What --quick changes in the article's recipe: the number of real images per level, coarsest first, where the last
 # number is also for all higher levels; and the number in the two holds at the top, at the full and at a fifth of the
@@ -175,9 +176,10 @@ def train(options: argparse.Namespace) -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     try:
-        if not finished:
-            print(f"Done: {run_dir}/report.html shows the run, {run_dir}/samples the pictures.")
         if trainer.rank == 0:
+            if not finished:
+                print(f"Done: open {run_dir}/report.html in a browser; the pictures are in {run_dir}/samples.")
+                print(f"A film of the training: {write_film(run_dir)}")
             show_evaluation(trainer, images, options.seed)
     except KeyboardInterrupt:
         print(
@@ -312,6 +314,13 @@ def differences(recipe: Recipe, article: Recipe) -> list[str]:
         for each in (recipe, article)
     ]
     return [f"{name} {here} for {sides[1][name]}" for name, here in sides[0].items() if here != sides[1][name]]
+
+
+def write_film(run_dir: Path) -> Film:
+    """Write a film of the training, and return what was written."""
+    folder = run_dir / "films"
+    folder.mkdir(exist_ok=True)
+    return time_lapse(run_dir, folder / "training.png")
 
 
 def show_evaluation(trainer: Trainer, images: torch.Tensor, seed: int) -> None:
