@@ -189,7 +189,14 @@ SCHEDULE = Schedule([Stage(2, 0, 1000), Stage(3, 500, 500), Stage(4, 500, 1500)]
 PIXELS = (256, 1024, 4096)
 
 
-def counts_of(intervals: JudgingIntervals, image_s: float, judge_s: float, begin: int = 0, prepared_s: float = 0.0):
+def counts_of(
+    intervals: JudgingIntervals,
+    image_s: float,
+    judge_s: float,
+    begin: int = 0,
+    prepared_s: float = 0.0,
+    costly_s: float = 0.0,
+):
     """The counts at which a run is judged, where a judgement at 16 px takes a time, and the time that all took."""
     found, spent = [], 0.0
     for before in range(begin, SCHEDULE.total_images, 8):
@@ -200,7 +207,10 @@ def counts_of(intervals: JudgingIntervals, image_s: float, judge_s: float, begin
             seconds = judge_s * PIXELS[stage] / 256 + prepared_s * (
                 stage not in [SCHEDULE.at(k - 1).stage for k in found]
             )
-            intervals.add_judgement(before + 8, stage, PIXELS[stage], seconds, seconds - judge_s * PIXELS[stage] / 256)
+            prepared = seconds - judge_s * PIXELS[stage] / 256
+            costly = costly_s if intervals.is_thorough(stage, PIXELS[stage], ends=ends) else None
+            seconds += costly or 0.0
+            intervals.add_judgement(before + 8, stage, PIXELS[stage], seconds, prepared_s=prepared, costly_s=costly)
             found.append(before + 8)
             spent += seconds
     return found, spent
@@ -217,10 +227,12 @@ def test_the_interval_follows_from_the_time_that_judgements_take():
 
 @pytest.mark.parametrize("judge_s", [0.01, 0.3, 2.0, 10.0])
 @pytest.mark.parametrize("prepared_s", [0.0, 3.0])
-def test_judgements_take_their_share_of_the_time_at_most(judge_s, prepared_s):
-    found, spent = counts_of(JudgingIntervals(None, 100, SCHEDULE, {}), 1.0, judge_s, prepared_s=prepared_s)
+@pytest.mark.parametrize("costly_s", [0.0, 15.0])
+def test_judgements_take_their_share_of_the_time_at_most(judge_s, prepared_s, costly_s):
+    intervals = JudgingIntervals(None, 100, SCHEDULE, {})
+    found, spent = counts_of(intervals, 1.0, judge_s, prepared_s=prepared_s, costly_s=costly_s)
     assert found[-1] == 4000, "the end of the run is always judged"
-    last = 16 * judge_s + prepared_s
+    last = 16 * judge_s + prepared_s + costly_s
     assert spent - last <= max(GRACE_S, SHARE * 4000) + judge_s + prepared_s  # of the first one, nothing was known
 
 
@@ -237,6 +249,28 @@ def test_what_was_decided_holds_after_a_resume_at_another_pace(begin):
     whole, _ = counts_of(JudgingIntervals(None, 100, SCHEDULE, decided), image_s=1.0, judge_s=0.5)
     again, _ = counts_of(JudgingIntervals(None, 100, SCHEDULE, dict(decided)), 0.01, judge_s=0.9, begin=begin)
     assert again == [count for count in whole if count > begin]
+
+
+@pytest.mark.parametrize(("every", "thorough"), [(None, [96]), (16, [96]), (32, [96])])
+def test_costly_measures_are_taken_at_the_end(every, thorough, recipe, images, tmp_path):
+    def costly(judged: JudgedImages) -> float | None:
+        return judged.costly(lambda: judged.once("three", lambda: 3.0))
+
+    make(recipe, tmp_path, callbacks=[judge(every, costly=costly, worth=mean_image)]).fit(images)
+    values = {row["images_seen"]: row["measures"]["costly"] for row in rows(tmp_path)}
+    assert [count for count, value in values.items() if value == 3.0] == thorough
+    assert {value for count, value in values.items() if count not in thorough} <= {None}
+
+
+def test_a_stage_that_is_long_enough_ends_with_costly_measures():
+    intervals = JudgingIntervals(None, 10_000, SCHEDULE, {})
+    found = []
+    for stage, image_s in ((0, 0.5), (1, 1.0), (2, 1.0)):
+        intervals.add_training(stage, 1000, 1000 * image_s)
+        found.append(intervals.is_thorough(stage, 256, ends=True))
+        assert not intervals.is_thorough(stage, 256, ends=False)
+        intervals.add_judgement(1000, stage, 256, 1.0, prepared_s=0.0, costly_s=None)
+    assert found == [False, True, True], "2 % of 500 s do not suffice for the 15 s that are expected; of 1500 s they do"
 
 
 def test_decisions_are_recorded(recipe, images, tmp_path, monkeypatch):

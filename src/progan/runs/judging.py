@@ -32,12 +32,14 @@ class StageInterval:
         first: Count of images of its first judgement before its end; None = not decided.
         every: Number of real images between the judgements that follow; 0 = there are none before the stage's end.
         at_end: Whether the end of the stage is judged; None = not decided.
+        thorough: Whether costly measures are taken there; None = not decided.
     """
 
     stage: int
     first: int | None = None
     every: int | None = None
     at_end: bool | None = None
+    thorough: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -170,12 +172,14 @@ def _shown(judged: Judged | None) -> tuple[int, int, str, float] | None:
 
 
 def _interval(data: Mapping[str, Any]) -> StageInterval:
-    if set(data) != {"stage", "first", "every", "at_end"}:
+    if set(data) != {"stage", "first", "every", "at_end", "thorough"}:
         raise ValueError(f"an interval has other entries, got {sorted(data)}")
     counts = [data["stage"], data["first"] or 0, data["every"] or 0]
-    if any(type(count) is not int or count < 0 for count in counts) or data["at_end"] not in (None, True, False):
-        raise ValueError("an interval is not valid")
-    return StageInterval(data["stage"], data["first"], data["every"], data["at_end"])
+    if any(type(count) is not int or count < 0 for count in counts):
+        raise ValueError("an interval's counts are not valid")
+    if any(data[name] is not None and type(data[name]) is not bool for name in ("at_end", "thorough")):
+        raise ValueError("an interval's decisions are not valid")
+    return StageInterval(**data)
 
 
 def _judged(data: Mapping[str, Any]) -> Judged:

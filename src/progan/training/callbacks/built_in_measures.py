@@ -13,6 +13,8 @@ from progan.training.callbacks.measures import Measure, Measured
 # What a part needs of the real images alone. Computed once per level, and its time counts as preparation.
 _PREPARED = {"features": ("features", "feature_floors"), "patches": ("patch_floors",), "similarity": ("similarity",)}
 
+_COSTLY = ("patches",)  # seconds per level of the pyramid, and a multiple of that for their floors
+
 
 def built_in_measures() -> dict[str, Measure]:
     """Return the measures of every judgement, by name, in their order."""
@@ -21,6 +23,12 @@ def built_in_measures() -> dict[str, Measure]:
 
 
 def _compare(name: str, part: Part, images: JudgedImages) -> Measured:
+    if name in _COSTLY:
+        return images.costly(partial(_compared, name, part, images)) or Measured({})
+    return _compared(name, part, images)
+
+
+def _compared(name: str, part: Part, images: JudgedImages) -> Measured:
     reference = images.once(
         "reference",
         lambda: Reference(

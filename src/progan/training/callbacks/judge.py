@@ -98,7 +98,7 @@ class Judge(Callback):
             if self.measures and min(height, width) >= LEAST_SIZE:
                 before, ends = after - growth.batch_size, ends_stage(run, metrics)
                 if self._intervals.is_due(before, after, growth.stage, height * width, ends=ends):
-                    self._judge(run, growth)
+                    self._judge(run, growth, ends=ends)
         finally:
             self._left = time.perf_counter()
 
@@ -106,23 +106,27 @@ class Judge(Callback):
     def on_end(self, run: Run) -> None:
         self._feed = self._reals = None  # which hold the data
 
-    def _judge(self, run: Run, growth: Growth) -> None:
+    def _judge(self, run: Run, growth: Growth, *, ends: bool) -> None:
+        height, width = run.generator.architecture.size(growth.level)
+        thorough = self._intervals.is_thorough(growth.stage, height * width, ends=ends)
         parameter = next(run.generator.parameters())
         device = parameter.device if parameter.device.type == "cuda" else torch.device("cpu")
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # what the steps before take is not the judgement's time
-        begun, n, result, before_s = time.perf_counter(), run.images_seen, None, 0.0
+        begun, n, result, before = time.perf_counter(), run.images_seen, None, (0.0, 0.0)
         if self._reals is not None and self._reals.level == growth.level:
-            before_s = self._reals.prepared_s
+            before = self._reals.prepared_s, self._reals.costly_s
         try:
             with keyed_state(run.seed, "metrics", n), without_autocast(parameter):
-                result = self._measure(run, growth.level, device)
+                result = self._measure(run, growth.level, device, thorough=thorough)
         except Exception as error:  # such as too little memory
             warn(f"no judgement at {n:,} images; training continues: {type(error).__name__}: {error}")
         seconds = time.perf_counter() - begun
-        prepared_s = 0.0 if self._reals is None else self._reals.prepared_s - before_s
-        height, width = run.generator.architecture.size(growth.level)
-        self._intervals.add_judgement(n, growth.stage, height * width, seconds, prepared_s)
+        after = before if self._reals is None else (self._reals.prepared_s, self._reals.costly_s)
+        prepared_s, costly_s = after[0] - before[0], after[1] - before[1]
+        self._intervals.add_judgement(
+            n, growth.stage, height * width, seconds, prepared_s=prepared_s, costly_s=costly_s if thorough else None
+        )
         if result is None:
             return
         grown, found = result
@@ -143,14 +147,17 @@ class Judge(Callback):
         for alarm in found.alarms:
             warn(f"at {n:,} images: {alarm}")
 
-    def _measure(self, run: Run, level: int, device: torch.device) -> tuple[GrownGenerator, Measured] | None:
+    def _measure(
+        self, run: Run, level: int, device: torch.device, *, thorough: bool
+    ) -> tuple[GrownGenerator, Measured] | None:
         """Return the averaged generator and what the measures have found; None where it is not finite."""
         reals = self._reals_at(run, level, device)
         grown = run.grown()
         sampled = sample_images(grown, self.n, run.seed, device)
         if sampled is None:  # the training has diverged, which the next check reports
             return None
-        return grown, judge(JudgedImages(run, reals, sampled[0], grown, sampled[1]), self.measures, self._failed)
+        images = JudgedImages(run, reals, *sampled, grown=grown, thorough=thorough)
+        return grown, judge(images, self.measures, self._failed)
 
     def _reals_at(self, run: Run, level: int, device: torch.device) -> RealImages:
         """Return the real images of a level."""

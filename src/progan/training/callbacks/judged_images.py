@@ -87,6 +87,7 @@ class RealImages:
         held_out: Images that are held out, at most N; None = there are none.
         kept: What measures keep, by key.
         prepared_s: Seconds that were spent on all of it so far.
+        costly_s: Seconds that costly measures took so far.
     """
 
     level: int
@@ -95,6 +96,7 @@ class RealImages:
     held_out: Tensor | None
     kept: dict[str, Any] = field(default_factory=dict)
     prepared_s: float = 0.0
+    costly_s: float = 0.0
 
     @classmethod
     def read(
@@ -133,6 +135,7 @@ class JudgedImages:
         latents: Latents of the samples, ``(N, *latent_shape)``, on the CPU.
         level: Level of the images.
         images_seen: Real images shown so far.
+        thorough: Whether costly measures are taken: at the end of the run, and of a stage if the time allows.
         seed: Random seed of the run.
 
     Example:
@@ -146,8 +149,10 @@ class JudgedImages:
         run: Run,
         reals: RealImages,
         samples: Tensor,
-        grown: GrownGenerator,
         latents: Tensor,
+        *,
+        grown: GrownGenerator,
+        thorough: bool,
     ) -> None:
         self.samples = samples
         self.real: Tensor = reals.real
@@ -157,6 +162,7 @@ class JudgedImages:
         self.latents = latents
         self.level: int = reals.level
         self.images_seen: int = run.images_seen
+        self.thorough = thorough
         self.seed: int = run.seed
         self._run = run
         self._reals = reals
@@ -176,6 +182,23 @@ class JudgedImages:
             self._reals.prepared_s += time.perf_counter() - begun
         result: Result = self._reals.kept[key]
         return result
+
+    def costly(self, function: Callable[[], Result]) -> Result | None:
+        """Return the result of a function in a thorough judgement, and None in others.
+
+        For measures that take long: they do not make the other judgements of a stage rarer.
+
+        Args:
+            function: Function to call in a thorough judgement.
+        """
+        if not self.thorough:
+            return None
+        begun, prepared_s = time.perf_counter(), self._reals.prepared_s
+        try:
+            return function()
+        finally:
+            self._reals.costly_s += time.perf_counter() - begun
+            self._reals.prepared_s = prepared_s  # what it has prepared is part of its own time
 
     def critic_scores(self) -> CriticScores | None:
         """Return the critic's scores of training, held-out and generated images, as a tuple of these names, (N,) each.

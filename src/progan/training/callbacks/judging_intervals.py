@@ -11,6 +11,7 @@ from progan.training.callbacks.base import crosses
 
 SHARE = 0.02  # of the training's time; the report has another hundredth
 GRACE_S = 10.0  # for a whole run that is too short for its share
+_UNKNOWN_S = 15.0  # what costly measures are expected to take before they have been taken
 
 
 class JudgingIntervals:
@@ -39,6 +40,7 @@ class JudgingIntervals:
         self._stage = -1
         self._stage_s, self._stage_images = 0.0, 0
         self._last: tuple[float, float, int] | None = None  # seconds of a judgement and of its preparation; pixels
+        self._costly: tuple[float, int] | None = None  # seconds of the costly measures; pixels
 
     def add_training(self, stage: int, images: int, seconds: float) -> None:
         """Add the time of a training step."""
@@ -48,7 +50,9 @@ class JudgingIntervals:
         self._stage_s += seconds
         self._stage_images += images
 
-    def add_judgement(self, images_seen: int, stage: int, pixels: int, seconds: float, prepared_s: float) -> None:
+    def add_judgement(
+        self, images_seen: int, stage: int, pixels: int, seconds: float, *, prepared_s: float, costly_s: float | None
+    ) -> None:
         """Add the time of a judgement, and decide on the interval of its stage if it is the first one there.
 
         Args:
@@ -57,14 +61,20 @@ class JudgingIntervals:
             pixels: Number of pixels of an image.
             seconds: Time that it took.
             prepared_s: Part of that time that later judgements of the level do not take.
+            costly_s: Part of that time that costly measures took; None = they were not taken.
         """
         self._spent_s += seconds
-        self._last = (seconds - prepared_s, prepared_s, pixels)
+        each_s = seconds - prepared_s - (costly_s or 0.0)
+        self._last = each_s, prepared_s, pixels
+        if costly_s is not None:
+            self._costly = costly_s, pixels
         known = self.decided.get(stage, StageInterval(stage))
         if self._every is not None or known.every is not None or known.at_end is not None:
             return
-        spare_s = SHARE * self._stage_time() - prepared_s - self._last[0]  # the stage's end is judged too
-        more = int(spare_s / self._last[0]) - 1 if self._last[0] > 0 else 0
+        spare_s = (
+            SHARE * self._stage_time() - prepared_s - each_s - self._expected_costly(pixels, 0.0)
+        )  # the stage's end
+        more = int(spare_s / each_s) - 1 if each_s > 0 else 0
         stage_images, save_every = self._schedule.stages[stage].images, self._save_every
         every = stage_images / more if more > 0 else self._schedule.end(stage) + 1
         self.decided[stage] = replace(known, first=images_seen, every=math.ceil(every / save_every) * save_every)
@@ -95,21 +105,50 @@ class JudgingIntervals:
             return after == known.first
         return crosses(known.every, before, after)
 
+    def is_thorough(self, stage: int, pixels: int, *, ends: bool) -> bool:
+        """Return whether to take costly measures at a judgement: at the end of the run, and of a stage if affordable.
+
+        Args:
+            stage: Index of the stage.
+            pixels: Number of pixels of an image.
+            ends: Whether the judgement is at the end of its stage.
+        """
+        if self._every is not None or not ends or self._is_last(stage):
+            return ends
+        known = self.decided.get(stage, StageInterval(stage))
+        if known.thorough is None:
+            known = replace(
+                known,
+                thorough=self._can_afford(sum(self._expected(pixels)) + self._expected_costly(pixels, _UNKNOWN_S)),
+            )
+            self.decided[stage] = known
+        return bool(known.thorough)
+
     def _end_is_due(self, stage: int, pixels: int) -> bool:
         """Return whether to judge the end of a stage: that of the last one always."""
-        if self._every is not None or stage == len(self._schedule.stages) - 1:
+        if self._every is not None or self._is_last(stage):
             return True
         known = self.decided.get(stage, StageInterval(stage))
         if known.at_end is None:
-            allowed_s = max(GRACE_S, SHARE * self._trained_s)
-            known = replace(known, at_end=self._spent_s + sum(self._expected(pixels)) <= allowed_s)
+            known = replace(known, at_end=self._can_afford(sum(self._expected(pixels))))
             self.decided[stage] = known
         return bool(known.at_end)
+
+    def _is_last(self, stage: int) -> bool:
+        return stage == len(self._schedule.stages) - 1
+
+    def _can_afford(self, seconds: float) -> bool:
+        """Return whether the time that has been trained allows a judgement of some seconds."""
+        return self._spent_s + seconds <= max(GRACE_S, SHARE * self._trained_s)
 
     def _can_afford_stage(self, pixels: int) -> bool:
         """Return whether one judgement within a stage and one at its end are within the stage's share of the time."""
         seconds, prepared_s = self._expected(pixels)
         return prepared_s + 2 * seconds <= SHARE * self._stage_time()
+
+    def _expected_costly(self, pixels: int, unknown_s: float) -> float:
+        """Return the expected time of the costly measures, from the last time that they were taken, if any."""
+        return unknown_s if self._costly is None else self._costly[0] * pixels / self._costly[1]
 
     def _expected(self, pixels: int) -> tuple[float, float]:
         """Return the expected time of a judgement and of its preparation, from those of the last one; 0 before any."""
