@@ -145,11 +145,13 @@ class Watched:
         self._file.close()
 
 
-@pytest.fixture(autouse=True)
-def neither_measures_nor_report(monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def neither_measures_nor_report() -> Iterator[None]:
     """Judge by no built-in measure and write no report: they take seconds, and tests of judging bring measures."""
-    monkeypatch.setattr("progan.training.callbacks.judge.built_in_measures", dict)
-    monkeypatch.setattr("progan.training.callbacks.report_page.write_report", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("progan.training.callbacks.judge.built_in_measures", dict)
+        patch.setattr("progan.training.callbacks.report_page.write_report", None)
+        yield
 
 
 @pytest.fixture

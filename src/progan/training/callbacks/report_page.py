@@ -9,12 +9,10 @@ from typing import Any
 
 from typing_extensions import override
 
-from progan import reports
 from progan.errors import warn
+from progan.reports import write_report
 from progan.training.callbacks.base import Callback, Run, check_every, crosses, ends_stage, run_dir_of
 from progan.training.step import StepMetrics
-
-write_report: Callable[[Path], object] | None = getattr(reports, "write_report", None)
 
 _SHARE = 0.01  # of the training's time; judgements have the rest of 3 %
 _GRACE_S = 5.0  # for a whole run that is too short for its share
