@@ -1,6 +1,8 @@
 """Progressive growing of GANs (Karras et al. 2018) for PyTorch."""
 
-from progan import metrics, presets, reports
+from typing import TYPE_CHECKING, Any
+
+from progan import presets
 from progan._version import __version__ as __version__
 from progan.augment.augmentation import Augmentation
 from progan.augment.geometric import HorizontalFlip, Translate
@@ -43,6 +45,9 @@ from progan.training.planning import Plan
 from progan.training.step import StepMetrics
 from progan.training.trainer import Trainer
 from progan.truncation import TruncatedGenerator
+
+if TYPE_CHECKING:
+    from progan import metrics, reports
 
 __all__ = [
     "R1",
@@ -114,3 +119,16 @@ __all__ = [
     "wgan_gp_loss",
     "write_png",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import measures and reports when they are first used: a program that trains starts sooner without them."""
+    if name == "metrics":
+        import progan.metrics as metrics
+
+        return metrics
+    if name == "reports":
+        import progan.reports as reports
+
+        return reports
+    raise AttributeError(f"module 'progan' has no attribute {name!r}")

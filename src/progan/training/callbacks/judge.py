@@ -12,7 +12,6 @@ from typing_extensions import override
 from progan.arguments import check_flag, check_int
 from progan.data import Feed
 from progan.errors import warn
-from progan.metrics.comparison import LEADING
 from progan.randomness import keyed_state
 from progan.render import write_png
 from progan.runs.judging import Judged, JudgingRecord
@@ -21,13 +20,21 @@ from progan.sampling import GrownGenerator
 from progan.schedule import Growth
 from progan.storage.files import make_folder
 from progan.training.callbacks.base import Callback, Run, ends_stage
-from progan.training.callbacks.built_in_measures import built_in_measures
 from progan.training.callbacks.judged_images import JudgedImages, RealImages, sample_images
 from progan.training.callbacks.judging_intervals import JudgingIntervals
 from progan.training.callbacks.measures import Measure, Measured, check_measures, judge
 from progan.training.step import StepMetrics
 
 LEAST_SIZE = 16  # pixels; below, the measures have nothing to see
+
+_LEADING = "feature_distance"
+
+
+def built_in_measures() -> dict[str, Measure]:
+    """Return the measures of every judgement; `progan.metrics` is imported here, when a run is made."""
+    from progan.training.callbacks.built_in_measures import built_in_measures as found
+
+    return found()
 
 
 class Judge(Callback):
@@ -69,7 +76,7 @@ class Judge(Callback):
         self.every = every
         used = built_in_measures() if built_in else {}
         self.measures: dict[str, Measure] = used | check_measures(measures or {})
-        self.leading: str | None = LEADING if leading is None and used else leading
+        self.leading: str | None = _LEADING if leading is None and used else leading
         self.n = n
         self._feed: Feed | None = None
         self._reals: RealImages | None = None

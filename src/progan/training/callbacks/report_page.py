@@ -10,12 +10,18 @@ from typing import Any
 from typing_extensions import override
 
 from progan.errors import warn
-from progan.reports import write_report
 from progan.training.callbacks.base import Callback, Run, check_every, crosses, ends_stage, run_dir_of
 from progan.training.step import StepMetrics
 
 _SHARE = 0.01  # of the training's time; judgements have the rest of 3 %
 _GRACE_S = 5.0  # for a whole run that is too short for its share
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write the report of a run; `progan.reports` is imported here, when one is written."""
+    from progan import reports
+
+    return reports.write_report(run_dir)
 
 
 class ReportPage(Callback):
