@@ -32,7 +32,7 @@ def open_feed(
 
     Args:
         data: Images, (N, C, H, W), uint8 0..255 or floats in [0, 1]; or a map-style data set whose items are an image
-            (C, H, W), or a tuple of an image, its label if it has one (see `Batch`), and anything else.
+            (C, H, W), or a tuple of an image, its label if it has one (see `progan.Batch`), and anything else.
         image_channels: Channels of the networks' images.
         base_size: (height, width) of the networks' images at level 0, in pixels.
         level: Highest level that is trained; images may be larger by a power of two.
