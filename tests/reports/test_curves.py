@@ -52,8 +52,8 @@ def test_the_floor_is_a_band_with_its_middle():
     (band,) = svg.iter("polygon")
     assert band.get("class") == "floor"
     heights = set(numbers(band, "points")[1::2])
-    (middle,) = [line for line in svg.iter("line") if line.get("class") == "floor"]
-    assert min(heights) < numbers(middle, "y1")[0] < max(heights)
+    (middle,) = [line for line in svg.iter("polyline") if line.get("class") == "floor"]
+    assert min(heights) < numbers(middle, "points")[1] < max(heights)
 
 
 def test_stages_are_marked_where_there_is_room():

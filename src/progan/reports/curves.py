@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 
 from progan.reports.measures import digits
 from progan.reports.rows import Band
@@ -164,7 +164,7 @@ def _stages(axis: Axis, across: Callable[[float], float]) -> Iterator[str]:
         if begin > 0:
             yield f'<line class="stage" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 6}" y2="{_BOTTOM}"/>'
         if name and x >= labelled and x + len(name) * _CHARACTER <= WIDTH:
-            labelled = x + len(name) * _CHARACTER + 6
+            labelled = x + len(name) * _CHARACTER + 8
             yield f'<text class="stage" x="{x + 3:.1f}" y="{_TOP - 9}">{escaped(name)}</text>'
 
 
@@ -197,9 +197,8 @@ def _floor(
     there = [(x, up(band.high)) for x, band in points]
     back = [(x, up(band.low)) for x, band in reversed(points)]
     yield f'<polygon class="floor" points="{_points(there + back)}"/>'
-    for (x1, first), (x2, second) in pairwise(points):
-        ends = f'x1="{x1:.1f}" y1="{up(first.value):.1f}" x2="{x2:.1f}" y2="{up(second.value):.1f}"'
-        yield f'<line class="floor" {ends}/>'
+    middle = [(x, up(band.value)) for x, band in points]
+    yield f'<polyline class="floor" points="{_points(middle)}"/>'
 
 
 def _points(points: Sequence[tuple[float, float]]) -> str:

@@ -115,7 +115,7 @@ def _stages(run: RunFiles) -> Iterator[tuple[float, str]]:
     """Yield where stages begin, named by their resolution where that is new."""
     before = -1
     for begin, stage in zip(run.schedule.starts, run.schedule.stages, strict=True):
-        yield begin, "" if stage.level == before else run.size(stage.level)
+        yield begin, "" if stage.level == before else run.short_size(stage.level)
         before = stage.level
 
 

@@ -58,7 +58,7 @@ def _page(run: RunFiles, gallery: Gallery) -> tuple[str, str]:
         '<meta name="color-scheme" content="light dark">\n'
         f'<title>{name}: {escaped(sentence)}</title>\n<link rel="icon" href="data:,">\n'
         f"<style>\n{style}</style>\n</head>\n<body>\n{_header(run, sentence, name)}\n<main>\n{_remarks(run, gallery)}"
-        f'<section id="strip"><h2>Progress</h2>{sections.strip(run, gallery)}</section>\n{_SLIDERS}'
+        f'<section id="strip"><h2>Progress by resolution</h2>{sections.strip(run, gallery)}</section>\n{_SLIDERS}'
     )
     parts = [
         '</section>\n<section id="measures"><h2>Measures</h2>' + sections.measures(run) + "</section>\n",
@@ -99,7 +99,8 @@ def _bar(run: RunFiles) -> str:
         done = percent(max(0, run.images_seen - begin), end - begin)
         parts.append(
             f'<li style="flex-grow:{end - begin}"><span class="bar"><span style="width:{done}%"></span></span>'
-            f'<span class="size">{run.size(level)}</span></li>'
+            f'<span class="size"><span class="full">{run.size(level)}</span>'
+            f'<span class="short" aria-hidden="true">{run.short_size(level)}</span></span></li>'
         )
     done = percent(run.images_seen, plan.total_images)
     label = f"Resolutions of the schedule; {done} % of the images are done"
@@ -129,7 +130,7 @@ def _curves(run: RunFiles) -> str:
     )
     parts = f"<h3>Measures</h3>{measures}" if measures else ""
     parts += f"<h3>Losses</h3>{losses}" if losses else ""
-    key = '<p class="note">Vertical lines: a stage begins. '
+    key = '<p class="note">Vertical lines: a stage begins, with its resolution in pixels. '
     key += "Shaded: a measure's floor, or the range of a loss.</p>"
     return f'<section id="curves"><h2>Curves</h2>{switch}{key}{parts}</section>\n'
 

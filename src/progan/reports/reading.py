@@ -99,6 +99,11 @@ class RunFiles:
         height, width = self.architecture.size(level)
         return f"{width}x{height}"
 
+    def short_size(self, level: int) -> str:
+        """Return the resolution of a level as one number where it is square, such as ``32``."""
+        height, width = self.architecture.size(level)
+        return f"{height}" if height == width else f"{width}x{height}"
+
 
 def read_run(run_dir: Path, *, training: bool | None = None) -> RunFiles:
     """Read the files of a run directory.

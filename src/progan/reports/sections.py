@@ -60,8 +60,8 @@ def samples(run: RunFiles, gallery: Gallery, sheets: Mapping[int, Sheet]) -> str
         for count, sheet in sheets.items()
     )
     without = '<noscript><p class="note">The sliders need a script, and scripts are off here.</p></noscript>'
-    note = f'<p class="note">Every grid shows the same latents.</p>{note}'
-    return f'<div class="panels">{"".join(panels)}</div>{without}{note}\n{stored}'
+    same = '<p class="note">Every grid shows the same latents. Move the sliders to compare any two counts.</p>'
+    return f'{same}<div class="panels">{"".join(panels)}</div>{without}{note}\n{stored}'
 
 
 def _panel(run: RunFiles, sheets: Mapping[int, Sheet], counts: Sequence[int], index: int, name: str) -> str:
