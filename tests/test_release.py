@@ -128,7 +128,9 @@ for name, read in {
 
 
 def test_a_missing_extra_is_named(tmp_path):
-    """Of all; `progress` is not missed: without tqdm there are lines; for `tensorboard` see test_trackers."""
-    assert set(PROJECT["optional-dependencies"]) == {"images", "progress", "tensorboard", "all"}
+    """Of all; `progress` is not missed: without tqdm there are lines; for `tensorboard` see
+    test_trackers, for `fidelity` test_inception.
+    """
+    assert set(PROJECT["optional-dependencies"]) == {"images", "progress", "tensorboard", "fidelity", "all"}
     done = subprocess.run([sys.executable, "-c", NEEDS_PILLOW], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

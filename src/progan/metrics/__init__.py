@@ -13,6 +13,7 @@ from progan.metrics.evaluation import Evaluation, evaluate
 from progan.metrics.feature_distance import feature_distance
 from progan.metrics.features import RandomFilters
 from progan.metrics.floor import Floor, compare_with_floor, noise_floor
+from progan.metrics.inception import InceptionScores, inception_features, inception_scores
 from progan.metrics.kernel_distance import kernel_distance
 from progan.metrics.ms_ssim import ms_ssim
 from progan.metrics.pyramid import pyramid_descriptors
@@ -24,6 +25,7 @@ __all__ = [
     "DensityCoverage",
     "Evaluation",
     "Floor",
+    "InceptionScores",
     "LatentDiversity",
     "Pair",
     "RandomFilters",
@@ -38,6 +40,8 @@ __all__ = [
     "diversity",
     "evaluate",
     "feature_distance",
+    "inception_features",
+    "inception_scores",
     "kernel_distance",
     "latent_diversity",
     "ms_ssim",
