@@ -158,7 +158,7 @@ def _extractor(
     network = _network(layers, weights).to(place)
 
     def features(images: Tensor) -> Tensor:
-        batches = rgb_bytes(images).split(_BATCH)
+        batches = torch.split(rgb_bytes(images), _BATCH)
         rows = [torch.cat(network(batch.to(place)), dim=1).to(images.device) for batch in batches]
         return torch.cat(rows)
 
