@@ -91,7 +91,8 @@ def write_png(path: str | PathLike[str], image: Tensor) -> None:
         TypeError: If the image is not uint8.
         ValueError: If it has another shape.
     """
-    write_file(user_path(path), png_bytes(image))
+    contents = png_bytes(image)
+    write_file(user_path(path), contents)
 
 
 def png_bytes(image: Tensor) -> bytes:
