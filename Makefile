@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo test test-all lint types docs site-check links figures dist try-dist workflows clean
+.PHONY: demo test test-all lint types docs site-check report-check links figures dist try-dist workflows clean
 
 demo: $(READY)
 	$(BIN)/python examples/mel_icon/train.py --quick
@@ -36,6 +36,10 @@ docs: $(READY)
 # The site in headless Chromium, on a phone's and a desk's width, light and dark; skipped where no browser is found.
 site-check: docs $(VENV)/site
 	$(BIN)/python docs/site_check.py
+
+# Reports of runs in headless Chromium, in the same ways: make report-check RUNS="runs/mel_icon_quick"
+report-check: $(VENV)/site
+	$(BIN)/python docs/report_check.py $(RUNS)
 
 # Links to other sites; needs a network.
 links: $(READY)

@@ -74,6 +74,7 @@ nitpick_ignore_regex = [(r"py:.*", r"(torch|numpy|abc|collections|json|os|pathli
 # Not public: docstrings name them for readers of the source.
 nitpick_ignore = [
     ("py:class", "progan.data.curation.survey.Facts"),
+    ("py:class", "progan.metrics.evaluation.Sampler"),
     ("py:class", "progan.metrics.images.MapDataset"),
     ("py:class", "progan.training.callbacks.judged_images.CriticScores"),
     ("py:class", "progan.training.callbacks.judged_images.LevelImages"),

@@ -1,11 +1,11 @@
 """Open reports of runs in headless Chromium, at phone and desktop width, light and dark, and print the problems.
 
-    python docs/report_check.py RUN_DIR ...
+    make report-check RUNS="RUN_DIR ..."
 
 The report of each run directory is written anew and opened in all four ways. It must open within two seconds, be at
 most 15 MB, and have no console error, no request to any host, nothing wider than the window, and no serious finding of
 axe; its pictures must show, its sliders move, and its curves switch to hours. Without scripts everything but the
-sliders must be there. `make site-check` installs what this needs. Look at the screenshots yourself.
+sliders must be there. Look at the screenshots yourself.
 """
 
 from __future__ import annotations

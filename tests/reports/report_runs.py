@@ -12,6 +12,7 @@ from progan import Recipe, Stage, presets
 from progan.render import enlarge, image_grid, write_png
 from progan.runs.checkpoint import write_checkpoint
 from progan.runs.directory import CONFIG, FORMAT, VERSION
+from progan.runs.judging import Judged, JudgingRecord
 from progan.runs.record import INTERVALS
 
 ENVIRONMENT = {"device": "cpu", "ranks": 1, "threads": 2, "progan": "0.1.0", "torch": "2.9.0", "numpy": "2.3.0"}
@@ -137,8 +138,7 @@ def finished_run(run_dir) -> Recipe:
     write_sheets(run_dir, recipe, [*range(200, total, 200), total])
     write_png(run_dir / "progress.png", torch.zeros(3, 16, 64, dtype=torch.uint8))
     write_png(run_dir / "samples" / "closest.png", torch.full((3, 40, 60), 90, dtype=torch.uint8))
-    best = {"images_seen": total, "level": 1, "measure": "feature_distance", "value": 1.2}
-    (run_dir / "judging.json").write_text(json.dumps({"best": best}))
+    JudgingRecord(best=Judged(total, 1, None, "feature_distance", 1.2)).write(run_dir)
     warning = {"images_seen": 300, "text": "training is slower than it could be"}
     (run_dir / "warnings.jsonl").write_text(json.dumps(warning) + "\n")
     save(run_dir, total)

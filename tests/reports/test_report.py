@@ -29,7 +29,8 @@ from report_runs import (
 from progan import CheckpointError, Trainer
 from progan.render import write_png
 from progan.reports import gallery, pictures, write_report
-from progan.reports.report import REPORT
+from progan.runs.directory import REPORT
+from progan.runs.judging import Judged, JudgingRecord
 from progan.storage.files import OWNER, owned
 
 VOID = {"meta", "link", "img", "input", "br", "wbr"}
@@ -225,7 +226,7 @@ def test_hostile_texts_stay_texts(tmp_path):
         loss_row(recipe, 100, 1.0, **{HOSTILE: 1.0}),
         judgement_row(recipe, 100, measures={HOSTILE: 1.0}, leading=HOSTILE, remarks=[HOSTILE, "x" * 100_000]),
     )
-    (tmp_path / "judging.json").write_text(json.dumps({"best": {"images_seen": 1, "measure": HOSTILE, "value": 1}}))
+    JudgingRecord(best=Judged(1, 1, None, HOSTILE, 1.0)).write(tmp_path)
     (tmp_path / "warnings.jsonl").write_text(json.dumps({"images_seen": 5, "text": HOSTILE}) + "\n[]\n")
     page = report(tmp_path)
     assert len(page.all("script")) == 1

@@ -121,15 +121,15 @@ def test_the_report_follows_previews_and_judgements(recipe, images, tmp_path, mo
             self.now = run.images_seen
 
     count = Count()
-    monkeypatch.setattr(report_page, "write_report", lambda run_dir: counts.append(count.now))
+    monkeypatch.setattr(report_page, "write_report", lambda run_dir, training: counts.append((count.now, training)))
     judge = Judge(8, measures={"worth": worth}, n=4)
     make(recipe, tmp_path, preview_every=40, callbacks=[count, judge]).fit(images)
     # two ends of stages, two previews, four judgements, and the end of fit
-    assert counts == [32, 40, 64, 72, 80, 88, 96, 96]
+    assert counts == [*((count, True) for count in (32, 40, 64, 72, 80, 88, 96)), (96, False)]
 
 
 def test_a_report_that_cannot_be_written_is_one_warning(recipe, images, tmp_path, monkeypatch):
-    def fails(run_dir):
+    def fails(run_dir, training):
         raise OSError("full")
 
     monkeypatch.setattr(report_page, "write_report", fails)
@@ -147,7 +147,7 @@ def test_the_report_takes_its_share_of_the_time_at_most(recipe, monkeypatch):
     """A run of 40 minutes, a preview a minute, and a report that takes 3 s."""
     now, written = [0.0], []
 
-    def write(run_dir):
+    def write(run_dir, training):
         written.append(now[0])
         now[0] += 3.0
 

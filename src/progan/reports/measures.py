@@ -10,6 +10,7 @@ from progan.reports.rows import Band
 
 _SLACK = 0.1  # relative: a value this close to the data's own is called the data's
 _UNSEEN = 2.0  # of 255: a difference that nobody sees
+_FEW_DEAD = 0.1  # share of the latent directions
 _CLOSE_COPIES = 0.02  # share of samples that are flagged in sets without copies
 
 
@@ -21,23 +22,23 @@ class Measure:
         title: Its name.
         about: What it measures, as a sentence.
         kind: ``distance`` (to the data, lower is better), ``variety`` (the data's share, higher is better), ``defect``
-            (the data's own value is best, more is worse), ``copies`` or ``overfitting``.
+            (the data's own value is best, more is worse), ``copies``, ``dead`` or ``overfitting``.
         unit: ``%`` where the number is a share, else what stands after the number.
     """
 
     title: str
     about: str
-    kind: Literal["distance", "variety", "defect", "copies", "overfitting", "unknown"]
+    kind: Literal["distance", "variety", "defect", "copies", "dead", "overfitting", "unknown"]
     unit: str = ""
 
 
 _SWD = "Sliced Wasserstein distance x 1000 between patches of samples and data{}. Lower is better."
 _MEASURES = {
     "feature_distance": Measure(
-        "Feature distance", "Distance between samples and data in learnt features. Lower is better.", "distance"
+        "Feature distance", "Distance x 1000 between features of samples and data. Lower is better.", "distance"
     ),
     "kernel_distance": Measure(
-        "Kernel distance", "Unbiased kernel distance of features (KID). Lower is better.", "distance"
+        "Kernel distance", "Unbiased kernel distance x 1000 of features (KID). Lower is better.", "distance"
     ),
     "swd": Measure("SWD", _SWD.format(", mean of all sizes"), "distance"),
     "ms_ssim": Measure("MS-SSIM", "Similarity of random pairs of samples. Above the data's: less varied.", "defect"),
@@ -53,6 +54,9 @@ _MEASURES = {
         "Critic overfitting",
         "0: the critic scores held-out images like training images. 1: it scores them like generated ones.",
         "overfitting",
+    ),
+    "dead_directions": Measure(
+        "Dead directions", "Share of the latent directions along which pictures do not change.", "dead", "%"
     ),
     "fixed_pattern": Measure(
         "Fixed patterns", "Share of fine detail that is the same in all samples: stripes, dots.", "defect", "%"
@@ -116,6 +120,10 @@ def verdict(name: str, value: float | None, band: Band | None) -> str:
     kind = measure_of(name).kind
     if kind == "copies":
         return _copies(value, band)
+    if kind == "dead":
+        return (
+            "all directions matter" if value < _FEW_DEAD else "the pictures ignore most of the latent" * (value > 0.5)
+        )
     if kind == "overfitting":
         return "no overfitting" if value < 0.2 else "some overfitting" if value < 0.5 else "overfits"
     if name == "diversity":

@@ -10,36 +10,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from progan.networks.architecture import Architecture
-from progan.reports.rows import Judgement, Rows, count, number, parse_line, read_rows
+from progan.reports.rows import Judgement, Rows, count, parse_line, read_rows
 from progan.runs.checkpoint import checkpoints
 from progan.runs.directory import PICTURE_NAME
+from progan.runs.judging import Judged, JudgingRecord
 from progan.runs.record import RunRecord
 from progan.schedule import Schedule
 from progan.storage.files import OWNER, is_owned
-from progan.storage.untrusted import open_file, read_json
+from progan.storage.untrusted import open_file
 
 State = Literal["not begun", "training", "stopped", "broke off", "finished"]
 
 _MOST_FILES = 100_000  # entries of samples/ that are looked at
 _MOST_WARNINGS = 50  # that are shown, newest first
 _WARNINGS_LIMIT = 4_000_000  # bytes
-_JUDGING_LIMIT = 1_000_000  # bytes
 _LONGEST_TEXT = 1000  # characters
-
-
-@dataclass(frozen=True)
-class Best:
-    """The checkpoint that is best by one measure.
-
-    Attributes:
-        images_seen: Count of images of the checkpoint.
-        measure: Name of the measure.
-        value: Its value.
-    """
-
-    images_seen: int
-    measure: str
-    value: float
 
 
 @dataclass(frozen=True)
@@ -60,7 +45,7 @@ class RunFiles:
         checkpoints: Counts of images of the checkpoints.
         progress: Progress strip, if there is one.
         closest: Sheet of the closest training images, if there is one.
-        best: Best checkpoint, if one is recorded.
+        best: Judgement of the best checkpoint, if one is recorded.
         warnings: (images_seen, text) of the newest warnings, newest first.
         n_warnings: Number of warnings.
         has_metrics: Whether there is a metrics.jsonl.
@@ -79,7 +64,7 @@ class RunFiles:
     checkpoints: tuple[int, ...]
     progress: Path | None = None
     closest: Path | None = None
-    best: Best | None = None
+    best: Judged | None = None
     warnings: tuple[tuple[int, str], ...] = ()
     n_warnings: int = 0
     has_metrics: bool = False
@@ -143,7 +128,7 @@ def read_run(run_dir: Path, *, training: bool | None = None) -> RunFiles:
         checkpoints=saved,
         progress=_file(run_dir / "progress.png"),
         closest=_file(run_dir / "samples" / "closest.png"),
-        best=_best(run_dir / "judging.json"),
+        best=JudgingRecord.read(run_dir).best,
         warnings=warned,
         n_warnings=n_warnings,
         has_metrics=(run_dir / "metrics.jsonl").is_file(),
@@ -196,18 +181,6 @@ def _pictures(folder: Path) -> tuple[dict[int, Path], dict[int, Path]]:
 
 def _file(path: Path) -> Path | None:
     return path if path.is_file() else None
-
-
-def _best(path: Path) -> Best | None:
-    try:
-        contents, _ = read_json(path, _JUDGING_LIMIT)
-        best = contents["best"]
-        images_seen, measure, value = count(best["images_seen"]), best["measure"], number(best["value"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if images_seen is None or value is None or not isinstance(measure, str):
-        return None
-    return Best(images_seen, measure[:_LONGEST_TEXT], value)
 
 
 def _warnings(path: Path) -> tuple[tuple[tuple[int, str], ...], int]:

@@ -9,10 +9,10 @@ from progan.arguments import check_flag, check_number
 from progan.reports.gallery import read_gallery
 from progan.reports.page import page
 from progan.reports.reading import read_run
+from progan.runs.directory import REPORT
 from progan.storage.files import owned, write_file
 from progan.storage.paths import user_path
 
-REPORT = "report.html"
 _LOCK = ".report.partial"  # removed like an unfinished file where a process is killed
 _LEAST_MB = 2
 _TRIES = 3  # a trainer that saves removes unfinished files, also those of another process

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
@@ -17,11 +16,11 @@ _SHARE = 0.01  # of the training's time; judgements have the rest of 3 %
 _GRACE_S = 5.0  # for a whole run that is too short for its share
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, *, training: bool) -> Path:
     """Write the report of a run; `progan.reports` is imported here, when one is written."""
     from progan import reports
 
-    return reports.write_report(run_dir)
+    return reports.write_report(run_dir, training=training)
 
 
 class ReportPage(Callback):
@@ -32,13 +31,14 @@ class ReportPage(Callback):
 
     Args:
         every: Number of real images between two refreshes; the end of a stage and a judgement bring one too.
-        write: Function that writes the report of a run directory; None = `progan.reports.write_report`.
+        write: Function that writes the report of a run directory, with the keyword argument ``training``: whether
+            training goes on. None = `progan.reports.write_report`.
     """
 
-    def __init__(self, every: int, write: Callable[[Path], object] | None = None) -> None:
+    def __init__(self, every: int, write: Callable[..., object] | None = None) -> None:
         check_every(every, self)
         self.every = every
-        self._write: Callable[[Path], object] | None = write or write_report
+        self._write: Callable[..., object] | None = write or write_report
         self._judged = False
         self._stale = False
         self._warned = False
@@ -58,22 +58,22 @@ class ReportPage(Callback):
         if self._judged or ends_stage(run, metrics) or crosses(self.every, before, metrics.images_seen):
             self._judged, self._stale = False, True
         if self._stale and self._affordable():
-            self._refresh(run)
+            self._refresh(run, training=True)
 
     @override
     def on_end(self, run: Run) -> None:
-        self._refresh(run)
+        self._refresh(run, training=False)
 
     def _affordable(self) -> bool:
         trained_s = time.perf_counter() - self._begun - self._spent_s
         return self._spent_s + self._last_s <= max(_GRACE_S, _SHARE * trained_s)
 
-    def _refresh(self, run: Run) -> None:
+    def _refresh(self, run: Run, *, training: bool) -> None:
         if self._write is None:
             return
         begun = time.perf_counter()
         try:
-            self._write(run_dir_of(run, self))
+            self._write(run_dir_of(run, self), training=training)
         except Exception as error:
             if not self._warned:
                 self._warned = True

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 
 import pytest
 import report_check
 import site_check
-from conftest import ROOT
+from report_runs import finished_run, loss_row, save, write_config, write_rows
 
 from progan.reports import write_report
-
-sys.path.insert(0, str(ROOT / "tests/reports"))
-
-from report_runs import finished_run, loss_row, save, write_config, write_rows
 
 BROKEN = [  # what is said, and what is put for what
     ("light: console: ", "</main>", "</main><script>alert(1)</script>"),  # which the policy refuses
