@@ -172,9 +172,11 @@ def phrase(name: str, value: float | None, band: Band | None) -> str:
 def _distance(value: float, band: Band) -> str:
     if value <= band.high:
         return "as good as the data allows"
-    if band.value > 0 and band.high - band.low > band.value:
+    if band.low <= 0:  # of a measure whose floor is 0 but for chance
+        return "above the floor"
+    if band.high - band.low > band.value:
         return "uncertain: the floor itself is not known well"
-    return f"{digits(round(_ratio(value, band.value), 1))} times the floor" if band.value > 0 else "above the floor"
+    return f"{digits(round(_ratio(value, band.value), 1))} times the floor"
 
 
 def _copies(value: float, band: Band | None) -> str:
