@@ -11,8 +11,9 @@ from conftest import small_recipe
 
 import progan
 import progan.data
-from progan import ImageFolder, Trainer, load_generator, to_uint8, write_png
+from progan import ImageFolder, TensorBoard, Trainer, load_generator, to_uint8, write_png
 from progan.data import Curation, Pack, Reading, check, curate, pack, read_image
+from progan.reports import time_lapse, walk_film, write_film, write_report
 from progan.storage.paths import user_path
 
 QUIET = {"device": "cpu", "progress": False}
@@ -34,7 +35,7 @@ def home(tmp_path, monkeypatch):
 
 
 def trained(run_dir) -> Trainer:
-    trainer = Trainer.from_recipe(small_recipe(), run_dir=run_dir, **QUIET)
+    trainer = Trainer.from_recipe(small_recipe(), run_dir=run_dir, preview_every=8, **QUIET)
     trainer.fit(torch.rand(9, 3, 16, 16), until=8)
     return trainer
 
@@ -75,17 +76,28 @@ def test_pictures(home):
     assert (home / "icon.png").is_file()
 
 
+def test_reports_and_films(home):
+    trainer = trained("~/run")
+    assert write_report("~/run") == home / "run/report.html"
+    assert time_lapse("~/run", "~/training.png").path == home / "training.png"
+    assert walk_film(trainer.grown(), "~/walk.png", duration_s=0.1, height=16).path == home / "walk.png"
+    frames = [torch.zeros(3, 16, 16, dtype=torch.uint8)] * 2
+    assert write_film("~/film.png", frames).path == home / "film.png"
+    assert TensorBoard("~/board").log_dir == home / "board"
+
+
 def test_no_public_function_that_takes_a_path_is_left_out():
-    """The two tests above go over all of these."""
+    """The tests above go over all of these."""
     tested = {
         *("RunOptions.run_dir", "RunOptions.start", "Trainer.from_run.path"),
         *("load_generator.path", "write_png.path"),
         *("ImageFolder.path", "Pack.path", "pack.folder", "pack.path", "read_image.path", "check.folder"),
         *("check.sheets", "curate.folder", "Report.save_sheets.folder", "Curation.save.path", "Curation.load.path"),
-        "Curation.load.folder",
+        *("Curation.load.folder", "TensorBoard.log_dir", "write_report.run_dir"),
+        *("time_lapse.run_dir", "time_lapse.path", "walk_film.path", "write_film.path"),
     }
     found = set()
-    for room in (progan, progan.data, progan.presets):
+    for room in (progan, progan.data, progan.reports, progan.presets):
         public = room.__all__ if hasattr(room, "__all__") else ("mel_icon", "karras2018")
         for name in public:
             value = getattr(room, name)
