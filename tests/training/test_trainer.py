@@ -106,7 +106,8 @@ else:
         path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*") if path.is_file()
     }
     assert written == {
-        *("config.json", "progress.png", "metrics.jsonl", "samples/000000016.png", "samples/000000040.png"),
+        *("config.json", "progress.png", "report.html", "metrics.jsonl"),
+        *("samples/000000016.png", "samples/000000040.png"),
         *("samples/level_0.png", "samples/level_1.png"),
         *("checkpoints/000000040/manifest.json", "checkpoints/000000040/tensors.safetensors"),
     }
