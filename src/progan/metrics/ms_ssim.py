@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -103,18 +102,18 @@ def five_scales(images: Tensor) -> list[Scale]:
 def window_means(images: Tensor) -> Tensor:
     """Return the mean of each window, weighted by a Gaussian: (B, C, h, w) -> (B, C, h - s + 1, w - s + 1).
 
-    The windows are s x s pixels, 11 or the shorter side. Written as two matrix products, which are fast everywhere.
+    The windows are s x s pixels, 11 or the shorter side. A convolution of each channel by itself: fast, and in full
+    precision on every device.
     """
-    height, width = images.shape[2:]
+    count, channels, height, width = images.shape
     size = min(WINDOW, height, width)
-    offsets = np.arange(size) - (size - 1) / 2
-    weights = np.exp(-0.5 * (offsets / (SIGMA * size / WINDOW)) ** 2)
-    weights /= weights.sum()
-    rows, columns = (
-        torch.from_numpy(sum(weight * np.eye(side - size + 1, side, k) for k, weight in enumerate(weights))).to(images)
-        for side in (height, width)
-    )
-    return rows @ (images @ columns.T)
+    offsets = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    weights = (-0.5 * (offsets / (SIGMA * size / WINDOW)).square()).exp()
+    weights = (weights / weights.sum()).to(images).expand(count * channels, 1, 1, size)
+    planes = images.reshape(1, count * channels, height, width)
+    planes = F.conv2d(planes, weights, groups=count * channels)
+    planes = F.conv2d(planes, weights.transpose(2, 3), groups=count * channels)
+    return planes.view(count, channels, *planes.shape[2:])
 
 
 def similarity(first: list[Scale], second: list[Scale]) -> Tensor:
