@@ -37,6 +37,7 @@ class Scale(NamedTuple):
     """Of the shape of mean."""
 
 
+@torch.no_grad()
 def ms_ssim(images: Images, *, pairs: int | None = None, seed: int = 0) -> float:
     """Measure how alike the images of a set are: the mean MS-SSIM of random pairs (Karras et al. 2018, section 5).
 

@@ -42,6 +42,7 @@ class SlicedWasserstein:
     """Mean over the levels."""
 
 
+@torch.no_grad()
 def sliced_wasserstein(real: Images, fake: Images, *, seed: int = 0) -> SlicedWasserstein:
     """Measure the sliced Wasserstein distance between two sets of images (Karras et al. 2018, section 5).
 
@@ -78,21 +79,36 @@ def sliced_wasserstein(real: Images, fake: Images, *, seed: int = 0) -> SlicedWa
     """
     real_set, fake_set = ImageSet("real", real), ImageSet("fake", fake)
     check_same_shape(real_set, fake_set)
-    channels, height, width = real_set.shape
     bins = number_of_bins(PATCHES * min(len(real_set), len(fake_set)))
     levels: dict[int, float] = {}
-    for level, size in enumerate(pyramid_sizes(height, width)):
-        differences = torch.zeros(REPEATS, DIRECTIONS, bins)
-        for images, sign in ((real_set, 1.0), (fake_set, -1.0)):
-            patches = random_patches(images, level, size, seed)
-            for repeat, difference in enumerate(differences):
-                chosen = patches[repeat % len(patches)]
-                directions, shifts = random_directions(chosen.shape[1], seed, f"swd directions {size[0]} {repeat}")
-                weights, offsets = binning(chosen, channels, directions, shifts, bins)
-                counts = projection_counts(chosen, weights, offsets, bins)
-                difference.add_(counts.to(difference.device), alpha=sign / len(chosen))
+    for level, size in enumerate(pyramid_sizes(*real_set.shape[1:])):
+        differences = histograms(real_set, level, size, bins, seed)
+        differences -= histograms(fake_set, level, size, bins, seed).to(differences.device)
         levels[size[0]] = 1000 * mean_area(differences)
     return SlicedWasserstein(levels, sum(levels.values()) / len(levels))
+
+
+def histograms(images: ImageSet, level: int, size: tuple[int, int], bins: int, seed: int) -> Tensor:
+    """Return the histogram of patches' projections on each direction.
+
+    Args:
+        images: N images.
+        level: Level of the pyramid, 0 = finest.
+        size: (height, width) of the level.
+        bins: Number of bins.
+        seed: Random seed.
+
+    Returns:
+        (REPEATS, DIRECTIONS, bins), shares of the patches, float32.
+    """
+    patches = random_patches(images, level, size, seed)
+    found: list[Tensor] = []
+    for repeat in range(REPEATS):
+        chosen = patches[repeat % len(patches)]
+        directions, shifts = random_directions(chosen.shape[1], seed, f"swd directions {size[0]} {repeat}")
+        weights, offsets = binning(chosen, images.shape[0], directions, shifts, bins)
+        found.append(projection_counts(chosen, weights, offsets, bins) / len(chosen))
+    return torch.stack(found)
 
 
 def random_patches(images: ImageSet, level: int, size: tuple[int, int], seed: int) -> list[Tensor]:
@@ -198,6 +214,6 @@ def mean_area(differences: Tensor) -> float:
     """Return the mean area between two cumulative distributions: the Wasserstein distance in each direction.
 
     Args:
-        differences: Differences of two histograms whose bins sum to 1, (..., bins).
+        differences: Differences of two histograms that sum to 1, (..., bins).
     """
     return float(differences.cumsum(-1).abs_().sum(-1).mean()) * 2 * RANGE / differences.shape[-1]
