@@ -24,7 +24,8 @@ import train
 from conftest import ROOT, SHARED
 from PIL import Image
 
-from progan import ImageFolder, Interrupted, Trainer, presets
+from progan import GrownGenerator, ImageFolder, Interrupted, Trainer, presets
+from progan.metrics import evaluate
 from progan.render import read_png
 from progan.reports import write_report
 from progan.training.callbacks.built_in_measures import built_in_measures
@@ -130,7 +131,7 @@ def test_a_folder_is_checked_chosen_from_and_trained_on(capsys):
         curate.main(choose)
     assert "list.txt is there already, perhaps edited; pass --overwrite" in capsys.readouterr().err
     assert train.main([*options, "--only", "report/list.txt"]) == 0
-    assert "samples against 8 icons" in capsys.readouterr().out
+    assert "over 8 images" in capsys.readouterr().out
     assert train.main([*options, "--only", "report/list.txt"]) == 0
     assert "is finished" in capsys.readouterr().out
     (folder / "later.png").write_bytes((folder / "3.png").read_bytes())
@@ -147,7 +148,7 @@ def test_what_cannot_be_read_is_left_out_where_that_is_asked_for(capsys):
     assert "repair or remove them, or pass --skip-unreadable to leave them out:" in capsys.readouterr().err
     with pytest.warns(UserWarning, match=r"raw: 1 of 10 files cannot be read and are skipped:\n  broken.png: an empty"):
         assert train.main([*options, "--skip-unreadable"]) == 0
-    assert "samples against 9 icons" in capsys.readouterr().out
+    assert "over 9 images" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         train.main(["--skip-unreadable"])
     assert "--skip-unreadable is about the files of a folder; pass it with --data" in capsys.readouterr().err
@@ -201,7 +202,7 @@ def test_messages_name_options_and_every_program_takes_them(capsys):
     assert curate.main(["--data", "raw", "--out", "report", "--overwrite", *larger]) == 0
     assert "drop\tscan.png" not in Path("report/list.txt").read_text()
     assert train.main([*options, "--overwrite", *larger, "--only", "report/list.txt"]) == 0
-    assert "samples against 10 icons" in capsys.readouterr().out
+    assert "over 10 images" in capsys.readouterr().out
     for given in (["--hidden"], larger, ["--bit-depth", "12"], ["--skip-unreadable"]):
         with pytest.raises(SystemExit):
             train.main(given)
@@ -478,28 +479,13 @@ def test_dataset_pictures_takes_the_options_that_its_errors_name(capsys):
     dataset_pictures.main([*command[:-1], "2000"])
 
 
-def test_compare_is_1_and_0_for_the_same_images_and_sees_what_is_wrong():
-    icons = draw_icons.draw_icons(60, size=32) / 255
-    variety, distance = train.compare(icons, icons)
-    assert (round(variety, 6), distance) == (1.0, 0.0)
-    variety, distance = train.compare(icons.mean(0, keepdim=True).expand(9, -1, -1, -1), icons)
-    assert variety < 1e-6, "all alike"
-    assert distance < 1e-6
-    _, distance = train.compare(1 - icons, icons)
-    assert distance > 0.2, "another mean"
-    # By the definition, for two images: their one distance.
-    two = torch.zeros(2, 3, 32, 32)
-    two[1] = 0.5
-    assert train.mean_pairwise_rms(two) == pytest.approx(0.5)
-    assert train.at_compared_size(torch.rand(2, 3, 8, 8)).shape == (2, 3, 32, 32)
-
-
-LEAST, MOST, FARTHEST = 0.75, 1.25, 0.08
+MOST_DISTANCE, LEAST_DIVERSITY = 300, 0.4
 
 
 def closing_numbers(text: str) -> tuple[float, float]:
-    words = [line for line in text.splitlines() if "mean pairwise distance" in line][-1].split()
-    return float(words[words.index("distance") + 2]), float(words[words.index("image") + 2])
+    rows = {line.split("  ")[1].strip(): line for line in text.splitlines() if line.startswith("  ")}
+    names = "feature distance x 1000", "diversity, of the data's"
+    return tuple(float(rows[name].removeprefix("  " + name).split()[0]) for name in names)
 
 
 @pytest.mark.slow
@@ -510,19 +496,18 @@ def test_quick_learns_what_an_untrained_network_does_not_have(seed, capsys):
         assert train.main(["--quick", "--seed", str(seed), "--device", "cpu"]) == 0
     finally:
         torch.set_num_threads(1)
-    variety, distance = closing_numbers(capsys.readouterr().out)
-    assert LEAST <= variety <= MOST
-    assert distance <= FARTHEST
+    distance, diversity = closing_numbers(capsys.readouterr().out)
+    assert distance < MOST_DISTANCE
+    assert diversity > LEAST_DIVERSITY
 
 
-def test_an_untrained_network_fails_the_numbers():
-    from progan import GrownGenerator
-
-    icons = draw_icons.draw_icons(train.COMPARED, size=32) / 255
+def test_an_untrained_network_fails_the_numbers(capsys):
+    icons = draw_icons.draw_icons(64, size=32)
     recipe = train.make_recipe(train.argument_parser().parse_args(["--quick"]), 32)
-    variety, distance = train.compare(GrownGenerator(recipe.build()[0], level=3).sample(train.COMPARED), icons)
-    assert variety < LEAST
-    assert distance > FARTHEST
+    print(evaluate(GrownGenerator(recipe.build()[0], level=3), icons, printed=False))
+    distance, diversity = closing_numbers(capsys.readouterr().out)
+    assert distance > 2 * MOST_DISTANCE
+    assert diversity < LEAST_DIVERSITY / 2
 
 
 def test_the_portraits_are_read_as_they_are():
@@ -531,4 +516,4 @@ def test_the_portraits_are_read_as_they_are():
         pytest.skip(f"{folder} is not here")
     images = ImageFolder(folder, 32).images
     assert images.shape == (640, 3, 32, 32)
-    assert 0.15 < train.mean_pairwise_rms(images[:64] / 255) < 0.5
+    assert 0.15 < (images[:64] / 255).std() < 0.5
