@@ -22,7 +22,7 @@ from progan.metrics.floor import Floor, noise_floor, prediction_interval
 from progan.metrics.images import Images, ImageSet
 from progan.metrics.kernel_distance import squared_discrepancy
 from progan.metrics.ms_ssim import ms_ssim
-from progan.metrics.sliced_wasserstein import SlicedWasserstein, sliced_wasserstein
+from progan.metrics.sliced_wasserstein import SlicedWasserstein, patch_distance, sliced_wasserstein
 from progan.randomness import keyed_generator
 
 LEADING = "feature_distance"
@@ -115,13 +115,13 @@ class Reference:
 
     @cached_property
     def patch_floors(self) -> dict[str, Floor]:
-        """Floors of the sliced Wasserstein distance, of each level and in the mean."""
+        """Floors of the sliced Wasserstein distance, of each level and in the mean; a quarter of its directions do."""
         if not self.splits:
             return {}
         found: dict[str, list[float]] = {}
 
         def distance(a: Images, b: Images) -> float:
-            for name, value in patch_measures(sliced_wasserstein(a, b, seed=self.seed)).items():
+            for name, value in patch_measures(patch_distance(a, b, seed=self.seed, repeats=1)).items():
                 found.setdefault(name, []).append(value)
             return found["swd"][-1]
 

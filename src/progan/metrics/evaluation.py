@@ -43,6 +43,7 @@ TITLES: Mapping[str, str] = {
 """What each number is called in a table."""
 
 _HIGHER_IS_BETTER = ("density", "coverage")
+_ANY_NUMBER = ("feature_distance", "kernel_distance", "density")  # their mean is the same for any number of images
 
 
 @runtime_checkable
@@ -119,6 +120,8 @@ class Evaluation:
         if value is None or floor is None or floor.low == floor.high:
             return ""
         images = min(self.n_samples, self.n_real)
+        if name in _ANY_NUMBER and floor.images is not None:
+            images = min(images, floor.images)
         higher = name in _HIGHER_IS_BETTER
         return compare_with_floor(value, floor, images=images, higher_is_better=higher).partition(":")[0]
 

@@ -77,18 +77,23 @@ def sliced_wasserstein(real: Images, fake: Images, *, seed: int = 0) -> SlicedWa
         >>> list(alike.levels), alike.mean < darker.mean
         ([32, 16], True)
     """
+    return patch_distance(real, fake, seed=seed)
+
+
+def patch_distance(real: Images, fake: Images, *, seed: int, repeats: int = REPEATS) -> SlicedWasserstein:
+    """Measure the distance with a number of repeats: fewer cost less, and spread more between seeds."""
     real_set, fake_set = ImageSet("real", real), ImageSet("fake", fake)
     check_same_shape(real_set, fake_set)
     bins = number_of_bins(PATCHES * min(len(real_set), len(fake_set)))
     levels: dict[int, float] = {}
     for level, size in enumerate(pyramid_sizes(*real_set.shape[1:])):
-        differences = histograms(real_set, level, size, bins, seed)
-        differences -= histograms(fake_set, level, size, bins, seed).to(differences.device)
+        differences = histograms(real_set, level, size, bins, seed, repeats)
+        differences -= histograms(fake_set, level, size, bins, seed, repeats).to(differences.device)
         levels[size[0]] = 1000 * mean_area(differences)
     return SlicedWasserstein(levels, sum(levels.values()) / len(levels))
 
 
-def histograms(images: ImageSet, level: int, size: tuple[int, int], bins: int, seed: int) -> Tensor:
+def histograms(images: ImageSet, level: int, size: tuple[int, int], bins: int, seed: int, repeats: int) -> Tensor:
     """Return the histogram of patches' projections on each direction.
 
     Args:
@@ -97,13 +102,14 @@ def histograms(images: ImageSet, level: int, size: tuple[int, int], bins: int, s
         size: (height, width) of the level.
         bins: Number of bins.
         seed: Random seed.
+        repeats: Number of repeats.
 
     Returns:
-        (REPEATS, DIRECTIONS, bins), shares of the patches, float32.
+        (repeats, DIRECTIONS, bins), shares of the patches, float32.
     """
-    patches = random_patches(images, level, size, seed)
+    patches = random_patches(images, level, size, seed, repeats)
     found: list[Tensor] = []
-    for repeat in range(REPEATS):
+    for repeat in range(repeats):
         chosen = patches[repeat % len(patches)]
         directions, shifts = random_directions(chosen.shape[1], seed, f"swd directions {size[0]} {repeat}")
         weights, offsets = binning(chosen, images.shape[0], directions, shifts, bins)
@@ -111,7 +117,7 @@ def histograms(images: ImageSet, level: int, size: tuple[int, int], bins: int, s
     return torch.stack(found)
 
 
-def random_patches(images: ImageSet, level: int, size: tuple[int, int], seed: int) -> list[Tensor]:
+def random_patches(images: ImageSet, level: int, size: tuple[int, int], seed: int, repeats: int) -> list[Tensor]:
     """Cut patches out of one level of the pyramids of all images, at positions drawn uniformly.
 
     Args:
@@ -119,12 +125,13 @@ def random_patches(images: ImageSet, level: int, size: tuple[int, int], seed: in
         level: Level of the pyramid, 0 = finest.
         size: (height, width) of the level.
         seed: Random seed.
+        repeats: Number of repeats.
 
     Returns:
         (N * 128, C * 7 * 7), float16, for each repeat, or once for all.
     """
     shape = (len(images), PATCHES, images.shape[0] * SIDE * SIDE)
-    draws = REPEATS if 2 * math.prod(shape) * REPEATS <= _PATCH_BYTES else 1
+    draws = repeats if 2 * math.prod(shape) * repeats <= _PATCH_BYTES else 1
     corners = [
         random_corners(len(images), size, seed, f"swd patches {images.name} {size[0]} {draw}") for draw in range(draws)
     ]
