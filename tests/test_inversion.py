@@ -10,7 +10,7 @@ import torch
 from conftest import small_recipe
 from torch.testing import assert_close
 
-from progan import GrownGenerator, TruncatedGenerator, find_latent, presets, to_uint8
+from progan import GrownGenerator, TruncatedGenerator, find_latent, inversion, presets, to_uint8
 
 QUICK = {"steps": 60, "draws": 32, "starts": 2}
 
@@ -75,6 +75,37 @@ def test_more_steps_are_never_worse_and_none_is_the_nearest_sample():
     assert found.distance == pytest.approx(found.nearest_sample)
     nearest = min(range(16), key=lambda index: distance(grown.images(grown.latents([index]))[0], picture))
     assert torch.equal(found.z, grown.latents([nearest])[0])
+
+
+def test_the_best_latent_on_the_way_is_returned_not_the_last(monkeypatch):
+    met = []
+
+    def errors(images, scales):
+        found = inversion_errors(images, scales)
+        if not torch.is_grad_enabled() and len(images) == 2:
+            met.append(found)
+        return found
+
+    inversion_errors = inversion._errors
+    grown = built(presets.karras2018)
+    picture = grown.sample(60, seed=7)[59]
+    monkeypatch.setattr(inversion, "_errors", errors)
+    found = find_latent(grown, picture, steps=30, draws=8, starts=2, learning_rate=8.0)
+    on_the_way = torch.stack(met)
+    assert on_the_way.shape == (31, 2)
+    assert on_the_way[-1].min() > 1.1 * on_the_way.min()  # a rate so high that it overshoots
+    assert_close(found.distance, float(on_the_way.min().sqrt()), rtol=1e-4, atol=1e-6)
+
+
+def test_values_beyond_black_and_white_are_no_error():
+    """A picture of the generator's own, of which most values were clamped, is found as well as another."""
+    grown = built(presets.karras2018)
+    for parameter in grown.generator.to_rgb.parameters():
+        parameter.data.mul_(8)
+    picture = grown.sample(60, seed=7)[59]
+    assert ((picture == 0) | (picture == 1)).float().mean() > 0.5
+    found = find_latent(grown, picture, steps=200, draws=32, starts=2)
+    assert found.distance < 0.2 * found.nearest_sample
 
 
 def test_the_nearest_training_image_is_measured_too():

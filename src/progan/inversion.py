@@ -111,14 +111,15 @@ def find_latent(
     if len(target) != 1:
         raise ValueError(f"find_latent takes one picture, (C, H, W), got {len(target)}; call it for each")
     nearest_training = None if training is None else _nearest(grown, target, training)
-    scales = _scales(target.to(parameter.device))
+    target = _floats(target.to(parameter.device))
+    scales = _scales(target)
     parts = [range(begin, min(begin + _BATCH, draws)) for begin in range(0, draws, _BATCH)]
     distances = torch.cat([_distances(grown.images(grown.latents(part, seed=seed)), scales).cpu() for part in parts])
     order = torch.argsort(distances, stable=True)[: min(starts, draws)].tolist()
     best: tuple[float, Tensor] = float(distances[order[0]]), grown.latents(order[:1], seed=seed)
     if steps:
         z = grown.latents(order, seed=seed).to(parameter.device, parameter.dtype)
-        best = min(best, _improved(grown, z, scales, steps, learning_rate), key=lambda each: each[0])
+        best = min(best, _improved(grown, z, target, steps, learning_rate), key=lambda each: each[0])
     z = best[1]
     shown = grown.images(z)
     return FoundLatent(
@@ -132,10 +133,14 @@ def find_latent(
 
 
 def _improved(
-    grown: GrownGenerator, z: Tensor, scales: list[Tensor], steps: int, learning_rate: float
+    grown: GrownGenerator, z: Tensor, target: Tensor, steps: int, learning_rate: float
 ) -> tuple[float, Tensor]:
     """Return the least distance met by any of the starts, and its latent, (1, *latent_shape), float32, on the CPU."""
     low, high = grown.generator.architecture.image_range
+    scales = _scales(target)
+    # What a generator makes of black beyond 0, or of white beyond 1, is not an error.
+    least_value = torch.where(target <= 0, 0.0, -math.inf)
+    most_value = torch.where(target >= 1, 1.0, math.inf)
     radius = math.sqrt(z[0].numel())
     z = _on_sphere(z, radius).requires_grad_(True)
     adam = torch.optim.Adam([z], lr=learning_rate, betas=(0.9, 0.99))
@@ -143,15 +148,16 @@ def _improved(
     best = z.detach().clone()
     for step in counted(range(steps + 1), steps + 1, "searching the latent"):
         images = ((grown(z) - low) / (high - low)).float()
-        errors = _errors(images, scales)
         with torch.no_grad():
+            errors = _errors(images.clamp(0, 1), scales)
             better = errors < least
             least = torch.where(better, errors, least)
             best[better] = z[better]
         if step == steps:
             break
         adam.param_groups[0]["lr"] = learning_rate * _DECAY ** (step / steps)
-        (z.grad,) = torch.autograd.grad(errors.sum(), z)
+        loss = _errors(torch.clamp(images, least_value, most_value), scales).sum()
+        (z.grad,) = torch.autograd.grad(loss, z)
         adam.step()
         with torch.no_grad():
             z.copy_(_on_sphere(z, radius))
@@ -191,13 +197,17 @@ def _picture(grown: GrownGenerator, name: str, images: object) -> Tensor:
 def _nearest(grown: GrownGenerator, target: Tensor, training: object) -> float:
     """Return the least distance of any training image from the picture."""
     images = _picture(grown, "training", training)
-    scales = _scales(target.to(images.device))
-    return min(float(_distances(part, scales).min()) for part in torch.split(images, _BATCH))
+    scales = _scales(_floats(target).to(images.device))
+    return min(float(_distances(_floats(part), scales).min()) for part in torch.split(images, _BATCH))
 
 
-def _scales(images: Tensor) -> list[Tensor]:
-    """Return images at all scales, full size first: (B, C, H, W), uint8 or floats in [0, 1] -> floats."""
-    x = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+def _floats(images: Tensor) -> Tensor:
+    """Return images, uint8 or floats in [0, 1], as float32 in [0, 1]."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def _scales(x: Tensor) -> list[Tensor]:
+    """Return images at all scales, full size first: (B, C, H, W), float32."""
     if x.shape[1] == 4:
         x = torch.cat([x[:, :3] * x[:, 3:], x[:, 3:]], dim=1)
     found = [x]

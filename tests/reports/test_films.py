@@ -239,9 +239,9 @@ def test_a_time_lapse_shows_the_grids_in_order(tmp_path):
     captions = time_lapse(run, tmp_path / "film.gif")
     assert (captions.height, captions.width) == (16 + 11, 16)
     assert captions.frames == 4
-    # 10 digits, and names sort as texts: a count is a number all the same.
-    write_png(run / "samples/1000000001.png", torch.full((3, 16, 16), 7, dtype=torch.uint8))
-    assert shown_counts(time_lapse(run, tmp_path / "film.png", captions=False).path) == [8, 9, 24, 100, 7]
+    for count, shade in ((1_000_000_001, 7), (200_000_000, 5)):  # as texts, they would be in the other order
+        write_png(run / f"samples/{count:09d}.png", torch.full((3, 16, 16), shade, dtype=torch.uint8))
+    assert shown_counts(time_lapse(run, tmp_path / "film.png", captions=False).path) == [8, 9, 24, 100, 5, 7]
 
 
 def test_the_pace_of_a_time_lapse(tmp_path):
@@ -258,6 +258,16 @@ def test_the_pace_of_a_time_lapse(tmp_path):
     assert {after - before for before, after in itertools.pairwise(counts)} == {2, 3}
     assert time_lapse(run, tmp_path / "film.png", captions=False, hold_s=0, frames_per_second=50).frames == 100
     assert time_lapse(run, tmp_path / "film.png", captions=False, duration_s=0.01).frames == 1
+
+
+def test_the_colour_of_invisible_pixels_does_not_bleed_into_reduced_grids(tmp_path):
+    folder = tmp_path / "run/samples"
+    folder.mkdir(parents=True)
+    grid = torch.zeros(4, 8, 8, dtype=torch.uint8)
+    grid[0], grid[1, :, ::2], grid[3, :, 1::2] = 200, 255, 255  # green is in the invisible columns only
+    write_png(folder / "000000008.png", grid)
+    (image,), _, _ = read(time_lapse(tmp_path / "run", tmp_path / "film.png", height=4, captions=False).path)
+    assert image[:, 0, 0].tolist() == [200, 0, 0, 128]
 
 
 @pytest.mark.parametrize("height", [32, 20, 16, 5])

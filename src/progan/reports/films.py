@@ -187,8 +187,18 @@ def _reduced(image: Tensor, height: int) -> Tensor:
     _, rows, columns = image.shape
     for factor in range(-(-rows // height), min(rows, columns) + 1):
         if rows % factor == 0 and columns % factor == 0:
-            return to_uint8(downsample(image[None] / 255, factor)[0]) if factor > 1 else image
+            return _averaged(image, factor) if factor > 1 else image
     return image
+
+
+def _averaged(image: Tensor, factor: int) -> Tensor:
+    """Average factor x factor pixels of an image, (C, H, W) uint8, the colours of RGBA weighted by their opacity."""
+    x = image[None] / 255
+    if x.shape[1] != 4:
+        return to_uint8(downsample(x, factor)[0])
+    opacity = downsample(x[:, 3:], factor)
+    colours = downsample(x[:, :3] * x[:, 3:], factor) / opacity.clamp_min(1 / 255)
+    return to_uint8(torch.cat([colours, opacity], dim=1)[0])
 
 
 def _spread(grids: Sequence[Path], n: int) -> list[Path]:
