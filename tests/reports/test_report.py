@@ -108,7 +108,7 @@ def test_a_finished_run(tmp_path):
         "2 min of training."
     )
     assert "What this report lacks" not in page.text
-    assert "Best checkpoint by Feature distance: 1,200 images (1.2)." in page.text
+    assert "Best checkpoint by feature distance: 1,200 images (1.2)." in page.text
     assert "The samples become better" in page.text
     assert "300 images training is slower than it could be" in page.text
     assert "Measured at 1,200 images." in page.text
@@ -189,6 +189,11 @@ def test_rows_of_an_older_run_without_judgements(tmp_path):
     assert "1 line of metrics.jsonl could not be read (cut off or damaged)." in page.text
     assert not page.all("input", type="range")  # of one grid there is nothing to slide through
     assert page.all("img", alt="Sample grid after 100 images, 4x4")
+
+
+def test_other_intervals_than_those_of_this_version(tmp_path):
+    write_config(tmp_path, intervals={"log_every": 100}, environment=None)
+    assert "Environment Not recorded." in re.sub(r"(?<=[a-z])(?=[A-Z])", " ", report(tmp_path).text)
 
 
 def test_rows_without_times_have_no_hours(tmp_path):

@@ -86,7 +86,13 @@ def test_pace_is_that_of_the_stage_since_the_resume():
 def test_of_a_long_file_the_end_is_read(tmp_path, monkeypatch):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"\n".join(lines(*(loss(count, count) for count in range(1, 1001)))) + b"\n")
+    assert read_rows(path).is_whole
+    monkeypatch.setattr(rows, "_MOST_LINES", 10)
+    found = read_rows(path)
+    assert not found.is_whole
+    assert found.losses[0].images_seen == 992
     monkeypatch.setattr(rows, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(rows, "_MOST_LINES", 100)
     found = read_rows(path)
     assert not found.is_whole
     assert 5 < len(found.losses) < 50

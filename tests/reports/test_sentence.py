@@ -82,10 +82,11 @@ def test_without_rows_there_is_no_time():
     [
         ("swd", 9.9, Band(9, 8, 10), "as good as the data allows"),
         ("swd", 23.0, Band(9, 8, 10), "2.6 times the floor"),
-        ("swd", 90.0, Band(9, 1, 40), "uncertain: the floor itself is not known well"),
+        ("swd", 7.0, Band(9, 8, 10), "nearer to the data than real images are, as copies would be"),
+        ("feature_distance", 72.0, Band(0.8, -3.0, 5.0), "14.4 times the upper end of the floor"),
         ("swd", 23.0, None, ""),
         ("swd", None, Band(9, 8, 10), ""),
-        ("feature_distance", 0.2, Band(0.0, 0.0, 0.1), "above the floor"),
+        ("feature_distance", 0.2, Band(0.0, 0.0, 0.0), "above the floor"),
         ("diversity", 0.95, None, "as the data"),
         ("diversity", 0.31, Band(0.98, 0.96, 1.0), "31 % of the data's"),
         ("density", 0.5, Band(1.0, 0.9, 1.1), "50 % of the data's"),

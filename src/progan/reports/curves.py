@@ -16,6 +16,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 352, 20, 176  # of the plot
 _MOST_POINTS = 240  # of a line; more are drawn as their mean, and their range
 _FEW_POINTS = 40  # that are drawn as dots too
 _OUTLIERS = 0.005  # share of the values that may lie beyond either end of the axis
+_NEARLY_0 = 0.05  # of the axis: what lies so little beyond its natural end is cut off
+_LEAST_GAP = 3  # between lines of stages
 _CHARACTER = 6.2  # width of a digit
 
 
@@ -125,8 +127,10 @@ def _scale(curve: Curve) -> tuple[float, float, list[float]]:
     cut = int(len(values) * _OUTLIERS)
     shown = values[cut : len(values) - cut] + [end for _, band in curve.floor for end in (band.low, band.high)]
     low, high = min(shown, default=0.0), max(shown, default=1.0)
-    if 0 <= low < 0.5 * high or low == high >= 0:
+    if -_NEARLY_0 * high < low < 0.5 * high or low == high >= 0:
         low = 0.0  # a distance is seen in proportion
+    if curve.unit and 1 < high < 1 + _NEARLY_0:
+        high = 1.0  # the end of an interval around a share
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         low, high = low - abs(low) / 2, high + (abs(high) / 2 or (0.1 if curve.unit else 1.0))
     step = _nice((high - low) / 3)
@@ -156,12 +160,13 @@ def _grid(ticks: Sequence[float], up: Callable[[float], float], unit: str) -> It
 
 
 def _stages(axis: Axis, across: Callable[[float], float]) -> Iterator[str]:
-    labelled = -math.inf
+    drawn = labelled = -math.inf
     for begin, name in axis.stages:
         x = across(begin)
         if begin > axis.end:
-            continue
-        if begin > 0:
+            return
+        if begin > 0 and x >= drawn + _LEAST_GAP:
+            drawn = x
             yield f'<line class="stage" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 6}" y2="{_BOTTOM}"/>'
         if name and x >= labelled and x + len(name) * _CHARACTER <= WIDTH:
             labelled = x + len(name) * _CHARACTER + 8

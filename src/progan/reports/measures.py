@@ -134,7 +134,7 @@ def verdict(name: str, value: float | None, band: Band | None) -> str:
         return _distance(value, band)
     if kind == "variety":
         as_data = value >= min(band.low, band.value * (1 - _SLACK))
-        return "as the data" if as_data else f"{amount('diversity', _ratio(value, band.value))} of the data's"
+        return "as the data" if as_data else f"{_ratio(value, band.value) * 100:.0f} % of the data's"
     if kind == "defect":
         as_data = value <= max(band.high, band.value * (1 + _SLACK), _UNSEEN if name == "corners" else 0.0)
         if name == "ms_ssim":
@@ -164,19 +164,32 @@ def phrase(name: str, value: float | None, band: Band | None) -> str:
     if name == "diversity":
         said = verdict(name, value, band)
         return "diversity as the data's" if said == "as the data" else f"diversity {said}"
+    return f"{within_sentence(name)} {amount(name, value)}" + (
+        "" if band is None else f" (floor {amount(name, band.value)})"
+    )
+
+
+def within_sentence(name: str) -> str:
+    """Return the name of a measure as it stands within a sentence.
+
+    Example:
+        >>> within_sentence("feature_distance"), within_sentence("swd")
+        ('feature distance', 'SWD')
+    """
     title = measure_of(name).title
-    title = title if title[:2].isupper() else title[:1].lower() + title[1:]
-    return f"{title} {amount(name, value)}" + ("" if band is None else f" (floor {amount(name, band.value)})")
+    return title if title[:2].isupper() else title[:1].lower() + title[1:]
 
 
 def _distance(value: float, band: Band) -> str:
+    if value < band.low:
+        return "nearer to the data than real images are, as copies would be"
     if value <= band.high:
         return "as good as the data allows"
-    if band.low <= 0:  # of a measure whose floor is 0 but for chance
-        return "above the floor"
-    if band.high - band.low > band.value:
-        return "uncertain: the floor itself is not known well"
-    return f"{digits(round(_ratio(value, band.value), 1))} times the floor"
+    if band.low > 0:
+        return f"{digits(round(_ratio(value, band.value), 1))} times the floor"
+    if band.high > 0:  # an unbiased distance, whose floor is about 0
+        return f"{digits(round(_ratio(value, band.high), 1))} times the upper end of the floor"
+    return "above the floor"
 
 
 def _copies(value: float, band: Band | None) -> str:

@@ -9,12 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from progan.errors import CheckpointError
 from progan.networks.architecture import Architecture
+from progan.recipe_json import networks_from_json
 from progan.reports.rows import Judgement, Rows, count, parse_line, read_rows
 from progan.runs.checkpoint import checkpoints
-from progan.runs.directory import PICTURE_NAME
+from progan.runs.directory import CONFIG, PICTURE_NAME, read_config
 from progan.runs.judging import Judged, JudgingRecord
-from progan.runs.record import RunRecord
 from progan.schedule import Schedule
 from progan.storage.files import OWNER, is_owned
 from progan.storage.untrusted import open_file
@@ -100,7 +101,14 @@ def read_run(run_dir: Path, *, training: bool | None = None) -> RunFiles:
     Raises:
         CheckpointError: If the directory holds no run.
     """
-    record = RunRecord.from_config(run_dir)
+    config = read_config(run_dir)
+    if config is None:
+        raise CheckpointError(f"{run_dir} holds no progan run: it has no valid {CONFIG}")
+    try:
+        architecture, schedule = networks_from_json(config["recipe"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{run_dir / CONFIG} does not describe a run: {reason[:_LONGEST_TEXT]}") from error
     rows = read_rows(run_dir / "metrics.jsonl")
     saved = tuple(int(folder.name) for folder in checkpoints(run_dir))
     sheets, level_rows = _pictures(run_dir / "samples")
@@ -111,13 +119,13 @@ def read_run(run_dir: Path, *, training: bool | None = None) -> RunFiles:
     return RunFiles(
         path=run_dir,
         read_at=datetime.now().astimezone(),
-        config=dict(record.contents),
-        schedule=record.schedule,
-        architecture=record.architecture,
+        config=config,
+        schedule=schedule,
+        architecture=architecture,
         images_seen=images_seen,
         state=_state(
             images_seen,
-            record.schedule.total_images,
+            schedule.total_images,
             saved[-1] if saved else None,
             training=is_held if training is None else training,
             has_died=(run_dir / OWNER).exists() and not is_held,

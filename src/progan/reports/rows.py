@@ -16,7 +16,7 @@ from typing import Any
 
 from progan.storage.untrusted import open_file
 
-_MOST_BYTES = 64_000_000  # of the file; of a longer one the end is read
+_MOST_BYTES, _MOST_LINES = 32_000_000, 100_000  # of the file; of a longer one the end is read
 _LONGEST_LINE = 100_000  # bytes
 _LARGEST_COUNT = 10**15
 _MOST_NAMES = 60  # of losses, and of measures
@@ -108,8 +108,8 @@ def read_rows(path: Path) -> Rows:
             data = file.read(_MOST_BYTES)
     except (OSError, ValueError):
         return Rows()
-    lines = data.split(b"\n")
-    return parse_rows(lines[1:] if begin else lines, is_whole=not begin)
+    lines = data.split(b"\n")[bool(begin) :]
+    return parse_rows(lines[-_MOST_LINES:], is_whole=not begin and len(lines) <= _MOST_LINES)
 
 
 def parse_rows(lines: Iterable[bytes], *, is_whole: bool = True) -> Rows:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from progan.reports.gallery import Gallery, Sheet
-from progan.reports.measures import amount, measure_of, verdict
+from progan.reports.measures import amount, measure_of, verdict, within_sentence
 from progan.reports.pictures import Picture, sheet_attributes
 from progan.reports.reading import RunFiles
 from progan.reports.sentence import percent
@@ -112,8 +112,9 @@ def measures(run: RunFiles) -> str:
     table = f'<table class="measures"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
     remarks = list(judgement.remarks)
     if run.best is not None:
-        best, title = run.best, measure_of(run.best.measure).title
-        remarks.append(f"Best checkpoint by {title}: {best.images_seen:,} images ({amount(best.measure, best.value)}).")
+        best = run.best
+        value = amount(best.measure, best.value)
+        remarks.append(f"Best checkpoint by {within_sentence(best.measure)}: {best.images_seen:,} images ({value}).")
     said = "".join(f"<li>{escaped(remark)}</li>" for remark in remarks)
     side = f'<div><h3>Remarks</h3><ul class="remarks">{said}</ul></div>' if said else ""
     when = (
@@ -134,8 +135,9 @@ def closest(gallery: Gallery, run: RunFiles) -> str:
         said = (
             f"<p>{amount('copies', value)} of the samples are flagged: {escaped(verdict('copies', value, floor))}.</p>"
         )
-    alt = "Samples beside the training images that are closest to them, and held-out images beside theirs"
-    return f"{said}<figure>{image(gallery.closest, alt)}</figure>"
+    alt = "Pairs of pictures: a sample, and to its right the training image that is closest to it"
+    note = '<p class="note">Pairs: a sample, and to its right the training image that is closest to it.</p>'
+    return f"{said}{note}<figure>{image(gallery.closest, alt)}</figure>"
 
 
 def defects(run: RunFiles) -> str:
