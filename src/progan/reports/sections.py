@@ -113,8 +113,8 @@ def measures(run: RunFiles) -> str:
     remarks = list(judgement.remarks)
     if run.best is not None:
         best = run.best
-        value = amount(best.measure, best.value)
-        remarks.append(f"Best checkpoint by {within_sentence(best.measure)}: {best.images_seen:,} images ({value}).")
+        reached = amount(best.measure, best.value)
+        remarks.append(f"Best checkpoint by {within_sentence(best.measure)}: {best.images_seen:,} images ({reached}).")
     said = "".join(f"<li>{escaped(remark)}</li>" for remark in remarks)
     side = f'<div><h3>Remarks</h3><ul class="remarks">{said}</ul></div>' if said else ""
     when = (
