@@ -12,7 +12,7 @@ SOURCES := pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/python examples/mel_icon/train.py --quick
-	@echo "Look at runs/mel_icon_quick/progress.png and runs/mel_icon_quick/samples/."
+	@echo "Open runs/mel_icon_quick/report.html in a browser."
 
 test: lint types docs
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term

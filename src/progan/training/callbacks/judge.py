@@ -151,8 +151,11 @@ class Judge(Callback):
         }
         self._keep(run, row, found)
         run.log(row)
+        when = f"at {n:,} images"
+        if growth.alpha is not None:
+            when += ", while a level fades in, which may pass"
         for alarm in found.alarms:
-            warn(f"at {n:,} images: {alarm}")
+            warn(f"{when}: {alarm}")
 
     def _measure(
         self, run: Run, level: int, device: torch.device, *, thorough: bool
