@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ import torch.distributed as dist
 from conftest import small_recipe
 
 from progan import Callback, Judge, JudgedImages, Recipe, Run, Stage, StepMetrics, Trainer, presets
+from progan.runtime import connections, ranks
 from progan.training.step import TrainingStep
 
 kept: list[object] = []  # what a program has in its globals when it ends
+judgement_s = 0.3  # longer than a step
 
 
 def make_recipe(preset: str, batch_size: int) -> Recipe:
@@ -58,14 +61,17 @@ class Stopping(Callback):
 
 
 def slow_measure(images: JudgedImages) -> float:
-    """Take longer than a step, while the other ranks wait."""
-    time.sleep(0.3)
+    """Take long, while the other ranks wait."""
+    time.sleep(judgement_s)
     scores = images.critic_scores()
     return float(images.samples.double().mean()) + (0.0 if scores is None else float(scores.held_out.mean()))
 
 
 def main(settings: dict[str, Any]) -> None:
     torch.set_num_threads(1)
+    if "patience_s" in settings:  # after which a rank gives another one up
+        connections.TIMEOUT = timedelta(seconds=settings["patience_s"])
+        ranks._SIGN_S, globals()["judgement_s"] = settings["sign_s"], settings["judgement_s"]
     sys.setswitchinterval(settings.get("switch_interval", sys.getswitchinterval()))
     rank = dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
     batch_size = settings["batch_size"]

@@ -173,6 +173,14 @@ def test_rank_zero_judges_while_the_others_wait(tmp_path):
     assert held == {"share": 0.2}
 
 
+@pytest.mark.parametrize(("sign_s", "ends_well"), [(0.2, True), (60, False)])
+def test_the_others_wait_for_a_judgement_as_long_as_rank_zero_gives_signs(sign_s, ends_well, tmp_path):
+    settings = {"run_dir": str(tmp_path / "run"), "preset": "mel_icon", "batch_size": 32, "judged": True, "until": 256}
+    started = Started(2, tmp_path, settings | {"patience_s": 2, "judgement_s": 3, "sign_s": sign_s})
+    assert started.statuses == ([0, 0] if ends_well else [1, 1]), "\n".join(started.said)
+    assert ends_well or "RankError: another rank has died, left or does not answer" in started.said[1]
+
+
 def test_the_same_number_of_ranks_gives_the_same_bits_however_often_it_stops(tmp_path):
     whole = train(2, tmp_path, "whole", workers=1)
     for until in (96, 224, None):

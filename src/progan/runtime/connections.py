@@ -23,7 +23,7 @@ from progan.errors import RankError
 from progan.storage.comparison import disagreements, named
 
 # A process that dies closes its connections, which the others notice at once. This is for a machine that vanishes
-# without closing them, and bounds how long rank 0 may take to write a checkpoint.
+# without closing them. Where rank 0 works alone for longer, it gives the others a sign: `Ranks.working_alone`.
 TIMEOUT = timedelta(minutes=10)
 _POLL_S = 0.01
 _FREEING_S = 0.01  # far longer than a thread needs to free the tensors of an operation that has ended

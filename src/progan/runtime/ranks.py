@@ -8,8 +8,9 @@ nothing.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -25,9 +26,12 @@ Result = TypeVar("Result")
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
+_SIGN_S = 60.0  # between two signs of rank 0 while it works alone; far below the time after which the others give up
+
 # What a rank is about to do with the others; the ranks compare it before they do it, in `Ranks._synchronize`.
 _OPERATIONS = (
     *("begin fit", "average gradients", "end a step", "receive from rank 0", "compare settings", "compare weights"),
+    "work alone",  # the others wait on, for what they are about to do
 )
 
 
@@ -157,15 +161,9 @@ class Ranks:
         Raises:
             RankError: If another rank is about to do something else, or does not come.
         """
-        # Each number carries its rank. One maximum finds both ends, since the lowest number is the highest negated.
-        index = _OPERATIONS.index(operation) * self.size + self.rank
-        number = number * self.size + self.rank
-        ends = torch.tensor([index, -index, number, -number])
-        with exchange():
-            dist.all_reduce(ends, dist.ReduceOp.MAX, group=self._connections.side)
-        (last, last_rank), (first, first_rank), highest, lowest = (
-            divmod(sign * end, self.size) for sign, end in zip((1, -1, 1, -1), ends.tolist(), strict=True)
-        )
+        (last, last_rank), (first, first_rank), highest, lowest = self._ends(operation, number)
+        while _OPERATIONS[last] == "work alone":
+            (last, last_rank), (first, first_rank), highest, lowest = self._ends(operation, number)
         if last != first:
             raise RankError(
                 f"the ranks are at different places of the program: rank {first_rank} is about to "
@@ -173,6 +171,41 @@ class Ranks:
                 "save and check on every rank, not only where trainer.rank == 0"
             )
         return _Range(*highest, *lowest)
+
+    def _ends(self, operation: str, number: int) -> list[tuple[int, int]]:
+        """Wait until every rank gets here; return the last and the first of operations, and of numbers, with ranks."""
+        # Each number carries its rank. One maximum finds both ends, since the lowest number is the highest negated.
+        index = _OPERATIONS.index(operation) * self.size + self.rank
+        number = number * self.size + self.rank
+        ends = torch.tensor([index, -index, number, -number])
+        with exchange():
+            dist.all_reduce(ends, dist.ReduceOp.MAX, group=self._connections.side)
+        return [divmod(sign * end, self.size) for sign, end in zip((1, -1, 1, -1), ends.tolist(), strict=True)]
+
+    @contextmanager
+    def working_alone(self) -> Iterator[None]:
+        """Let rank 0 work without the others, which wait for their next operation with it, however long that takes.
+
+        Rank 0 gives them a sign from time to time, since they would give up otherwise. One that dies instead gives
+        none. Within the context, rank 0 must not communicate.
+        """
+        if self.size == 1 or self.rank != 0:
+            yield
+            return
+        ended = threading.Event()
+
+        def give_signs() -> None:
+            with suppress(RankError):  # which the next operation raises too
+                while not ended.wait(_SIGN_S):
+                    self._ends("work alone", 0)
+
+        signs = threading.Thread(target=give_signs, name="progan signs", daemon=True)
+        signs.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            signs.join()
 
     def maximum(self, number: int, operation: str = "end a step") -> int:
         """Return the highest of the ranks' numbers, on every rank.
@@ -249,7 +282,8 @@ class Ranks:
         result, failure, reason = None, None, None
         if self.rank == 0:
             try:
-                result = function()
+                with self.working_alone():
+                    result = function()
             except Exception as error:
                 failure, reason = error, f"{type(error).__name__}: {error}"
         try:

@@ -149,9 +149,10 @@ class TrainingLoop:
         """Call the callbacks for a step; if one raises an error, save what was trained first."""
         run = self._run
         try:
-            self._callbacks.on_step(run, metrics)
-            if run.growth.stage != metrics.growth.stage or run.images_seen >= run.schedule.total_images:
-                self._callbacks.on_stage_end(run, metrics.growth)
+            with self._engine.ranks.working_alone():
+                self._callbacks.on_step(run, metrics)
+                if run.growth.stage != metrics.growth.stage or run.images_seen >= run.schedule.total_images:
+                    self._callbacks.on_stage_end(run, metrics.growth)
         except (Exception, SystemExit) as error:
             self._checkpointer.save_after(run, error, "raised by a callback")
             raise
