@@ -64,8 +64,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
         message: Text of the warning.
         category: Class of the warning.
     """
-    for listener in tuple(_listeners):
-        listener(message)
+    report(message)
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INNER:
         frame = frame.f_back
@@ -77,6 +76,12 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
         frame.f_globals.get("__name__", "<unknown>"),
         frame.f_globals.setdefault("__warningregistry__", {}),
     )
+
+
+def report(message: str) -> None:
+    """Hand a text to all who listen to warnings, such as one that was given before they listened."""
+    for listener in tuple(_listeners):
+        listener(message)
 
 
 @contextmanager

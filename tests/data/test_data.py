@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import struct
@@ -419,15 +420,17 @@ def test_flips_are_judged_as_a_folder_hands_its_pictures_out(tmp_path):
     assert feed_of_32_pixels(Turned(tmp_path, 32)).flip_verdict().safe is True
 
 
-def test_the_trainer_warns_of_flips_of_items_once():
+def test_the_trainer_warns_of_flips_of_items_once(tmp_path):
     recipe = presets.mel_icon(32, channels=(4, 4, 4, 4))
     recipe = replace(recipe, training=replace(recipe.training, augment_real=(HorizontalFlip(),)))
-    trainer = Trainer.from_recipe(recipe, device="cpu", progress=False)
+    trainer = Trainer.from_recipe(recipe, device="cpu", progress=False, run_dir=tmp_path, judge_every=0)
     data = Icons(60)
     with pytest.warns(UserWarning, match=r"HorizontalFlip is on, and left-right flips look unsafe: \d+ of") as caught:
         trainer.fit(data, until=8)
     assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
     trainer.fit(data, until=16)
+    (logged,) = (tmp_path / "warnings.jsonl").read_text().splitlines()
+    assert json.loads(logged) == {"images_seen": 0, "text": str(caught[0].message)}
 
 
 def test_match_level():

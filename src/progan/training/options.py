@@ -181,9 +181,10 @@ def build_callbacks(options: RunOptions, training: Training, *, first: bool) -> 
     own = options.callbacks
     logs = [callback for callback in own if isinstance(callback, MetricsLog)]
     log = logs[0] if logs else MetricsLog(options.log_every, go_on=options.on_failed_save == "go_on")
-    built_in: list[Callback] = [FlipCheck()] if mirrors(training) else []
+    built_in: list[Callback] = [] if options.run_dir is None else [WarningsLog()]
+    built_in += [FlipCheck()] if mirrors(training) else []
     if options.run_dir is not None:
-        built_in += [WarningsLog()] + ([] if logs else [log])
+        built_in += [] if logs else [log]
         if not any(isinstance(callback, Previews) for callback in own):
             built_in.append(Previews(options.preview_every))
         if options.judge_every != 0 and not any(isinstance(callback, Judge) for callback in own):

@@ -6,7 +6,7 @@ from typing_extensions import override
 
 from progan.augment.geometric import HorizontalFlip
 from progan.data import Feed
-from progan.errors import warn
+from progan.errors import report, warn
 from progan.recipe import Training
 from progan.training.callbacks.base import Callback, Run
 
@@ -19,6 +19,7 @@ class FlipCheck(Callback):
 
     def __init__(self) -> None:
         self._checked = False
+        self._unlogged: str | None = None
 
     @override
     def on_data(self, run: Run, feed: Feed) -> None:
@@ -27,7 +28,14 @@ class FlipCheck(Callback):
         self._checked = True
         verdict = feed.flip_verdict()
         if verdict.safe is False:
-            warn(f"HorizontalFlip is on, and {verdict}; leave it out of Training.augment_real")
+            self._unlogged = f"HorizontalFlip is on, and {verdict}; leave it out of Training.augment_real"
+            warn(self._unlogged)
+
+    @override
+    def on_start(self, run: Run) -> None:
+        if self._unlogged is not None:
+            report(self._unlogged)  # to the log of warnings, which begins with fit
+            self._unlogged = None
 
 
 def mirrors(training: Training) -> bool:
