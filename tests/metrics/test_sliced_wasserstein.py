@@ -187,7 +187,7 @@ def test_the_result_is_plain():
         (torch.rand(4, 3, 15, 32), torch.rand(4, 3, 15, 32), "at least 16 px"),
         (torch.rand(1, 3, 32, 32), torch.rand(4, 3, 32, 32), "real must be at least 2 images"),
         (torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32) * 2 - 1, r"fake must be floats in \[0, 1\]"),
-        (torch.rand(4, 3, 32, 32), torch.full((4, 3, 32, 32), math.nan), "got values from nan"),
+        (torch.rand(4, 3, 32, 32), torch.full((4, 3, 32, 32), math.nan), "got NaN"),
     ],
 )
 def test_bad_images(real, fake, words):

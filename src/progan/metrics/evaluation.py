@@ -239,9 +239,12 @@ def _adapted(images: ImageSet, shape: tuple[int, int, int], name: str) -> tuple[
     (channels, height, width), (wanted_channels, wanted_height, wanted_width) = images.shape, shape
     factor = height // wanted_height
     if channels != wanted_channels or (height, width) != (factor * wanted_height, factor * wanted_width):
+        remedy = "read them at that size with progan.ImageFolder(path, size)"
+        if channels != wanted_channels:
+            remedy = "read both with the same channels= of progan.ImageFolder"
         raise ValueError(
             f"{name} must have the samples' shape {shape} (C, H, W) or be larger by a whole factor, got "
-            f"{images.shape}; read them at that size with progan.ImageFolder(path, size)"
+            f"{images.shape}; {remedy}"
         )
     small = [(downsample(batch, factor) * 255).round().to(torch.uint8) for batch in images.batches(_AT_ONCE)]
     remark = f"{name} was averaged from {width}x{height} down to {wanted_width}x{wanted_height}, the samples' size."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +52,9 @@ class ImageSet:
     def __init__(self, name: str, images: Images, *, least: int = 2) -> None:
         held = getattr(images, "images", None)  # of a folder or a pack
         self._images: Images = held if isinstance(held, Tensor) else images
+        if isinstance(self._images, Tensor):
+            self._images = self._images.detach()
+        self._dtype: torch.dtype | None = None  # of a data set's items
         self.name = name
         self.source: Images = self._images
         if isinstance(self._images, Tensor):
@@ -96,12 +101,16 @@ class ImageSet:
             item = self._images[int(index)]
             item = item[0] if isinstance(item, tuple | list) else item
             if not isinstance(item, Tensor):
-                raise wrong_type(f"each item of {self.name}", "a tensor (C, H, W)", item)
+                remedy = "pass torch.from_numpy of it" if isinstance(item, np.ndarray) else ""
+                raise wrong_type(f"each item of {self.name}", "a tensor (C, H, W)", item, remedy)
             if items and item.shape != items[0].shape:
                 raise ValueError(
                     f"{self.name} must be images of one size, got {tuple(items[0].shape)} and {tuple(item.shape)}"
                 )
-            items.append(item)
+            self._dtype = item.dtype if self._dtype is None else self._dtype
+            if item.dtype != self._dtype:  # whose values have another range
+                raise TypeError(f"{self.name} must be images of one dtype, got {self._dtype} and {item.dtype}")
+            items.append(item.detach())
         return torch.stack(items)
 
     def _checked(self, batch: Tensor, shape: tuple[int, int, int] | None) -> tuple[int, int, int]:
@@ -113,7 +122,9 @@ class ImageSet:
             if not batch.is_floating_point():
                 raise TypeError(f"{self.name} must be uint8 or floats in [0, 1], got {batch.dtype}")
             low, high = batch.detach().aminmax()
-            if not (float(low) >= 0 and float(high) <= 1):  # NaN too
+            if math.isnan(float(low)):
+                raise ValueError(f"{self.name} must be floats in [0, 1], got NaN")
+            if not (float(low) >= 0 and float(high) <= 1):
                 raise ValueError(
                     f"{self.name} must be floats in [0, 1], got values from {float(low):g} to {float(high):g}; "
                     "clamp or scale them, or pass uint8"
@@ -125,7 +136,10 @@ class ImageSet:
 def check_same_shape(first: ImageSet, second: ImageSet) -> None:
     """Raise ValueError where two sets have images of different shapes."""
     if first.shape != second.shape:
+        remedy = "resize one of them with progan.match_level or progan.ImageFolder"
+        if first.shape[0] != second.shape[0]:
+            remedy = "read both with the same channels= of progan.ImageFolder"
         raise ValueError(
             f"{first.name} and {second.name} must have one size and as many channels, got {first.shape} and "
-            f"{second.shape} (C, H, W); resize one of them with progan.match_level or progan.data.ImageFolder"
+            f"{second.shape} (C, H, W); {remedy}"
         )
