@@ -72,7 +72,17 @@ def test_one_outlier_does_not_flatten_the_curve():
 
 
 @pytest.mark.parametrize(
-    "points", [[], [(0, None)], [(0, 0.0)], [(5, 1e-300), (6, 1e300)], [(0, -1e300), (9, 1e300)], [(0, 7.0), (9, 7.0)]]
+    "points",
+    [
+        [],
+        [(0, None)],
+        [(0, 0.0)],
+        [(5, 1e-300), (6, 1e300)],
+        [(0, -1e300), (9, 1e300)],
+        [(0, 7.0), (9, 7.0)],
+        [(0, 5e-324)],
+        [(0, 5e-324), (9, -1e-310)],
+    ],
 )
 def test_whatever_the_values_all_is_within_the_drawing(points):
     for axis in (AXIS, Axis(0.0, "hours")):

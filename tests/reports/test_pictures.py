@@ -111,3 +111,12 @@ def test_png_bytes_are_the_file(tmp_path):
     write_png(tmp_path / "a.png", noise(9))
     assert (tmp_path / "a.png").read_bytes() == png_bytes(noise(9))
     torch.testing.assert_close(read_png(tmp_path / "a.png"), noise(9))
+
+
+def test_a_picture_that_says_it_is_huge_is_not_decoded(tmp_path, monkeypatch):
+    write_png(tmp_path / "a.png", noise(16))
+    monkeypatch.setattr(pictures, "_MOST_PIXELS", 16 * 16)
+    assert load_picture(tmp_path / "a.png", 10_000) is not None
+    monkeypatch.setattr(pictures, "_MOST_PIXELS", 16 * 16 - 1)
+    monkeypatch.setattr(pictures, "read_png", lambda path: pytest.fail("it was decoded"))
+    assert load_picture(tmp_path / "a.png", 10_000) is None

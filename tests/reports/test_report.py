@@ -196,6 +196,35 @@ def test_other_intervals_than_those_of_this_version(tmp_path):
     assert "Environment Not recorded." in re.sub(r"(?<=[a-z])(?=[A-Z])", " ", report(tmp_path).text)
 
 
+def test_the_newest_warnings_come_first_and_a_long_log_is_named(tmp_path, monkeypatch):
+    recipe = write_config(tmp_path)
+    write_rows(tmp_path, *(loss_row(recipe, count, count / 10) for count in range(8, 88, 8)))
+    lines = [json.dumps({"images_seen": count, "text": f"warning {count}"}) for count in range(60)]
+    (tmp_path / "warnings.jsonl").write_text("\n".join(lines))
+    monkeypatch.setattr("progan.reports.rows._MOST_LINES", 5)
+    page = report(tmp_path)
+    assert page.text.index("warning 59") < page.text.index("warning 58") < page.text.index("warning 10")
+    assert "warning 9" not in page.text
+    assert "10 earlier ones are in warnings.jsonl." in page.text
+    assert "metrics.jsonl is very long: only its end was read" in page.text
+
+
+def test_a_trainer_that_tidies_up_does_not_stop_a_report(tmp_path, monkeypatch):
+    write_config(tmp_path)
+    failures = [FileNotFoundError("its unfinished file is gone")] * 2
+
+    def write(path: Path, contents: bytes) -> None:
+        if failures:
+            raise failures.pop()
+        path.write_bytes(contents)
+
+    monkeypatch.setattr("progan.reports.report.write_file", write)
+    assert write_report(tmp_path).is_file()
+    failures += [FileNotFoundError("there is no such directory")] * 3
+    with pytest.raises(FileNotFoundError):
+        write_report(tmp_path)
+
+
 def test_rows_without_times_have_no_hours(tmp_path):
     recipe = write_config(tmp_path)
     write_rows(tmp_path, {"images_seen": 100, "critic_loss": float("nan")}, judgement_row(recipe, 100, floors=None))

@@ -71,6 +71,11 @@ def test_hours_add_up_over_resumes():
     assert not Clock(parse_rows(lines({"images_seen": 8})).losses).is_known
 
 
+def test_times_that_cannot_be_are_not_times():
+    lines = [json.dumps({"images_seen": 8, "elapsed_s": seconds}).encode() for seconds in (-5, 1e290)]
+    assert [row.elapsed_s for line in lines for row in parse_rows([line]).losses] == [None, None]
+
+
 def test_rows_beyond_a_resume_are_replaced():
     found = parse_rows(lines(loss(100, 10, a=1), loss(200, 20, a=2), loss(300, 30, a=3), loss(200, 9, a=4)))
     assert [(row.images_seen, row.losses["a"]) for row in found.losses] == [(100, 1), (200, 4)]

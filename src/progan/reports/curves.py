@@ -18,6 +18,7 @@ _FEW_POINTS = 40  # that are drawn as dots too
 _OUTLIERS = 0.005  # share of the values that may lie beyond either end of the axis
 _NEARLY_0 = 0.05  # of the axis: what lies so little beyond its natural end is cut off
 _LEAST_GAP = 3  # between lines of stages
+_TINY = 1e-300  # below which a difference counts as none
 _CHARACTER = 6.2  # width of a digit
 
 
@@ -131,8 +132,8 @@ def _scale(curve: Curve) -> tuple[float, float, list[float]]:
         low = 0.0  # a distance is seen in proportion
     if curve.unit and 1 < high < 1 + _NEARLY_0:
         high = 1.0  # the end of an interval around a share
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        low, high = low - abs(low) / 2, high + (abs(high) / 2 or (0.1 if curve.unit else 1.0))
+    if high - low <= max(_TINY, 1e-9 * max(abs(low), abs(high))):
+        low, high = low - abs(low) / 2, high + (abs(high) / 2 if abs(high) > _TINY else (0.1 if curve.unit else 1.0))
     step = _nice((high - low) / 3)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return first * step, last * step, [index * step for index in range(first, last + 1)]

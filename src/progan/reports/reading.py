@@ -158,6 +158,8 @@ def _state(images_seen: int, total: int, saved: int | None, *, training: bool, h
         'broke off'
         >>> _state(500, 800, 504, training=False, has_died=False)
         'stopped'
+        >>> _state(800, 800, 400, training=False, has_died=False)  # killed before its last save
+        'broke off'
     """
     if images_seen >= total and (saved is None or saved >= total):
         return "finished"

@@ -23,6 +23,7 @@ _MOST_NAMES = 60  # of losses, and of measures
 _LONGEST_NAME = 60  # characters
 _MOST_REMARKS = 30
 _LONGEST_TEXT = 1000  # characters
+_LONGEST_TIME_S = 1e10  # three centuries
 _NOT_LOSSES = {"images_seen", "stage", "level", "alpha", "learning_rate"}
 
 
@@ -214,7 +215,10 @@ def _parse_row(line: bytes) -> LossRow | Judgement | None:
         return None
     if "measures" not in row:
         others = {name: value for name, value in row.items() if name not in _NOT_LOSSES and not name.endswith("_s")}
-        return LossRow(images_seen, count(row.get("stage")), _numbers(others), number(row.get("elapsed_s")))
+        elapsed_s = number(row.get("elapsed_s"))
+        if elapsed_s is not None and not 0 <= elapsed_s <= _LONGEST_TIME_S:
+            elapsed_s = None
+        return LossRow(images_seen, count(row.get("stage")), _numbers(others), elapsed_s)
     measures, floors, leading = row["measures"], row.get("floors"), row.get("leading")
     if not isinstance(measures, dict):
         return None
