@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -157,6 +158,11 @@ def test_rows_past_the_checkpoint_are_dropped_and_written_again(recipe, images, 
     assert [row["images_seen"] for row in rows(tmp_path / "run")] == [72, 80, 88]
     assert list(JudgingRecord.read(tmp_path / "run").judged) == [72, 80, 88]
     assert checkpoints(tmp_path / "run")[-1].name == "000000080"
+    shutil.copytree(tmp_path / "run", tmp_path / "rarely")
+    rarely = judge(96)
+    make(recipe, tmp_path / "rarely", callbacks=[rarely]).fit(images)
+    assert list(JudgingRecord.read(tmp_path / "rarely").judged) == [72, 80, 96], "88 is not judged again"
+    assert rarely._reals is None, "no data are held after fit"
     make(recipe, tmp_path / "run", callbacks=[judge()]).fit(images)
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
@@ -176,7 +182,7 @@ def test_the_interval_is_a_multiple_of_that_of_checkpoints(every, save_every, ex
 
 
 def test_a_run_judges_by_itself_unless_it_may_not(recipe, images, tmp_path, monkeypatch):
-    monkeypatch.setattr("progan.training.callbacks.judge.built_in_measures", lambda: {"mean_image": mean_image})
+    monkeypatch.setattr("progan.training.callbacks.judge.built_in_measures", lambda: {"feature_distance": mean_image})
     make(recipe, tmp_path / "on", judge_every=None).fit(images)
     assert [row["images_seen"] for row in rows(tmp_path / "on")][-1] == 96
     make(recipe, tmp_path / "off").fit(images)  # with judge_every=0
@@ -350,14 +356,26 @@ def test_only_one_measure_compares(recipe, images, tmp_path):
     assert kept(tmp_path) == [72, 88]
 
 
+def test_a_leading_measure_that_is_none_is_one_warning(recipe, images, tmp_path):
+    own = Judge(8, measures={"worth": lambda judged: 1.0}, built_in=False, leading="wroth", n=4)
+    said = "no checkpoint can be the best: none of the measures is the leading one, 'wroth'; they are worth"
+    with pytest.warns(UserWarning, match=said) as caught:
+        make(recipe, tmp_path, callbacks=[own]).fit(images)
+    assert len(caught) == 1
+    assert JudgingRecord.read(tmp_path).judged == {}
+
+
 def test_the_best_checkpoint_is_loaded(recipe, images, tmp_path):
     from progan import CheckpointError, load_generator
 
     recipe = replace(recipe, stages=LONG)
     with pytest.raises(CheckpointError, match="is not a checkpoint, nor a run with one"):
         load_generator(tmp_path)
-    with pytest.raises(CheckpointError, match=r"has no best checkpoint: none was judged; the newest one loads without"):
+    with pytest.raises(CheckpointError, match="is not a run with a checkpoint"):
         load_generator(tmp_path, best=True)
+    make(recipe, tmp_path / "unjudged").fit(images, until=8)
+    with pytest.raises(CheckpointError, match=r"has no best checkpoint: none was judged; the newest one loads without"):
+        load_generator(tmp_path / "unjudged", best=True)
     values = {count: float(count) for count in range(40, 129, 8)}
     make(recipe, tmp_path, keep=1, keep_every=56, callbacks=[judge(8, worth=scripted(values))]).fit(images)
     assert kept(tmp_path) == [40, 56, 112, 128]

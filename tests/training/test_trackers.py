@@ -77,6 +77,8 @@ def test_a_tracker_that_fails_is_one_warning(recipe, images):
 def test_what_cannot_log_is_refused():
     with pytest.raises(TypeError, match=r"target must be an object with a method log\(dict, step=...\), got 3"):
         Tracker(3)
+    with pytest.raises(TypeError, match=r"target must be an object .*, got the class Target"):
+        Tracker(Target)
 
 
 def test_tensorboard_shows_losses_measures_and_grids(recipe, images, tmp_path):
@@ -126,6 +128,13 @@ def test_the_report_follows_previews_and_judgements(recipe, images, tmp_path, mo
     make(recipe, tmp_path, preview_every=40, callbacks=[count, judge]).fit(images)
     # two ends of stages, two previews, four judgements, and the end of fit
     assert counts == [*((count, True) for count in (32, 40, 64, 72, 80, 88, 96)), (96, False)]
+
+
+def test_the_report_hides_no_error_of_a_callback_that_cannot_start(recipe, images, tmp_path):
+    (tmp_path / "file").write_text("no directory")
+    with pytest.raises(FileExistsError, match="file"):
+        make(recipe, tmp_path / "run", callbacks=[TensorBoard(tmp_path / "file")]).fit(images)
+    assert not (tmp_path / "run/report.html").exists()
 
 
 def test_a_report_that_cannot_be_written_is_one_warning(recipe, images, tmp_path, monkeypatch):

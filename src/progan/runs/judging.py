@@ -152,6 +152,8 @@ def best_checkpoint(run_dir: Path) -> Path:
     if is_checkpoint(run_dir):
         raise CheckpointError(f"{run_dir} is one checkpoint; pass the run directory to get its best one")
     folders = {int(folder.name): folder for folder in checkpoints(run_dir)}
+    if not folders:
+        raise CheckpointError(f"{run_dir} is not a run with a checkpoint")
     reasons: list[str] = []
     for judged in JudgingRecord.read(run_dir).ranked():
         if folder := folders.get(judged.images_seen):

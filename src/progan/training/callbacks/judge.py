@@ -82,6 +82,7 @@ class Judge(Callback):
         self._reals: RealImages | None = None
         self._record = JudgingRecord()
         self._failed: set[str] = set()
+        self._warned = False
 
     @override
     def on_data(self, run: Run, feed: Feed) -> None:
@@ -138,6 +139,7 @@ class Judge(Callback):
             return
         grown, found = result
         leading = next(iter(found.values), None) if self.leading is None else self.leading
+        self._check_leading(leading, found)
         row = {
             "images_seen": n,
             "stage": growth.stage,
@@ -194,6 +196,16 @@ class Judge(Callback):
                 write_png(run.run_dir / "samples/closest.png", found.sheet)
             except OSError as error:
                 warn(f"no sheet of the closest pairs at {row['images_seen']:,} images; training continues: {error}")
+
+    def _check_leading(self, leading: str | None, found: Measured) -> None:
+        """Warn once where no measure has the name of the leading one."""
+        if leading is None or leading in found.values or self._failed or self._warned:
+            return
+        self._warned = True
+        warn(
+            f"no checkpoint can be the best: none of the measures is the leading one, {leading!r}; they are "
+            f"{', '.join(found.values)}"
+        )
 
     def _write_record(self, run: Run) -> None:
         assert run.run_dir is not None

@@ -43,11 +43,13 @@ class ReportPage(Callback):
         self._judged = False
         self._stale = False
         self._warned = False
+        self._started = False
 
     @override
     def on_start(self, run: Run) -> None:
         self._begun = time.perf_counter()
         self._spent_s = self._last_s = 0.0
+        self._started = True
 
     @override
     def on_log(self, run: Run, row: Mapping[str, Any]) -> None:
@@ -63,7 +65,9 @@ class ReportPage(Callback):
 
     @override
     def on_end(self, run: Run) -> None:
-        self._refresh(run, training=False)
+        if self._started:  # otherwise another callback's on_start has failed
+            self._refresh(run, training=False)
+        self._started = False
 
     def _affordable(self) -> bool:
         trained_s = time.perf_counter() - self._begun - self._spent_s

@@ -41,7 +41,7 @@ class Tracker(Callback):
     """
 
     def __init__(self, target: LogTarget) -> None:
-        if not callable(getattr(target, "log", None)):
+        if isinstance(target, type) or not callable(getattr(target, "log", None)):
             raise wrong_type("target", "an object with a method log(dict, step=...)", target)
         self.target = target
         self._warned = False
