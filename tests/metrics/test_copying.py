@@ -13,9 +13,9 @@ import torch
 from drawn import drawings
 
 from progan import upsample
-from progan.metrics.copying import Pair, closest_pairs, copying, usual_threshold
+from progan.metrics.copying import QUERIES, Copying, Pair, closest_pairs, compared, copying, usual_threshold
 from progan.metrics.images import ImageSet
-from progan.metrics.nearest import Features, nearest
+from progan.metrics.nearest import Features, Nearest, nearest
 from progan.metrics.significance import binomial_p, rank_test
 
 
@@ -179,6 +179,45 @@ def test_the_rank_test_is_mann_and_whitneys():
 def test_the_share_test_is_binomial():
     expected = sum(math.comb(20, k) * (3.5 / 31) ** k * (27.5 / 31) ** (20 - k) for k in range(5, 21))
     assert binomial_p(5, 20, 3, 30) == pytest.approx(expected)
+
+
+def compared_at(samples: list[float], training: list[float], held_out: list[float] | None = None) -> Copying:
+    """Compare pictures at distances."""
+    sets = (None if of is None else torch.tensor(of, dtype=torch.float64) for of in (samples, training, held_out))
+    near = [None if at is None else Nearest(at, torch.arange(len(at)), at) for at in sets]
+    return compared(near[0], near[1], near[2])
+
+
+def test_an_alarm_takes_a_share_that_is_significant_and_not_tiny():
+    usual = [20.0 + k % 10 for k in range(2000)]
+    assert not compared_at([1.0] * 12 + usual[12:], usual).alarm  # 0.6 %, p = 3e-10
+    assert compared_at([1.0] * 30 + usual[30:], usual).alarm
+    assert not compared_at([1.0, *usual[:8]], usual[:20]).alarm  # 11 %, p = 0.2
+
+
+def test_held_out_images_say_what_is_usual():
+    training, nearer = [20.0] * 300, [8.0] * 300
+    assert compared_at(training, training).threshold == 10
+    assert compared_at(training, training, nearer).threshold == 4
+    found = compared_at([7.0] * 300, training, nearer)
+    assert (found.p, found.p_held_out) == (pytest.approx(0, abs=1e-20), pytest.approx(0, abs=1e-20))
+    assert "But the samples lie nearer to the training images than real pictures do" in found.remark
+    assert "nearer" not in compared_at(nearer, training, nearer).remark  # nearer than training images, as held-out ones
+
+
+def test_duplicates_are_remarked():
+    assert "The data contain duplicates: 2.0% of" in compared_at([20.0] * 100, [1.0] * 2 + [20.0] * 98).remark
+    assert "duplicates" not in compared_at([20.0] * 100, [1.0] + [20.0] * 99).remark
+
+
+def test_of_many_training_images_some_are_compared_with_all_others(monkeypatch):
+    monkeypatch.setattr(sys.modules["progan.metrics.copying"], "QUERIES", 32)
+    images = drawings(40)
+    twice = torch.cat((images, images[:8]))
+    shares = [copying(images, twice, seed=seed).share_training for seed in range(4)]
+    assert {share * 32 % 1 for share in shares} == {0}, "32 different ones"
+    assert len(set(shares)) > 1
+    assert QUERIES == 1024
 
 
 def test_closest_pairs_stand_side_by_side():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,22 @@ def test_stripes_dots_and_uneven_backgrounds_are_seen():
     assert defects(shaded, flat).corners == pytest.approx(30)  # of corners of 2 px
     assert defects(shaded, flat).corners_real == 0
     assert defects(flat, flat).fixed_pattern == 0  # where there are no details at all
+
+
+def test_what_cannot_be_seen_does_not_count():
+    images = torch.cat((drawings(8).repeat(1, 1, 1, 1), torch.zeros(8, 1, 32, 32, dtype=torch.uint8)), dim=1)
+    found = defects(images, images)
+    assert (found.fixed_pattern, found.corners) == (0, 0)
+
+
+def test_batches_do_not_matter(monkeypatch):
+    images = drawings(11, seed=5)
+    images[:, :, :2, :2] = torch.randint(0, 256, (11, 3, 1, 1), generator=torch.Generator().manual_seed(0))
+    whole = defects(images, images)
+    monkeypatch.setattr(sys.modules["progan.metrics.defects"], "BATCH", 4 * 3 * 32 * 32)
+    parts = defects(images, images)
+    assert parts.corners == whole.corners > 0
+    assert parts.fixed_pattern == pytest.approx(whole.fixed_pattern, rel=1e-6)
 
 
 def test_bad_input():

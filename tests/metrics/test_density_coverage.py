@@ -56,6 +56,17 @@ def test_a_missing_half_is_dense_and_does_not_cover():
     assert result.coverage < 0.6
 
 
+def test_a_sample_on_the_edge_of_a_ball_is_outside():
+    grey = torch.tensor([0.0, 0.25, 0.5, 0.75]).view(4, 1, 1, 1).expand(4, 1, 16, 16)
+    on_edge = torch.full((2, 1, 16, 16), 1.0)  # 0.25 from the last one, whose nearest neighbour is as far
+
+    def brightness(images: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3))
+
+    assert density_coverage(grey, on_edge, k=1, features=brightness) == DensityCoverage(0.0, 0.0)
+    assert density_coverage(grey, on_edge - 0.125, k=1, features=brightness) == DensityCoverage(1.0, 0.25)
+
+
 def test_one_image_repeated():
     real = images(50, 0)
     result = density_coverage(real, real[:1].expand(50, -1, -1, -1), k=5, features=first_pixels)

@@ -72,6 +72,12 @@ def test_repeated_pictures_are_counted_once():
     assert vendi_score(similarities) == pytest.approx(math.exp(-sum(p * math.log(p) for p in shares)))
 
 
+def test_as_many_samples_as_real_images_are_compared():
+    images = drawings(64, seed=6)
+    for samples, real in ((images, images[:16]), (images[:16], images)):
+        assert diversity(samples, real) == pytest.approx(1, abs=0.2)
+
+
 def test_grey_transparent_and_equal_pictures():
     for channels in (1, 4):
         images = drawings(40, 24, 16, channels, seed=4)
@@ -96,6 +102,9 @@ def test_changes_of_a_linear_generator_are_those_of_its_matrix():
     assert found.dead == 0.25
     # All directions together: the trace does not depend on them. One on average, by definition.
     assert np.square(found.changes).mean() == pytest.approx(1, rel=0.3)
+    weights[2] *= 0.1
+    weights[3] = weights[2] / 20  # far below what can be seen
+    assert latent_diversity(images_of(weights), (2, 4), directions=8, latents=64).dead == 0.25
     two = latent_diversity(images_of(weights), (8,), directions=2)
     assert len(two.changes) == 2
     assert two.dead == 0
@@ -107,6 +116,8 @@ def test_a_constant_generator_has_dead_directions_only():
     assert found == LatentDiversity((0.0, 0.0, 0.0, 0.0), 1.0)
     assert collapse_remark(1.0, found) == "Collapse: 100 % of the latent directions do not change the pictures."
     assert collapse_remark(1.0, LatentDiversity((1.0, 1.0), 0.0)) is None
+    assert collapse_remark(0.39) == "Collapse: the samples are 39 % as diverse as the data."
+    assert collapse_remark(0.4) is None
 
 
 def test_bad_input():

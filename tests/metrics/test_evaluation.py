@@ -9,8 +9,8 @@ import torch
 
 import progan
 from progan import presets
-from progan.metrics import evaluate
-from progan.metrics.comparison import LEADING, Reference
+from progan.metrics import Evaluation, Floor, evaluate
+from progan.metrics.comparison import LEADING, Reference, compare_copies, compare_defects
 
 
 def pictures(n=24, size=16, channels=3, seed=0):
@@ -44,10 +44,10 @@ def test_one_picture_is_a_collapse_and_a_copy():
 def test_a_generator_is_sampled_and_its_latent_directions_looked_at():
     generator, _ = presets.karras2018(16, channels=(8, 8, 8)).build()
     grown = progan.GrownGenerator(generator, level=2)
-    found = evaluate(grown, pictures(24), n=20, seed=3, printed=False)
-    assert (found.n_samples, found.n_real, found.shape) == (20, 24, (3, 16, 16))
+    found = evaluate(grown, pictures(24), n=40, seed=3, printed=False)
+    assert (found.n_samples, found.n_real, found.shape) == (40, 24, (3, 16, 16))
     assert 0 <= found.values["dead_directions"] <= 1
-    drawn = evaluate((grown.sample(20, seed=3) * 255).round().to(torch.uint8), pictures(24), seed=3, printed=False)
+    drawn = evaluate((grown.sample(40, seed=3) * 255).round().to(torch.uint8), pictures(24), seed=3, printed=False)
     assert drawn.values[LEADING] == found.values[LEADING]
 
 
@@ -75,6 +75,46 @@ def test_the_table_says_what_the_numbers_mean(capsys):
     (row,) = [line for line in lines if "feature distance" in line]
     assert row.endswith("above the floor")
     assert sum("real images" in line for line in lines) >= 2
+
+
+def test_what_a_number_says_beside_its_floor():
+    def word(name: str, value: float, floor: Floor, n: int = 640) -> str:
+        """What the table says of a number of n samples and n real images."""
+        found = Evaluation({name: value}, {name: floor}, (), (), (3, 16, 16), n, n, 0, None, 0.0)
+        return found.table().splitlines()[3].split("   ")[-1]
+
+    halves = {"images": 320}
+    assert word(LEADING, 4.0, Floor(0, -5, 5, **halves)) == "as good as the data allows"  # unbiased for any number
+    assert word("swd", 9.0, Floor(12, 10, 14, **halves)).startswith("not worse than the floor, but this is too high")
+    assert word("swd", 30.0, Floor(12, 10, 14, **halves)) == "2.5 times the floor"
+    assert word("swd", 12.0, Floor(12, 10, 14, images=20), n=40) == "this number means nothing with 40 images"
+    assert word("coverage", 0.5, Floor(0.95, 0.9, 1.0, **halves)) == "below the floor"
+    assert (
+        word("density", 1.2, Floor(1.0, 0.9, 1.1, **halves))
+        == "nearer to the data than real images are, which copies would be"
+    )
+
+
+def test_defects_are_remarked():
+    images = pictures(48, size=32)
+    striped = images * 0.6
+    striped[:, :, ::3] += 0.3
+    shaded = torch.full((24, 3, 32, 32), 0.2) + torch.arange(32) / 64
+    remarks = evaluate(striped[:24], images[24:], printed=False).remarks
+    assert any(remark.startswith("A fixed pattern, such as stripes or dots: ") for remark in remarks)
+    flat = images[24:].clone()
+    flat[:, :, :4] = 0.5
+    remarks = evaluate(shaded, flat, printed=False).remarks
+    assert any(remark.startswith("Uneven backgrounds: the upper corners of a sample differ by 1") for remark in remarks)
+    assert not any(
+        "pattern" in remark or "backgrounds" in remark for remark in compare_defects(Reference(flat), flat).remarks
+    )
+
+
+def test_copies_are_looked_for_among_all_training_images():
+    training = pictures(80, size=32)
+    reference = Reference(training[:20], training=training)
+    assert compare_copies(reference, training[40:60]).values["copies"] == 1
 
 
 def test_few_images_have_no_floors():

@@ -112,6 +112,11 @@ def test_what_does_not_change_the_number(monkeypatch):
     assert ms_ssim(images, pairs=60, seed=1) != expected
 
 
+def test_a_picture_and_its_negative_have_nothing_in_common():
+    noise = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert ms_ssim(torch.cat((noise, 1 - noise))) == 0
+
+
 def test_less_variety_is_more_alike():
     images = pictures(40, (32, 32))
     few = images[:4].repeat(10, 1, 1, 1)

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 from progan.metrics import sliced_wasserstein
 from progan.metrics.pyramid import laplacian_pyramid, pyramid_sizes
-from progan.metrics.sliced_wasserstein import RANGE, mean_area, random_corners, random_directions
+from progan.metrics.sliced_wasserstein import RANGE, binning, mean_area, random_corners, random_directions
 from progan.randomness import keyed_generator
 
 MODULE = importlib.import_module("progan.metrics.sliced_wasserstein")  # its name in the package is the function's
@@ -152,6 +152,16 @@ def test_directions_are_orthogonal(numbers):
     block = directions[:, : min(numbers, 128)]
     assert_close(block.T @ block, torch.eye(block.shape[1], dtype=torch.float64))
     assert_close(directions.norm(dim=0), torch.ones(128, dtype=torch.float64))
+
+
+def test_bins_begin_where_they_are_drawn():
+    patches = torch.rand(50, 49, generator=torch.Generator().manual_seed(0)).half()
+    directions, shifts = random_directions(49, 0, "here")
+    weights, offsets = binning(patches, 1, directions, shifts, 4096)
+    unshifted = binning(patches, 1, directions, torch.zeros(128), 4096)
+    assert torch.equal(weights, unshifted[0])
+    assert_close(offsets - unshifted[1], shifts.float(), atol=1e-3, rtol=0)
+    assert shifts.unique().numel() == 128
 
 
 def test_flat_images_have_no_distance():
