@@ -98,8 +98,11 @@ def main(settings: dict[str, Any]) -> None:
         held_out=settings.get("held_out"),
         judge_every=0,
         start=settings.get("start") if rank == 0 else None,
+        recover=settings.get("recovers", [0] * 8)[rank],
     )
     kept.append(trainer)
+    if "breaks" in settings:
+        break_at(trainer, *settings["breaks"])
     if settings.get("loads") == rank:
         trainer.generator.load_state_dict(recipe.build(seed=9)[0].to(dtype).state_dict())
     print(f"rank {trainer.rank} of {trainer.ranks} begins at {trainer.images_seen}", flush=True)
@@ -121,6 +124,17 @@ def main(settings: dict[str, Any]) -> None:
             dist.destroy_process_group()
         trainer.fit(images)
     print(f"ended at {trainer.images_seen}, memory shared: {trainer._engine.ranks._shared is not None}", flush=True)
+
+
+def break_at(trainer: Trainer, count: int, rate: float) -> None:
+    """Let the generator's gradients be NaN on every rank in the step that begins at a count, above a learning rate."""
+
+    def broken(gradient: torch.Tensor) -> torch.Tensor:
+        breaks = trainer.images_seen == count and trainer.growth.learning_rate > rate
+        return gradient * float("nan") if breaks else gradient
+
+    for parameter in trainer.generator.parameters():
+        parameter.register_hook(broken)
 
 
 def refuse(path: Path) -> Path:

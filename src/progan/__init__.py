@@ -24,6 +24,7 @@ from progan.optimization import Adam, Ema
 from progan.recipe import Recipe, Training
 from progan.render import enlarge, image_grid, to_uint8, write_png
 from progan.runs.generator import load_generator
+from progan.runs.recovery import Recovery, Setback
 from progan.runs.start import Start
 from progan.sampling import GrownGenerator
 from progan.schedule import Growth, Schedule, Stage
@@ -87,10 +88,12 @@ __all__ = [
     "ProgressiveGenerator",
     "RankError",
     "Recipe",
+    "Recovery",
     "Regularizer",
     "Run",
     "RunOptions",
     "Schedule",
+    "Setback",
     "Stage",
     "Start",
     "StepMetrics",

@@ -34,8 +34,9 @@ class DivergenceError(RuntimeError):
         images_seen: Real images shown when the step began; for a weight, when it was noticed.
     """
 
-    def __init__(self, what: str, images_seen: int, growth: Growth, *, saved: bool) -> None:
+    def __init__(self, what: str, images_seen: int, growth: Growth, *, saved: bool, tried: str = "") -> None:
         kept = "its state was not saved; earlier checkpoints are kept" if saved else "nothing is saved"
+        kept += f"; {tried}" if tried else ""
         super().__init__(
             f"training diverged: {what} is not finite, in stage {growth.stage} (level {growth.level}), after "
             f"{images_seen:,} real images; {kept}. Try a lower learning rate, or precision fp32"

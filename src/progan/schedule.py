@@ -178,6 +178,17 @@ class Schedule:
             return self.stages[growth.stage - 1].level, None
         return growth.level, growth.alpha
 
+    def step_from(self, images_seen: int) -> int:
+        """Return the first count, from ``images_seen`` on, at which a step begins or the run ends.
+
+        Example:
+            >>> Schedule([Stage(0, hold_images=20), Stage(1, 80, batch_size=16)]).step_from(30)
+            40
+        """
+        stage = self.at(images_seen).stage
+        first, batch_size = self._first_step(stage), self.stages[stage].batch_size
+        return first + max(0, -(-(images_seen - first) // batch_size)) * batch_size
+
     def _first_step(self, stage: int) -> int:
         """Return the count at which a stage's first step begins: the steps before may run over its start."""
         first = 0

@@ -42,6 +42,7 @@ from progan.compatibility import check_ranks
 from progan.errors import RankError
 from progan.networks.layers import MiniBatchStd
 from progan.runs.checkpoint import checkpoints, read_tensors
+from progan.runs.recovery import read_setbacks
 from progan.runtime import connections
 from progan.runtime.ranks import Ranks
 from progan.storage.comparison import disagreements
@@ -191,6 +192,18 @@ def test_the_same_number_of_ranks_gives_the_same_bits_however_often_it_stops(tmp
         assert torch.equal(tensor, tensors(stopped)[name]), name
 
 
+def test_all_ranks_go_back_to_the_same_checkpoint(tmp_path):
+    recovering = {"breaks": [288, 9e-4], "recovers": [2] * 8}
+    whole = train(2, tmp_path, "whole", with_run_dir=[0], **recovering)
+    for until in (256, 320, None):
+        stopped = train(2, tmp_path, "stopped", until=until, **recovering)
+    for run_dir in (whole, stopped):
+        assert [(each.at, each.back_to) for each in read_setbacks(run_dir)] == [(288, 256)]
+    for name, tensor in tensors(whole).items():
+        assert torch.equal(tensor, tensors(stopped)[name]), name
+    assert files(whole)["metrics.jsonl"] == files(stopped)["metrics.jsonl"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has memory to share")
 @pytest.mark.parametrize("refuses", [0, 1])
 def test_ranks_that_share_no_memory_give_the_same_bits(refuses, tmp_path):
@@ -336,6 +349,10 @@ def test_the_same_is_noticed_where_no_memory_is_shared(tmp_path):
             r"different data or until: data\.content: rank 0 has '\w+', rank 1 has '\w+'; start every rank with",
         ),
         ({"seeds": [0, 1]}, "different networks or settings: seed: rank 0 has 0, rank 1 has 1; start every rank with"),
+        (
+            {"recovers": [2, 3]},
+            r"different networks or settings: recover\.times: rank 0 has 2, rank 1 has 3; start every rank with",
+        ),
         ({"untils": [96, None]}, "different data or until: until: rank 0 has 96, rank 1 has 352; start every rank"),
         (
             {"dtypes": ["float32", "float64"]},

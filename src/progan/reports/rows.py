@@ -131,6 +131,8 @@ def parse_rows(lines: Iterable[bytes], *, is_whole: bool = True) -> Rows:
         row = _parse_row(line)
         if row is None:
             skipped += 1
+        elif isinstance(row, dict):  # a setback, which is among the warnings
+            continue
         elif isinstance(row, Judgement):
             _append(judgements, row)
         else:
@@ -208,11 +210,13 @@ def parse_line(line: bytes) -> dict[str, Any]:
     return row if isinstance(row, dict) else {}
 
 
-def _parse_row(line: bytes) -> LossRow | Judgement | None:
+def _parse_row(line: bytes) -> LossRow | Judgement | dict[str, Any] | None:
     row = parse_line(line)
     images_seen = count(row.get("images_seen"))
     if images_seen is None:
         return None
+    if "setback" in row:
+        return row
     if "measures" not in row:
         others = {name: value for name, value in row.items() if name not in _NOT_LOSSES and not name.endswith("_s")}
         elapsed_s = number(row.get("elapsed_s"))

@@ -88,7 +88,14 @@ def remove_checkpoint(folder: Path) -> None:
     remove(beside)
 
 
-def rotate(run_dir: Path, images_seen: int, keep: int, keep_every: int | None, best: Path | None = None) -> None:
+def rotate(
+    run_dir: Path,
+    images_seen: int,
+    keep: int,
+    keep_every: int | None,
+    best: Path | None = None,
+    needed: Collection[int] = (),
+) -> None:
     """Remove the checkpoints that are no longer kept; a warning names one that cannot be removed.
 
     Args:
@@ -99,12 +106,14 @@ def rotate(run_dir: Path, images_seen: int, keep: int, keep_every: int | None, b
         keep_every: Number of real images; the first checkpoint at or after each multiple is kept too. None = no such
             checkpoints.
         best: Folder of the best checkpoint, which is kept too; None = there is none.
+        needed: Counts of checkpoints that are kept too.
     """
     so_far = [found for found in checkpoints(run_dir) if int(found.name) <= images_seen]
     stay = set(so_far[-keep:])
     if keep_every is not None:
         first = {int(found.name) // keep_every: found for found in reversed(so_far)}
         stay |= {found for multiple, found in first.items() if multiple > 0}
+    stay |= {found for found in so_far if int(found.name) in needed}
     for old in so_far:
         if old not in stay and old != best:
             try:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from progan.errors import AnotherRunError, CheckpointError
 from progan.runs import checkpoint
@@ -38,6 +39,11 @@ class Continuation:
         if not self.forks or self.checkpoint is None:
             return None
         return Start(str(self.checkpoint.path), self.checkpoint.images_seen, None, self.checkpoint.sha256, ())
+
+    def options(self) -> dict[str, Any]:
+        """Return the options that the new trainer takes over, run_dir included; without one, it cannot recover."""
+        options = self.recorded.recorded_options() | {"run_dir": self.run_dir}
+        return options if self.run_dir is not None else options | {"recover": 0}
 
     @classmethod
     def read(cls, path: Path, elsewhere: Path | None) -> Continuation:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from progan.errors import CheckpointError, warn
 from progan.runs import checkpoint
 from progan.runs.checkpoint import MANIFEST_LIMIT, check_version
 from progan.runs.judging import JUDGING, update_best
+from progan.runs.recovery import SETBACKS
 from progan.storage.comparison import flat
 from progan.storage.files import OWNER, make_folder, owned, remove, write_file
 from progan.storage.names import UNREADABLE, matched, normalised, shown, sort_key
@@ -22,7 +24,7 @@ from progan.storage.untrusted import read_json
 CONFIG, FORMAT, VERSION = "config.json", "progan run", 1
 DATA = "data.json"
 REPORT, FILMS = "report.html", "films"
-FILES = (DATA, "progress.png", "metrics.jsonl", "warnings.jsonl", JUDGING, REPORT)  # beside config.json
+FILES = (DATA, "progress.png", "metrics.jsonl", "warnings.jsonl", JUDGING, SETBACKS, REPORT)  # beside config.json
 WRITTEN = (*FILES, "samples", FILMS, checkpoint.FOLDER)
 _SAME_LETTERS = "same letters, other Unicode normalisation"
 _DATA_LIMIT = 200_000_000  # bytes: two million pictures
@@ -115,23 +117,57 @@ class RunDirectory:
         elif what_is_there(self.path)[0] != self._found[0]:
             raise self._has_changed()
 
-    def write(self, images_seen: int, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
-        """Write a checkpoint, then remove those that are no longer kept; return its folder."""
+    def write(
+        self,
+        images_seen: int,
+        manifest: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        needed: Collection[int] = (),
+    ) -> Path:
+        """Write a checkpoint, then remove those that are no longer kept; return its folder.
+
+        Args:
+            images_seen: Count of real images, which names the checkpoint.
+            manifest: Values that JSON can hold.
+            tensors: Tensors by name.
+            needed: Counts of checkpoints that are kept in any case.
+        """
         path = checkpoint.write_checkpoint(self.path, images_seen, manifest, tensors)
-        self._rotate(images_seen)
+        self._rotate(images_seen, needed)
         self._found = what_is_there(self.path)
         return path
 
-    def tidy(self, images_seen: int) -> None:
+    def tidy(self, images_seen: int, needed: Collection[int] = ()) -> None:
         """Complete the last save of a finished run, which may have been killed in the middle."""
         if (self.path / CONFIG).exists():
             with suppress(OSError), self.owning():
                 checkpoint.remove_partial(self.path)
-                self._rotate(images_seen)
+                self._rotate(images_seen, needed)
 
-    def _rotate(self, images_seen: int) -> None:
+    def sound_checkpoint(self, counts: Iterable[int]) -> Path | None:
+        """Return the folder of the first sound checkpoint of some counts; None where there is none."""
+        there = {int(folder.name): folder for folder in checkpoint.checkpoints(self.path)}
+        for count in counts:
+            if folder := there.get(count):
+                try:
+                    checkpoint.verify(folder)
+                except CheckpointError as error:
+                    warn(f"the run cannot go back to a damaged checkpoint: {error}")
+                else:
+                    return folder
+        return None
+
+    def go_back(self, images_seen: int, at: int) -> None:
+        """Remove the checkpoints past a count, up to the one at which the run has ended in trouble, newest first."""
+        with self.owning():
+            for folder in reversed(checkpoint.checkpoints(self.path)):
+                if images_seen < int(folder.name) <= at:
+                    checkpoint.remove_checkpoint(folder)
+            self._found = what_is_there(self.path)
+
+    def _rotate(self, images_seen: int, needed: Collection[int]) -> None:
         best = update_best(self.path, images_seen)
-        checkpoint.rotate(self.path, images_seen, self._keep, self._keep_every, best)
+        checkpoint.rotate(self.path, images_seen, self._keep, self._keep_every, best, needed)
 
     def _has_changed(self) -> ValueError:
         return ValueError(

@@ -19,6 +19,7 @@ from progan.recipe_json import networks_from_json
 from progan.runs import checkpoint
 from progan.runs.blocks import recorded_blocks, same_block
 from progan.runs.directory import CONFIG, WRITTEN, differences, read_config
+from progan.runs.recovery import Recovery
 from progan.runs.start import Start
 from progan.schedule import Schedule
 
@@ -47,6 +48,7 @@ class RunRecord:
         start: Source of the first weights; None = the seed.
         fork: Checkpoint of another directory that the run continues from, if any.
         intervals: Options of the trainer that config.json records; None for a checkpoint.
+        recovery: How the run goes on after trouble, as config.json records it; not at all for a checkpoint.
     """
 
     path: Path
@@ -63,6 +65,7 @@ class RunRecord:
     start: Start | None
     fork: Start | None
     intervals: dict[str, Any] | None
+    recovery: Recovery
 
     @property
     def file(self) -> Path:
@@ -156,7 +159,7 @@ class RunRecord:
         blocks = recorded_blocks(contents)
         return cls(
             *(path, folder, contents, images_seen, architecture, schedule, seed, dtype, blocks, data),
-            *(_held_out(contents.get("held_out")), start, fork, intervals),
+            *(_held_out(contents.get("held_out")), start, fork, intervals, Recovery.from_json(contents.get("recover"))),
         )
 
     def recipe(self, parts: Sequence[type] = ()) -> Recipe:
@@ -172,16 +175,16 @@ class RunRecord:
             return Recipe.from_json(self.contents["recipe"], parts)
 
     def recorded_options(self) -> dict[str, Any]:
-        """Return the options that a run which continues needs: seed, a share that is held out, and intervals."""
+        """Return the options that a run which continues needs: seed, a share that is held out, intervals, recovery."""
         share = (self.held_out or {}).get("share")
-        return {"seed": self.seed, "held_out": share, **self._run_intervals()}
+        return {"seed": self.seed, "held_out": share, **self._run_options()}
 
-    def _run_intervals(self) -> dict[str, Any]:
-        """Return the recorded intervals; for a checkpoint, those of the run directory that it lies in, if any."""
+    def _run_options(self) -> dict[str, Any]:
+        """Return intervals and recovery as recorded; for a checkpoint, by the run directory that it lies in, if any."""
         if self.intervals is not None:
-            return self.intervals
+            return {**self.intervals, "recover": self.recovery}
         try:
-            return RunRecord.from_config(self.path.resolve().parent.parent).intervals or {}
+            return RunRecord.from_config(self.path.resolve().parent.parent)._run_options()
         except (CheckpointError, OSError):
             return {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
@@ -17,6 +17,7 @@ from progan.runs import checkpoint
 from progan.runs.continuation import Continuation, current_continuation
 from progan.runs.directory import RunDirectory, differences
 from progan.runs.record import RunRecord
+from progan.runs.recovery import Setback
 from progan.runs.start import Start, is_of_run, same_start
 from progan.runs.transfer import find_source, take
 from progan.training.callbacks import CallbackList, MetricsLog, Run
@@ -51,6 +52,8 @@ class Checkpointer:
         self._options = options
         self._callbacks = callbacks
         self._log = log
+        if options.recovery.times and not engine.saves:
+            raise ValueError("recover needs a run_dir, whose checkpoints the run goes back to; pass run_dir=")
         self._directory: RunDirectory | None = None
 
     # Restoring
@@ -125,18 +128,56 @@ class Checkpointer:
             path: Where the run or the checkpoint lies, for the message.
         """
         self._identity.start, self._identity.data = record.start, record.data
-        recipe = self._identity.recipe
-        self._load(record.images_seen, checkpoint.read_tensors(record.path), record.contents)
-        self.saved_at = record.images_seen
-        before, after = (schedule.at(record.images_seen) for schedule in (record.schedule, recipe.schedule))
-        if recipe.training.adam.resets(before, after):  # a schedule made longer grows where the old one ended
-            self._state.reset_adam()
+        self._take(record)
         then, now = record.contents.get("environment", {}), self._engine.environment()
         if then != now:
             warn(
                 f"{path} was made in another environment ({differences(then, now)}); the run is intact, but its bits "
                 "will differ from those of an uninterrupted run"
             )
+
+    def _take(self, record: RunRecord) -> None:
+        """Load the state of a checkpoint."""
+        recipe = self._identity.recipe
+        self._load(record.images_seen, checkpoint.read_tensors(record.path), record.contents)
+        self.saved_at = record.images_seen
+        before, after = (schedule.at(record.images_seen) for schedule in (record.schedule, recipe.schedule))
+        if recipe.training.adam.resets(before, after):  # a schedule made longer grows where the old one ended
+            self._state.reset_adam()
+
+    def go_back(self, run: Run, counts: Sequence[int], setback: Callable[[int], Setback]) -> int | None:
+        """Return to a checkpoint, on every rank, and save it anew with what led to it.
+
+        The checkpoints past it are removed first. A run that is killed in between resumes before the trouble, and comes
+        to the same end.
+
+        Args:
+            run: Run that goes back.
+            counts: Counts of images of the checkpoints, the preferred one first; the first sound one is taken.
+            setback: Returns what to record, from the count that the run goes back to.
+
+        Returns:
+            Count of the checkpoint; None where none is sound, and nothing has been changed.
+        """
+        back_to = self._ranks.on_rank_zero(lambda: self._go_back(run, counts, setback))
+        if back_to is not None:
+            self._share_state()
+            self._engine.check_finite.forget()
+        return back_to
+
+    def _go_back(self, run: Run, counts: Sequence[int], setback: Callable[[int], Setback]) -> int | None:
+        folder = None if self._directory is None else self._directory.sound_checkpoint(counts)
+        if self._directory is None or folder is None:
+            return None
+        record = RunRecord.from_checkpoint(folder)
+        recovery, new = self._state.recovery, setback(record.images_seen)
+        self._directory.go_back(new.back_to, new.at)
+        setbacks = (*recovery.setbacks, new)
+        self._take(record)
+        recovery.setbacks = setbacks  # also those that the checkpoint does not know of
+        self._callbacks.on_return(run)
+        self._write(run)
+        return new.back_to
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state that `Trainer.state_dict` returned; see there."""
@@ -159,19 +200,27 @@ class Checkpointer:
         """Give every rank the state of rank 0."""
         if self._ranks.size == 1:
             return
-        identity, state = self._identity, self._state
-        assert state.ema is not None
+        identity = self._identity
         recorded = identity.to_json()
         own = {**recorded, **dict.fromkeys(("data", "start", "fork")), "dtype": str(self._engine.dtype)}
         intervals = {name: value for name, value in recorded_options(self._options).items() if name != "keep_every"}
         own |= {"intervals": intervals, "held_out": held_out_identity(self._options.held_out)}
-        self._ranks.check_same("networks or settings", own)
-        sent = [state.images_seen, self.saved_at, identity.data, identity.held_out, recorded["start"], recorded["fork"]]
-        received = self._ranks.broadcast([*sent, list(state.adam_tensors()), state.ema.warm_up])
-        state.images_seen, self.saved_at, identity.data, identity.held_out, *received = received
-        start, fork, moments, state.ema.warm_up = received
+        self._ranks.check_same("networks or settings", own | {"recover": self._options.recovery.to_json()})
+        sent = [identity.data, identity.held_out, recorded["start"], recorded["fork"]]
+        identity.data, identity.held_out, start, fork = self._ranks.broadcast(sent)
         identity.start, identity.fork = Start.from_json(start), Start.from_json(fork)
+        self._share_state()
+
+    def _share_state(self) -> None:
+        if self._ranks.size == 1:
+            return
+        state = self._state
+        assert state.ema is not None
+        sent = [state.images_seen, self.saved_at, list(state.adam_tensors()), state.numbers()]
+        state.images_seen, self.saved_at, moments, numbers = self._ranks.broadcast(sent)
+        state.ema.warm_up = numbers["ema_warm_up"]
         if self._ranks.rank != 0:
+            state.recovery.load(numbers.get("recovery"))
             state.load_adam_tensors(dict.fromkeys(moments, torch.zeros(())))
         self._ranks.broadcast_tensors(state.tensors())
 
@@ -196,14 +245,16 @@ class Checkpointer:
 
     def _tidy(self) -> None:
         if self._directory is not None:
-            self._directory.tidy(self._state.images_seen)
+            self._directory.tidy(self._state.images_seen, self._needed())
 
     def _config(self) -> dict[str, Any]:
         """Return what config.json records of the run."""
+        recovery = self._options.recovery
         return {
             **self._identity.to_json(),
             "dtype": str(self._engine.dtype).removeprefix("torch."),
             "intervals": recorded_options(self._options),
+            **({"recover": recovery.to_json()} if recovery.times else {}),
             "environment": self._engine.environment(),
         }
 
@@ -227,8 +278,10 @@ class Checkpointer:
             self.save(run)
 
     def save_start(self, run: Run) -> None:
-        """Save weights that come from elsewhere, so that the run no longer needs their source."""
-        if self._engine.saves and self.saved_at is None and (self._identity.start or self._identity.fork):
+        """Save weights that come from elsewhere, so that their source is no longer needed, or what to go back to."""
+        from_elsewhere = self.saved_at is None and (self._identity.start or self._identity.fork)
+        recovers = self._options.recovery.times and self._state.images_seen == 0
+        if self._engine.saves and (from_elsewhere or recovers):
             self.save_during_fit(run)
 
     def save_during_fit(self, run: Run) -> None:
@@ -275,7 +328,15 @@ class Checkpointer:
             self._log.write(run)  # first, so that no line up to a checkpoint is ever missing
             numbers, environment = self._state.numbers(), self._engine.environment()
             manifest = {**self._identity.to_json(), "numbers": numbers, "environment": environment}
-            return str(self._directory.write(self._state.images_seen, manifest, self._state.tensors()))
+            tensors = self._state.tensors()
+            return str(self._directory.write(self._state.images_seen, manifest, tensors, self._needed()))
+
+    def _needed(self) -> set[int]:
+        """Return the counts whose checkpoints are kept, since the run may go back to them."""
+        if not self._options.recovery.times:
+            return set()
+        schedule, recovery = self._identity.recipe.schedule, self._state.recovery
+        return recovery.needed(schedule, self._options.save_every, self._state.images_seen)
 
     def _try_to_write(self, run: Run) -> str | None:
         try:

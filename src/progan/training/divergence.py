@@ -100,7 +100,8 @@ class DivergenceCheck:
         state = self._state
         networks = {"generator": state.generator, "discriminator": state.discriminator} if weights else {}
         if found := self._watch.found() or not_finite(networks, state.images_seen):
-            raise DivergenceError(*found, self._schedule.at(found[1]), saved=self._saves)
+            tried = state.recovery.describe()
+            raise DivergenceError(*found, self._schedule.at(found[1]), saved=self._saves, tried=tried)
 
     def forget(self) -> None:
         """Forget what the watch has recorded, since another state was loaded."""

@@ -101,7 +101,8 @@ class Engine:
     @property
     def growth(self) -> Growth:
         """The growth of the next step."""
-        return self._schedule.at(self.state.images_seen)
+        images_seen = self.state.images_seen
+        return self.state.recovery.lowered(self._schedule.at(images_seen), images_seen)
 
     @property
     def captures(self) -> bool:

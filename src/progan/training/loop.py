@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from typing import Protocol
 
 from progan.data import Batch, Conversion, Feed
-from progan.errors import warn
+from progan.errors import DivergenceError, warn
 from progan.runtime.contention import CoreSharing
 from progan.runtime.signals import SignalRecord, recorded_signals
 from progan.training.callbacks import CallbackList, Run, crosses
@@ -16,6 +16,7 @@ from progan.training.checkpointer import Checkpointer
 from progan.training.engine import Engine
 from progan.training.options import RunOptions
 from progan.training.planning import Plan, worth_planning
+from progan.training.recovery import CollapseError, Recoverer
 from progan.training.step import StepMetrics
 
 _STOP = 1  # what a rank sends for `Trainer.stop`: lower than the number of every signal that is recorded
@@ -59,6 +60,7 @@ class TrainingLoop:
         self._checkpointer = checkpointer
         self._callbacks = callbacks
         self._options = options
+        self._recoverer = Recoverer(engine, checkpointer, options)
         self._stop_requested = stop_requested
         self._signals = SignalRecord()
         self._in_step = False
@@ -85,15 +87,15 @@ class TrainingLoop:
                 if run.images_seen == 0:  # a callback may have loaded weights
                     engine.reconcile(together=True)
                 self._checkpointer.save_start(run)
+                self._recoverer.announce(run)
                 self._train(feed, until, cores)
         return self._signals.number
 
     def _train(self, feed: Feed, until: int, cores: CoreSharing) -> None:
         """Take all steps, then save what is not saved."""
         try:
-            if not self._engine.ranks.maximum(int(self._stop_requested.is_set())):  # by on_start
-                self._take_steps(feed, until, cores)
-            self._checkpointer.save_rest(self._run)
+            while not self._has_trained(feed, until, cores):
+                pass
         except KeyboardInterrupt as error:
             if self._signals.number is None:  # otherwise it is the second Ctrl-C, which ends fit at once
                 if self._in_step:
@@ -104,9 +106,26 @@ class TrainingLoop:
                     self._checkpointer.save_after(self._run, error, "raised between two steps")
             raise
 
+    def _has_trained(self, feed: Feed, until: int, cores: CoreSharing) -> bool:
+        """Take steps to the end; return False where the run has gone back after trouble, and is to train on."""
+        try:
+            if not self._is_ending():  # on_start may have asked for it
+                self._take_steps(feed, until, cores)
+            self._checkpointer.save_rest(self._run)
+        except (DivergenceError, CollapseError) as trouble:
+            self._in_step = True  # until it is all loaded, nothing must be saved
+            self._recoverer.go_back(self._run, trouble)
+            self._in_step = False
+            return False
+        return True
+
     def _take_steps(self, feed: Feed, until: int, cores: CoreSharing) -> None:
+        with closing(self._batches(feed, until)) as batches:
+            self._take_steps_on(batches, until, cores)
+
+    def _take_steps_on(self, batches: Iterator[Batch], until: int, cores: CoreSharing) -> None:
         run, engine = self._run, self._engine
-        for real in self._batches(feed, until):
+        for real in batches:
             before = run.images_seen
             self._in_step = True
             metrics = run.step(real)
@@ -118,17 +137,17 @@ class TrainingLoop:
             if logs or engine.device.type == "cpu":  # on other devices, the check waits for the device
                 engine.check_finite(weights=logs)
             self._notify(metrics)
+            self._recoverer.look(run)
             ending = self._end_requested()
             saves = engine.saves and crosses(self._options.save_every, before, run.images_seen)
             if saves and not ending and run.images_seen < until:
                 self._checkpointer.save_during_fit(run)
                 ending = self._end_requested()
             if ending:
-                if self._signals.number is None and ending != _STOP:  # another rank got the signal
-                    self._signals.number = ending
+                self._note_end(ending)
                 break
 
-    def _batches(self, feed: Feed, until: int) -> Iterator[Batch]:
+    def _batches(self, feed: Feed, until: int) -> Generator[Batch]:
         """Yield this rank's batches; if the data set raises an error, save what was trained first."""
         schedule, ranks = self._run.schedule, self._engine.ranks
         conversion = Conversion(lambda count: schedule.at(count).level, self._engine.to_level)
@@ -156,6 +175,16 @@ class TrainingLoop:
         except (Exception, SystemExit) as error:
             self._checkpointer.save_after(run, error, "raised by a callback")
             raise
+
+    def _is_ending(self) -> bool:
+        """Return whether fit is to end before its next step."""
+        ending = self._end_requested()
+        self._note_end(ending)
+        return bool(ending)
+
+    def _note_end(self, ending: int) -> None:
+        if self._signals.number is None and ending not in (0, _STOP):  # another rank got the signal
+            self._signals.number = ending
 
     def _end_requested(self) -> int:
         """Return what asks for the end of fit on any rank: a signal's number, _STOP, or 0 for nothing."""

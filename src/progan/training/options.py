@@ -16,6 +16,7 @@ from progan.arguments import check_flag, check_int, tuple_of, wrong_type
 from progan.data.held_out import HeldOut, check_held_out
 from progan.recipe import Training
 from progan.runs.record import INTERVALS, check_counts
+from progan.runs.recovery import Recovery, RecoveryRecord
 from progan.storage.paths import user_path
 from progan.training.callbacks import (
     Callback,
@@ -30,6 +31,7 @@ from progan.training.callbacks import (
     WarningsLog,
 )
 from progan.training.callbacks.base import listens_to_rows
+from progan.training.callbacks.diversity_watch import MEASURE, DiversityWatch
 from progan.training.callbacks.flips import mirrors
 
 OnFailedSave = Literal["raise", "go_on"]
@@ -46,6 +48,7 @@ class ResumeKeywords(TypedDict, total=False):
     graph: bool | None
     progress: bool
     held_out: HeldOut | None
+    recover: Recovery | int
 
 
 class RunKeywords(ResumeKeywords, total=False):
@@ -94,6 +97,9 @@ class RunOptions:
         graph: Whether to launch the kernels of a step together, as a CUDA graph; None = on CUDA, unless the networks
             have a custom block or several processes train. A warning says why when a graph cannot be used.
         progress: Whether to show a progress bar, or lines where there is no terminal.
+        recover: How often `Trainer.fit` goes back to an earlier checkpoint, with half the learning rate, when training
+            has diverged, before it raises `DivergenceError`: a number of times, or a `Recovery`; 0 = never. It needs a
+            run_dir. The run records each return: see `Trainer.setbacks`.
         overwrite: Whether `Trainer.fit` removes the run that is in run_dir, once settings and data have been checked,
             and starts from the beginning.
         start: Run directory, folder of a checkpoint or ``.safetensors`` file whose weights a new run begins with:
@@ -136,6 +142,7 @@ class RunOptions:
     workers: int = 0
     graph: bool | None = None
     progress: bool = True
+    recover: Recovery | int = 0
     overwrite: bool = False
     start: str | PathLike[str] | None = None
 
@@ -156,6 +163,7 @@ class RunOptions:
         check_held_out(self.held_out)
         if self.on_failed_save not in ("raise", "go_on"):
             raise ValueError(f"on_failed_save must be 'raise' or 'go_on', got {self.on_failed_save!r}")
+        _check_judged(self)
         if self.run_dir is not None:
             user_path(self.run_dir, "run_dir")
 
@@ -164,18 +172,43 @@ class RunOptions:
         """The run directory as an absolute path, if there is one."""
         return None if self.run_dir is None else user_path(self.run_dir, "run_dir").absolute()
 
+    @property
+    def recovery(self) -> Recovery:
+        """How the run goes on after trouble."""
+        return Recovery.of(self.recover)
+
+
+def _check_judged(options: RunOptions) -> None:
+    """Raise ValueError where a run is to recover from a collapse, and is not judged so that one would be found."""
+    if not (options.recovery.collapse and options.recovery.times):
+        return
+    judge = next((callback for callback in options.callbacks if isinstance(callback, Judge)), None)
+    if judge is not None and MEASURE not in judge.measures:
+        raise ValueError(
+            f"Recovery(collapse=True) needs the measure {MEASURE}, which the Judge in callbacks does not have; make it "
+            "with built_in=True"
+        )
+    if not (options.judge_every if judge is None else judge.every):
+        raise ValueError(
+            "Recovery(collapse=True) needs judgements at fixed counts of images, so that two runs of a seed go back "
+            f"alike; pass judge_every= to the trainer, such as {2 * options.save_every}, or every= to the Judge"
+        )
+
 
 def recorded_options(options: RunOptions) -> dict[str, Any]:
     """Return the options that config.json records."""
     return {name: getattr(options, name) for name in INTERVALS}
 
 
-def build_callbacks(options: RunOptions, training: Training, *, first: bool) -> tuple[CallbackList, MetricsLog]:
+def build_callbacks(
+    options: RunOptions, training: Training, recovery: RecoveryRecord, *, first: bool
+) -> tuple[CallbackList, MetricsLog]:
     """Return all callbacks of a trainer, built-in ones included, and its metrics log.
 
     Args:
         options: Options of the run.
         training: How a step trains.
+        recovery: Record of the recovery, part of the state.
         first: Whether this is the first of the processes that train together; the others have no callbacks.
     """
     own = options.callbacks
@@ -191,6 +224,8 @@ def build_callbacks(options: RunOptions, training: Training, *, first: bool) -> 
             built_in.append(Judge(options.judge_every))
     elif not logs and any(listens_to_rows(callback) for callback in own):
         built_in.append(LossRows(options.log_every))
+    if options.recovery.collapse:
+        built_in.append(DiversityWatch(recovery))
     report = [] if options.run_dir is None else [ReportPage(options.preview_every)]
     shown = [Progress()] if options.progress else []
     return CallbackList([*built_in, *own, *report, *shown] if first else []), log

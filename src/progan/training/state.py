@@ -13,6 +13,7 @@ from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
 from progan.optimization import Adam
 from progan.recipe import Training
+from progan.runs.recovery import RecoveryRecord
 from progan.training.ema import EmaGenerator
 
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
@@ -32,6 +33,7 @@ class TrainingState:
     Attributes:
         augment_strength: Strength of `Training.augment_all`, 0-d, float32, on the device; changed in place. Or None.
         images_seen: Real images shown to the critic so far.
+        recovery: Record of the setbacks, by which the learning rate is lowered.
         adam_version: Number of times that Adam's state was replaced; a captured step still points at the one before.
     """
 
@@ -50,6 +52,7 @@ class TrainingState:
         if augment_strength is not None:
             self.augment_strength = torch.tensor(augment_strength, dtype=torch.float32, device=_device_of(generator))
         self.images_seen: int = 0
+        self.recovery: RecoveryRecord = RecoveryRecord()
         self.adam_version: int = 0
         self.adam_generator: torch.optim.Adam = optimizer_of(generator, adam)
         self.adam_discriminator: torch.optim.Adam = optimizer_of(discriminator, adam)
@@ -91,7 +94,8 @@ class TrainingState:
 
     def numbers(self) -> dict[str, Any]:
         """Return what changes while training and is not a tensor, beside images_seen."""
-        return {} if self.ema is None else {"ema_warm_up": self.ema.warm_up}
+        numbers: dict[str, Any] = {} if self.ema is None else {"ema_warm_up": self.ema.warm_up}
+        return numbers if self.recovery.is_empty() else numbers | {"recovery": self.recovery.to_json()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return images_seen, `numbers` and `tensors` by these names."""
@@ -106,9 +110,15 @@ class TrainingState:
         warm_up = numbers.get("ema_warm_up") if isinstance(numbers, Mapping) else None
         if self.ema is not None and not isinstance(warm_up, bool):
             raise CheckpointError(f"numbers must be a mapping, and ema_warm_up in it a bool, got {numbers!r}")
+        recovery = RecoveryRecord()
+        try:
+            recovery.load(numbers.get("recovery") if isinstance(numbers, Mapping) else None)
+        except ValueError as error:
+            raise CheckpointError(f"the state's record of recovery is not valid: {error}") from None
         self._load_tensors(tensors)
         if self.ema is not None and isinstance(warm_up, bool):
             self.ema.warm_up = warm_up
+        self.recovery.load(recovery.to_json())
         self.images_seen = images_seen
 
     def _load_tensors(self, tensors: Mapping[str, Tensor]) -> None:

@@ -25,6 +25,7 @@ from progan.networks.generator import ProgressiveGenerator
 from progan.recipe import Recipe, Training
 from progan.runs.continuation import Continuation, continuing
 from progan.runs.rebuild import rebuild
+from progan.runs.recovery import Setback
 from progan.runs.start import Start
 from progan.sampling import GrownGenerator
 from progan.schedule import Growth, Schedule
@@ -108,7 +109,9 @@ class Trainer:
         self.plan_made: Plan | None = None
         blocks = {"generator": generator.block_name, "discriminator": discriminator.block_name}
         self._identity = RunIdentity(self.recipe, self.seed, blocks)
-        self._callbacks, log = build_callbacks(self.options, training, first=self.rank == 0)
+        self._callbacks, log = build_callbacks(
+            self.options, training, self._engine.state.recovery, first=self.rank == 0
+        )
         self._checkpointer = Checkpointer(self._engine, self._identity, self.options, self._callbacks, log)
         self._stop_requested = threading.Event()
         self._checkpointer.restore()
@@ -149,6 +152,7 @@ class Trainer:
         check_recipe(recipe)
         check_hours(hours)
         alone: RunKeywords = {**options, "run_dir": None, "callbacks": (), "progress": False, "start": None}
+        alone["recover"] = 0
         trial = cls.from_recipe(recipe, **alone)
         run_dir = None if options.get("overwrite") else RunOptions(run_dir=options.get("run_dir")).directory
         return scale_to_hours(recipe, hours, run_dir, trial._engine.ranks, lambda: trial.plan(printed=False))
@@ -175,8 +179,8 @@ class Trainer:
             discriminator_block: Custom block that the discriminator was built with, if any.
             parts: Custom classes of objectives, regularisers and augmentations that the run trains with, if any.
             **options: ``run_dir``, for a run that continues from path in another directory, or resumes there; and
-                ``device``, ``callbacks``, ``on_failed_save``, ``workers``, ``graph``, ``progress`` and ``held_out`` (a
-                share is recorded): see `RunOptions`.
+                ``device``, ``callbacks``, ``on_failed_save``, ``workers``, ``graph``, ``progress``, ``recover`` and
+                ``held_out`` (a share is recorded): see `RunOptions`.
 
         Raises:
             CheckpointError: If path holds no run, its checkpoints are damaged, the blocks are not the recorded ones, or
@@ -189,7 +193,7 @@ class Trainer:
         record = continuation.recorded
         training = record.recipe(parts).training
         networks = rebuild(record, continuation.checkpoint, generator_block, discriminator_block)
-        settings: Any = record.recorded_options() | {"run_dir": continuation.run_dir} | options
+        settings: Any = continuation.options() | options
         with continuing(continuation):
             return cls(*networks, record.schedule, training, **settings)
 
@@ -202,6 +206,11 @@ class Trainer:
     def start(self) -> Start | None:
         """Source of the run's first weights; None = the seed, or the networks that were passed."""
         return self._identity.start
+
+    @property
+    def setbacks(self) -> tuple[Setback, ...]:
+        """Returns to an earlier checkpoint after trouble, in their order; see the option ``recover``."""
+        return self._engine.state.recovery.setbacks
 
     @property
     def rank(self) -> int:
@@ -255,7 +264,7 @@ class Trainer:
             ValueError: If the images do not fit, the data is not that of the run, or another trainer has written to
                 run_dir since this one was made.
             RuntimeError: Under ``torch.no_grad()`` or ``torch.inference_mode()``.
-            DivergenceError: If a loss or a weight is no longer finite.
+            DivergenceError: If a loss or a weight is no longer finite, and the run does not recover.
             Interrupted: After a signal; a kind of KeyboardInterrupt.
             BlockingIOError: If another process trains in run_dir.
             RankError: If another of the processes that train together has died or failed, or holds other weights.

@@ -91,6 +91,12 @@ class Callback:
     def on_save(self, run: Run, path: Path) -> None:
         """Handle a checkpoint, which is complete at this path."""
 
+    def on_return(self, run: Run) -> None:
+        """Handle the return to an earlier checkpoint, after trouble; ``run.images_seen`` is that of the checkpoint.
+
+        What comes after it is trained again, so rows and other results past this count no longer belong to the run.
+        """
+
     def on_end(self, run: Run) -> None:
         """Handle the end of fit, whether it is complete, interrupted or failed."""
 
@@ -134,6 +140,11 @@ class CallbackList(Callback):
     def on_save(self, run: Run, path: Path) -> None:
         for callback in self.callbacks:
             callback.on_save(run, path)
+
+    @override
+    def on_return(self, run: Run) -> None:
+        for callback in self.callbacks:
+            callback.on_return(run)
 
     @override
     def on_end(self, run: Run) -> None:

@@ -98,6 +98,12 @@ class Judge(Callback):
         self._left = time.perf_counter()
 
     @override
+    def on_return(self, run: Run) -> None:
+        if self._record.forget_after(run.images_seen) and run.run_dir is not None:
+            self._write_record(run)
+        self._left = time.perf_counter()
+
+    @override
     def on_step(self, run: Run, metrics: StepMetrics) -> None:
         growth, after = metrics.growth, metrics.images_seen
         height, width = run.generator.architecture.size(growth.level)

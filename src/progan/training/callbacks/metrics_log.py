@@ -57,6 +57,10 @@ class LossRows(Callback):
         self._last, self._last_seen = now, metrics.images_seen
         run.log(row)
 
+    @override
+    def on_return(self, run: Run) -> None:
+        self._last, self._last_seen = time.perf_counter(), run.images_seen
+
 
 class MetricsLog(LossRows):
     """The log of metrics, ``metrics.jsonl``: one JSON object per row of losses, judgement, and row of a callback.
@@ -81,8 +85,13 @@ class MetricsLog(LossRows):
         self._lines.begin(run_dir_of(run, self), run.images_seen)
 
     @override
+    def on_return(self, run: Run) -> None:
+        super().on_return(run)
+        self._lines.begin(run_dir_of(run, self), run.images_seen)
+
+    @override
     def on_log(self, run: Run, row: Mapping[str, Any]) -> None:
-        self._lines.add(row)
+        self._lines.add(row, replaces="setback" in row)
         try:
             self.write(run)
         except OSError as error:
@@ -109,16 +118,22 @@ class JsonLines:
     def __init__(self, name: str) -> None:
         self.name = name
         self._pending: dict[_Key, str] = {}
-        self._failed = False
+        self._repairs = False
 
     def begin(self, run_dir: Path, images_seen: int) -> None:
         """Remove lines past a count of images, also pending ones, and what a process that died has cut off."""
         self._pending = {key: line for key, line in self._pending.items() if key[0] <= images_seen}
         self._repair(run_dir, images_seen)
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Add a line; it is pending until it is written."""
+    def add(self, row: Mapping[str, Any], *, replaces: bool = False) -> None:
+        """Add a line; it is pending until it is written.
+
+        Args:
+            row: Row of the line.
+            replaces: Whether the line may be in the file already, which is then replaced.
+        """
         self._pending[_key(row)] = json.dumps(row)
+        self._repairs |= replaces
 
     def write(self, run_dir: Path, images_seen: int) -> None:
         """Write the pending lines, if any.
@@ -128,11 +143,11 @@ class JsonLines:
         """
         if not self._pending:
             return
-        if self._failed:
+        if self._repairs:
             self._repair(run_dir, images_seen)
-        self._failed = True
+        self._repairs = True
         append_line(run_dir / self.name, "\n".join(self._pending.values()))
-        self._failed = False
+        self._repairs = False
         self._pending.clear()
 
     def _repair(self, run_dir: Path, images_seen: int) -> None:

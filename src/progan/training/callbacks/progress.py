@@ -57,6 +57,12 @@ class Progress(Callback):
             self._print(run, StepMetrics(run.images_seen, growth, {}))
 
     @override
+    def on_return(self, run: Run) -> None:
+        self._rate = Rate(run.schedule, run.plan_made)
+        if self._bar is not None:
+            self._bar.update(run.images_seen - self._bar.n)
+
+    @override
     def on_end(self, run: Run) -> None:
         if self._bar is not None:
             self._bar.close()

@@ -63,7 +63,7 @@ class TensorBoard(Callback):
     """A tracker that writes losses, measures and sample grids for TensorBoard. Needs the extra ``tensorboard``.
 
     Watch them with ``tensorboard --logdir runs/first/tensorboard``. The step is the count of real images. A run that
-    resumes hides what it had written past its checkpoint.
+    resumes, or goes back, hides what it had written past its checkpoint.
 
     Args:
         log_dir: Directory to write to; None = ``tensorboard`` in the run directory.
@@ -81,6 +81,14 @@ class TensorBoard(Callback):
     def on_start(self, run: Run) -> None:
         if self.log_dir is None and run.run_dir is None:
             raise ValueError("TensorBoard needs a directory to write to; pass log_dir=, or give the trainer a run_dir")
+        self._open(run)
+
+    @override
+    def on_return(self, run: Run) -> None:
+        self.on_end(run)
+        self._open(run)
+
+    def _open(self, run: Run) -> None:
         log_dir = self.log_dir or Path(str(run.run_dir)) / "tensorboard"
         self._writer = _summary_writer()(str(log_dir), purge_step=run.images_seen + 1)
 

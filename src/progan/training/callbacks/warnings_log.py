@@ -28,12 +28,17 @@ class WarningsLog(Callback):
         self._listening.enter_context(listening(lambda text: self._hear(run, text)))
 
     @override
+    def on_return(self, run: Run) -> None:
+        with suppress(OSError):
+            self._lines.begin(run_dir_of(run, self), run.images_seen)
+
+    @override
     def on_end(self, run: Run) -> None:
         self._listening.close()
         self._write(run)
 
     def _hear(self, run: Run, text: str) -> None:
-        self._lines.add({"images_seen": run.images_seen, "text": text})
+        self._lines.add({"images_seen": run.images_seen, "text": text}, replaces=True)
         self._write(run)
 
     def _write(self, run: Run) -> None:
