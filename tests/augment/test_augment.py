@@ -10,6 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
 from progan.augment.augmentation import augment
+from progan.augment.colour import Colour
 from progan.augment.geometric import HorizontalFlip, Translate
 from progan.augment.photometric import Contrast, adjust_contrast
 from progan.randomness import uniform
@@ -131,13 +132,16 @@ def slow_translate(image, down, right):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("channels", [1, 4])
-@pytest.mark.parametrize(("strength", "reach"), [(1.0, (2, 2)), (0.5, (1, 1)), (0.0, (0, 0))])
-def test_translate(channels, dtype, strength, reach):
+@pytest.mark.parametrize("strength", [1.0, 0.5, 0.0])
+def test_translate(channels, dtype, strength):
     x = images(channels).to(dtype)  # 4x5: half a side is 2 pixels of both
-    draws = torch.tensor([[0.0, 0.5, 0.999], [0.7, 0.999, 0.1]], dtype=dtype)
+    draws = torch.tensor([[0.2, 0.3, 0.999], [0.0, 0.5, 0.999], [0.7, 0.999, 0.1]], dtype=dtype)
     down, right = (
-        [min(math.floor((2 * most + 1) * draw), 2 * most) - most for draw in row.tolist()]
-        for most, row in zip(reach, draws, strict=True)
+        [
+            (min(math.floor(5 * draw), 4) - 2) * (decides < strength or strength == 1)
+            for decides, draw in zip(draws[0].tolist(), row.tolist(), strict=True)
+        ]
+        for row in draws[1:]
     )
     expected = [slow_translate(image.float().numpy(), *by) for image, *by in zip(x, down, right, strict=True)]
     for given in (strength, torch.tensor(strength)):
@@ -149,21 +153,70 @@ def test_translate(channels, dtype, strength, reach):
 def test_shifts_are_equally_likely_in_all_directions():
     x = torch.zeros(2000, 1, 8, 8)
     x[:, :, 4, 4] = 1
-    shown = Translate(0.25)(x, uniform((2, 2000), 5, "augment", 0))
+    shown = Translate(0.25)(x, uniform((3, 2000), 5, "augment", 0))
     places = shown.mean(0)[0][2:7, 2:7]
     assert_close(places.sum(), torch.tensor(1.0))
     assert ((places - 1 / 25).abs() < 0.02).all(), places  # 4.6 standard deviations
 
 
-@pytest.mark.parametrize("fraction", [-0.1, 1.5, float("nan")])
-def test_translate_refusals(fraction):
-    with pytest.raises(ValueError, match=f"^{re.escape(f'Translate takes 0 <= fraction <= 1, got {fraction=}')}$"):
-        Translate(fraction)
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(Translate, name) for name in ("fraction", "probability")]
+    + [(Colour, name) for name in ("brightness", "contrast", "saturation", "probability")],
+)
+def test_refusals_of_shares(kind, name, value):
+    text = f"{kind.__name__} takes 0 <= {name} <= 1, got {name}={value!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        kind(**{name: value})
+
+
+# Colours
+
+
+def slow_colour(image, draws, settings, strength):
+    """Change one image, (C, H, W), in float64, number by number."""
+    colours = image[:3].copy()
+    amounts = [
+        settings[name] * (2 * amount - 1) if decides < settings["probability"] * strength else 0.0
+        for name, decides, amount in zip(("brightness", "contrast", "saturation"), draws[::2], draws[1::2], strict=True)
+    ]
+    colours = colours + amounts[0]
+    colours = colours.mean() + (1 + amounts[1]) * (colours - colours.mean())
+    grey = colours.mean(axis=0, keepdims=True)
+    return np.concatenate([grey + (1 + amounts[2]) * (colours - grey), image[3:]])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("strength", [1.0, 0.5, 0.0])
+def test_colour(channels, strength):
+    settings = {"brightness": 0.3, "contrast": 0.4, "saturation": 0.9, "probability": 0.6}
+    x, draws = images(channels), uniform((6, 3), 4, "augment", 0).double()
+    expected = [
+        slow_colour(image, row, settings, strength) for image, row in zip(x.numpy(), draws.T.numpy(), strict=True)
+    ]
+    for given in (strength, torch.tensor(strength)):
+        assert_close(Colour(**settings)(x, draws, given), torch.from_numpy(np.stack(expected)), rtol=0, atol=1e-7)
+    assert Colour()(x.bfloat16(), draws.bfloat16()).dtype == torch.bfloat16
+
+
+def test_colour_changes_each_part_with_its_probability_and_nothing_is_cut_off():
+    x = torch.tensor([0.9, 0.6, 0.0]).reshape(1, 3, 1, 1).repeat(4000, 1, 2, 2)
+    x[:, :, 0] /= 2
+    draws = uniform((6, 4000), 7, "augment", 0)
+    for name in ("brightness", "contrast", "saturation"):
+        off = {other: 0.0 for other in ("brightness", "contrast", "saturation") if other != name}
+        shown = Colour(**off, probability=0.2)(x, draws)
+        share = (shown != x).flatten(1).any(1).double().mean().item()
+        assert abs(share - 0.2) < 0.03, (name, share)  # 4.7 standard deviations
+    shown = Colour()(x, draws)
+    assert shown.min() < -0.2
+    assert shown.max() > 1.2
 
 
 # All of them
 
-ALL = [Contrast(0.5, 2.0), HorizontalFlip(), Translate(0.5)]
+ALL = [Contrast(0.5, 2.0), HorizontalFlip(), Translate(0.5), Colour()]
 
 
 @pytest.mark.parametrize("augmentation", ALL, ids=str)
@@ -189,9 +242,9 @@ def test_augmentations_differentiate_twice(augmentation):
 
 
 def test_batches_one_after_another_get_the_same_numbers():
-    draws = {"Translate": uniform((2, 3), 1, "augment", 0), "HorizontalFlip": torch.tensor([[0.1, 0.9, 0.1]])}
+    draws = {"Translate": uniform((3, 3), 1, "augment", 0), "HorizontalFlip": torch.tensor([[0.1, 0.9, 0.1]])}
     x = images(3)
-    both = augment(ALL[1:], torch.cat([x, 1 - x]), draws)
+    both = augment(ALL[1:3], torch.cat([x, 1 - x]), draws)
     expected = Translate(0.5)(HorizontalFlip()(x, draws["HorizontalFlip"]), draws["Translate"])
     assert torch.equal(both[:3], expected)
     assert_close(both[3:], 1 - expected)

@@ -28,13 +28,13 @@ def test_names_shapes_and_keys():
         "mix": (8,),
         "real/Contrast": (1, 8),
         "real/HorizontalFlip": (1, 8),
-        "critic/Translate": (2, 8),
-        "generator/Translate": (2, 8),
+        "critic/Translate": (3, 8),
+        "generator/Translate": (3, 8),
     }
     assert torch.equal(draws["z_critic"], normal((8, *SHAPE), 3, "z_critic", 16))
     assert torch.equal(draws["mix"], uniform((8,), 3, "mix", 16))
     assert torch.equal(draws["real/Contrast"], uniform((1, 8), 3, "augment", 16))
-    assert torch.equal(draws["critic/Translate"], uniform((2, 8), 3, "augment", "16 critic/Translate"))
+    assert torch.equal(draws["critic/Translate"], uniform((3, 8), 3, "augment", "16 critic/Translate"))
     assert draws.for_augment("critic").keys() == {"Translate"}
     one_d = [draw.flatten()[:8].tolist() for draw in draws.values()]
     assert len({tuple(row) for row in one_d}) == len(draws)

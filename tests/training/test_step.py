@@ -101,7 +101,7 @@ def plain_loop(preset: str, plan: Plan) -> dict[str, torch.Tensor]:
         def scores(images, role, level=level, alpha=alpha, seen=seen, low=low, high=high):
             if plan.shift:
                 role = "critic" if plan.same_shift else role
-                draws = uniform((2, BATCH), SEED, "augment", f"{seen} {role}/Translate").double()
+                draws = uniform((3, BATCH), SEED, "augment", f"{seen} {role}/Translate").double()
                 images = low + (high - low) * SHIFT((images - low) / (high - low), draws, STRENGTH)
             return discriminator(images, level, alpha)
 

@@ -48,8 +48,7 @@ class HorizontalFlip:
             draws: Random numbers in [0, 1), (1, B); an image is mirrored where its number is below the probability.
             strength: Factor of the probability.
         """
-        probability = self.probability * strength
-        mirrored = (draws[0] < probability) | (probability >= 1)  # half types round some draws to 1
+        mirrored = chosen(draws[0], self.probability * strength)
         return torch.where(mirrored.reshape(-1, 1, 1, 1), images.flip(-1), images)
 
 
@@ -59,47 +58,57 @@ class Translate:
 
     Args:
         fraction: Greatest shift as a share of the height, and of the width, in [0, 1]; rounded to whole pixels.
+        probability: Probability of an image to be shifted, in [0, 1].
 
     Raises:
-        TypeError: If the fraction is not a number.
-        ValueError: If the fraction is out of its range.
+        TypeError: If a setting is not a number.
+        ValueError: If a setting is out of its range.
 
     Example:
         >>> images = torch.tensor([[[[0.1, 0.2, 0.3, 0.4]]]])
-        >>> Translate(0.25)(images, torch.tensor([[0.5], [0.9]]))  # by 0 rows, and by 1 column to the right
+        >>> Translate(0.25)(images, torch.tensor([[0.3], [0.5], [0.9]]))  # by 0 rows, and by 1 column to the right
         tensor([[[[0.1000, 0.1000, 0.2000, 0.3000]]]])
     """
 
     fraction: float = 0.125
-    draws_per_image: ClassVar[int] = 2
+    probability: float = 1.0
+    draws_per_image: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
-        """Check the number once, here."""
-        check_number("Translate.fraction", self.fraction)
-        if not 0 <= self.fraction <= 1:
-            raise ValueError(f"Translate takes 0 <= fraction <= 1, got fraction={self.fraction!r}")
+        """Check each number once, here."""
+        for name in ("fraction", "probability"):
+            value = getattr(self, name)
+            check_number(f"Translate.{name}", value)
+            if not 0 <= value <= 1:
+                raise ValueError(f"Translate takes 0 <= {name} <= 1, got {name}={value!r}")
 
     def __call__(self, images: Tensor, draws: Tensor, strength: float | Tensor = 1.0) -> Tensor:
-        """Return the shifted images.
+        """Return the images, some of them shifted.
 
         Args:
             images: (B, C, H, W).
-            draws: Random numbers in [0, 1), (2, B): of the shifts down and to the right.
-            strength: Factor of the greatest shifts, in [0, 1].
+            draws: Random numbers in [0, 1), (3, B): an image is shifted where its first one is below the probability;
+                the others are of the shifts down and to the right.
+            strength: Factor of the probability.
         """
-        for dim, numbers in ((2, draws[0]), (3, draws[1])):
+        shifted = chosen(draws[0], self.probability * strength)
+        for dim, numbers in ((2, draws[1]), (3, draws[2])):
             side = images.shape[dim]
             most = round(self.fraction * side)
             if most:
-                images = _shifted(images, dim, _shifts(numbers, most, strength), most)
+                images = _shifted(images, dim, _shifts(numbers, most) * shifted, most)
         return images
 
 
-def _shifts(draws: Tensor, most: int, strength: float | Tensor) -> Tensor:
-    """Return whole numbers, all equally likely, of at most strength * most, rounded: (B,), int64."""
-    draws = draws.float()  # of a half type, a draw can be 1
-    greatest = (torch.zeros_like(draws) + most * strength + 0.5).floor().clamp(0, most)
-    return torch.minimum(((2 * greatest + 1) * draws).floor(), 2 * greatest).sub(greatest).long()
+def chosen(draws: Tensor, probability: float | Tensor) -> Tensor:
+    """Return which images are changed: (B,), bool, for draws in [0, 1)."""
+    return (draws < probability) | (torch.zeros_like(draws) + probability >= 1)  # half types round some draws to 1
+
+
+def _shifts(draws: Tensor, most: int) -> Tensor:
+    """Return whole numbers from -most to most, all equally likely: (B,), int64."""
+    places = (2 * most + 1) * draws.float()  # of a half type, a draw can be 1
+    return places.floor().clamp_max(2 * most).sub(most).long()
 
 
 def _shifted(images: Tensor, dim: int, shifts: Tensor, most: int) -> Tensor:
