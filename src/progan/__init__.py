@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from progan import presets
 from progan._version import __version__ as __version__
 from progan.augment.augmentation import Augmentation
+from progan.augment.colour import Colour
 from progan.augment.geometric import HorizontalFlip, Translate
 from progan.augment.photometric import Contrast, adjust_contrast
 from progan.data import Batch, ImageFolder, match_level
@@ -12,9 +13,11 @@ from progan.errors import CheckpointError, DivergenceError, Interrupted, RankErr
 from progan.inversion import FoundLatent, find_latent
 from progan.latents import slerp
 from progan.losses.critic import Objective, Regularizer
-from progan.losses.objectives import NonSaturating, Wasserstein
-from progan.losses.regularizers import R1, GradientPenalty, gradient_penalty
+from progan.losses.logistic import NonSaturating, Relativistic
+from progan.losses.objectives import Wasserstein
+from progan.losses.regularizers import GradientPenalty, gradient_penalty
 from progan.losses.wgan_gp import CriticLoss, wgan_generator_loss, wgan_gp_loss
+from progan.losses.zero_centered import R1, R2
 from progan.networks.architecture import Architecture
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
@@ -52,12 +55,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "R1",
+    "R2",
     "Adam",
     "Architecture",
     "Augmentation",
     "Batch",
     "Callback",
     "CheckpointError",
+    "Colour",
     "Contrast",
     "CriticLoss",
     "DivergenceError",
@@ -90,6 +95,7 @@ __all__ = [
     "Recipe",
     "Recovery",
     "Regularizer",
+    "Relativistic",
     "Run",
     "RunOptions",
     "Schedule",

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from progan.arguments import wrong_type
+from progan.augment.colour import Colour
 from progan.augment.geometric import HorizontalFlip, Translate
 from progan.augment.photometric import Contrast
 from progan.compatibility import check_fit
-from progan.losses.objectives import NonSaturating, Wasserstein
-from progan.losses.regularizers import R1, GradientPenalty
+from progan.losses.logistic import NonSaturating, Relativistic
+from progan.losses.objectives import Wasserstein
+from progan.losses.regularizers import GradientPenalty
+from progan.losses.zero_centered import R1, R2
 from progan.networks.architecture import Architecture
 from progan.optimization import Adam, Ema
 from progan.parts import build, part_from_json, part_to_json, settings_of, several
@@ -18,9 +21,14 @@ from progan.schedule import Schedule, Stage
 
 # The built-in parts that a file may name; all others are passed as classes.
 _PARTS: dict[str, dict[str, type[Any]]] = {
-    "objective": {"Wasserstein": Wasserstein, "NonSaturating": NonSaturating},
-    "regularizers": {"GradientPenalty": GradientPenalty, "R1": R1},
-    "augment_real": {"Contrast": Contrast, "HorizontalFlip": HorizontalFlip, "Translate": Translate},
+    "objective": {"NonSaturating": NonSaturating, "Relativistic": Relativistic, "Wasserstein": Wasserstein},
+    "regularizers": {"GradientPenalty": GradientPenalty, "R1": R1, "R2": R2},
+    "augment_real": {
+        "Colour": Colour,
+        "Contrast": Contrast,
+        "HorizontalFlip": HorizontalFlip,
+        "Translate": Translate,
+    },
 }
 _PARTS["augment_all"] = _PARTS["augment_real"]
 

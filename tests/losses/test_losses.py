@@ -1,5 +1,6 @@
 """Losses: in closed form for critics simple enough, differentiable twice, parts before their weights."""
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -10,9 +11,11 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
 from progan.losses.critic import critic_loss
-from progan.losses.objectives import NonSaturating, Wasserstein
-from progan.losses.regularizers import R1, GradientPenalty, gradient_penalty
+from progan.losses.logistic import NonSaturating, Relativistic
+from progan.losses.objectives import Wasserstein
+from progan.losses.regularizers import GradientPenalty, gradient_penalty
 from progan.losses.wgan_gp import CriticLoss, wgan_generator_loss, wgan_gp_loss
+from progan.losses.zero_centered import R1, R2
 
 WEIGHT = torch.tensor([3.0, 4.0], dtype=torch.float64)  # norm 5
 REAL = torch.tensor([[1.0, 0.0], [2.0, 1.0], [0.0, 1.0], [1.0, 1.0]], dtype=torch.float64).reshape(4, 1, 1, 2)
@@ -223,9 +226,35 @@ def test_r1():
     ]
     expected = sum(float(slope @ slope) for slope in slopes) / 4 / 2
     assert_close(R1()(critic, REAL, FAKE, MIX), number(expected))
+    assert_close(R1(per_pixel=True)(critic, REAL, FAKE, MIX), number(expected * REAL[0, 0].numel()))
     loss, parts = critic_loss(NonSaturating(), (R1(weight=3.0),), critic, REAL, FAKE, MIX)
     assert_close(loss - NonSaturating().critic(critic(REAL), critic(FAKE)), number(3.0 * expected))
     assert list(parts) == ["r1"]
+
+
+def test_r2_is_r1_at_generated_images():
+    def critic(images):
+        return torch.tanh(images.flatten(1) @ seeded(2, seed=3))
+
+    for per_pixel in (False, True):
+        expected = R1(per_pixel=per_pixel)(critic, FAKE, REAL, MIX)
+        assert_close(R2(per_pixel=per_pixel)(critic, REAL, FAKE, MIX), expected)
+    fake = FAKE.clone().requires_grad_()
+    assert torch.autograd.grad(R2()(critic, REAL, fake, MIX) + 0 * fake.sum(), fake)[0].abs().max() == 0
+
+
+def test_relativistic():
+    """Written out image by image; and with its gradients."""
+    real, fake = torch.from_numpy(REAL_SCORES), torch.from_numpy(FAKE_SCORES)
+    critic = np.mean([math.log1p(math.exp(f - r)) for r, f in zip(REAL_SCORES, FAKE_SCORES, strict=True)])
+    generator = np.mean([math.log1p(math.exp(r - f)) for r, f in zip(REAL_SCORES, FAKE_SCORES, strict=True)])
+    assert_close(Relativistic().critic(real, fake), number(critic))
+    assert_close(Relativistic().generator(fake, real), number(generator))
+    scores = [seeded(4, seed=seed).requires_grad_() for seed in (1, 2)]
+    assert gradcheck(Relativistic().critic, scores)
+    assert gradcheck(Relativistic().generator, scores)
+    with pytest.raises(ValueError, match=r"^Relativistic compares with real images; pass real_scores too"):
+        Relativistic().generator(fake, None)
 
 
 def test_r1_differentiates_twice():

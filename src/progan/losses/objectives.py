@@ -1,10 +1,9 @@
-"""Objectives: the losses of both networks, as functions of scores."""
+"""The default objective: the losses of both networks, as functions of scores. Others: see logistic."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from progan.arguments import check_weight
@@ -50,25 +49,3 @@ class Wasserstein:
         """Return the generator's loss: (B,) -> 0-d."""
         del real_scores
         return wgan_generator_loss(fake_scores)
-
-
-@dataclass(frozen=True)
-class NonSaturating:
-    """The non-saturating objective (Goodfellow et al. 2014, section 3), with scores as logits.
-
-    Critic: E[softplus(D(fake))] + E[softplus(-D(real))]. Generator: E[softplus(-D(fake))].
-
-    Example:
-        >>> import torch
-        >>> NonSaturating().generator(torch.tensor([0.0]))
-        tensor(0.6931)
-    """
-
-    def critic(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-        """Return the critic's loss: twice (B,) -> 0-d."""
-        return F.softplus(fake_scores).mean() + F.softplus(-real_scores).mean()
-
-    def generator(self, fake_scores: Tensor, real_scores: Tensor | None = None) -> Tensor:
-        """Return the generator's loss: (B,) -> 0-d."""
-        del real_scores
-        return F.softplus(-fake_scores).mean()

@@ -56,11 +56,11 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, *, mix: Tensor,
     weight = mix.to(dtype).reshape(-1, *[1] * (real.ndim - 1))
     mixed = torch.lerp(fake.detach().to(dtype), real.detach().to(dtype), weight)
     # vector_norm has gradient 0 at 0, where the root of a sum of squares has NaN.
-    norm: Tensor = torch.linalg.vector_norm(_slopes(critic, mixed), dim=1)
+    norm: Tensor = torch.linalg.vector_norm(slopes_at(critic, mixed), dim=1)
     return (norm - target).square().mean() / target**2
 
 
-def _slopes(critic: Critic, images: Tensor) -> Tensor:
+def slopes_at(critic: Critic, images: Tensor) -> Tensor:
     """Return the gradient of each image's score by the image, differentiable once more: (B, C * H * W)."""
     check_gradients_on("a gradient penalty differentiates the critic")
     images = images.detach().requires_grad_()
@@ -96,38 +96,3 @@ class GradientPenalty:
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
         """Return the penalty before its weight, 0-d."""
         return gradient_penalty(critic, real, fake, mix=mix, target=self.target)
-
-
-@dataclass(frozen=True)
-class R1:
-    """The R1 penalty on the gradient at real images (Mescheder et al. 2018, equation 9); reported as ``r1``.
-
-    1/2 * mean over images of ||grad critic(real)||_2^2, so that the weight is the paper's gamma: gamma/2 * E[...].
-
-    Args:
-        weight: Weight in the critic's loss, the paper's gamma; at least 0.
-        every: Interval in steps of a stage; it is applied with ``every`` times the weight.
-
-    Raises:
-        TypeError: If a setting is not a number.
-        ValueError: If a setting is out of its range.
-
-    Example:
-        >>> linear = lambda images: (images.flatten(1) * torch.tensor([3.0, 4.0])).sum(1)
-        >>> images = torch.zeros(2, 1, 1, 2)
-        >>> R1(weight=10.0)(linear, images, images, torch.zeros(2))  # 1/2 * (9 + 16)
-        tensor(12.5000)
-    """
-
-    weight: float = 10.0
-    every: int = 1
-    name: ClassVar[str] = "r1"
-
-    def __post_init__(self) -> None:
-        """Check each setting once, here."""
-        check_regularizer(self)
-
-    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-        """Return the penalty before its weight, 0-d; fake and mix are not used."""
-        del fake, mix
-        return _slopes(critic, real).square().sum(dim=1).mean() / 2
