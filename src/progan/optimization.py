@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from progan.arguments import check_flag, check_int, check_number, tuple_of
+from progan.arguments import check_flag, check_int, check_number, check_weight, tuple_of
 from progan.schedule import Growth
 
 AdamReset = Literal["never", "level", "level_and_fade"]
@@ -62,28 +62,37 @@ class Ema:
         decay: Weight of the old average in each step, in [0, 1).
         batch: Batch size for which decay is meant; None = decay per step, whatever the batch.
         warm_up: Whether the average begins as a plain mean.
+        ramp_up: Greatest share of the images seen that the average's half-life may be (Karras et al. 2020a, whose
+            program has 0.05), so that the average of a short run's first levels is not of networks long gone; above 0.
+            None = the half-life is the same all along.
 
     Raises:
         TypeError: If a setting is of a wrong kind.
         ValueError: If a setting is out of its range.
+
+    Example:
+        >>> Ema(0.5, batch=10_000, ramp_up=0.05)  # a half-life of 10,000 images, from 200,000 images on
+        Ema(decay=0.5, batch=10000, warm_up=False, ramp_up=0.05)
     """
 
     decay: float = 0.999
     batch: int | None = None
     warm_up: bool = False
+    ramp_up: float | None = None
 
     def __post_init__(self) -> None:
         """Check each setting once, here."""
-        check_ema(self.decay, self.batch, self.warm_up, "Ema.")
+        check_ema(self.decay, self.batch, self.warm_up, self.ramp_up, "Ema.")
 
 
-def check_ema(decay: float, batch: int | None, warm_up: bool, prefix: str = "") -> None:
+def check_ema(decay: float, batch: int | None, warm_up: bool, ramp_up: float | None, prefix: str = "") -> None:
     """Check the settings of a moving average.
 
     Args:
         decay: Weight of the old average in each step.
         batch: Batch size for which decay is meant.
         warm_up: Whether the average begins as a plain mean.
+        ramp_up: Greatest share of the images seen that the half-life may be.
         prefix: What the errors put before the names of the settings.
 
     Raises:
@@ -94,6 +103,8 @@ def check_ema(decay: float, batch: int | None, warm_up: bool, prefix: str = "") 
     if batch is not None:
         check_int(f"{prefix}batch", batch)
     check_flag(f"{prefix}warm_up", warm_up)
+    if ramp_up is not None:
+        check_weight(f"{prefix}ramp_up", ramp_up, above_0=True)
     if not 0 <= decay < 1:
         raise ValueError(f"{prefix}decay must be in [0, 1), got {decay!r}")
     if batch is not None and batch < 1:

@@ -1,6 +1,7 @@
 """The running average, against its formula written out step by step."""
 
 import copy
+import math
 import re
 
 import pytest
@@ -63,6 +64,14 @@ def test_warm_up_is_the_articles():
         assert_close(ema.module.weight[0].item(), expected)
         if step < 4:
             assert_close(expected, sum(VALUES[: step + 1]) / (step + 1))
+
+
+def test_ramp_up_limits_the_half_life_to_a_share_of_the_images_seen():
+    ema = EmaGenerator(Counted(0), 0.5, batch=1000, ramp_up=0.25)
+    halves = {n: math.log(0.5) / math.log(1 - ema.weight_of_new(n, 8)) * 8 for n in (40, 400, 4000, 40_000)}
+    assert halves == {n: pytest.approx(min(1000, n / 4)) for n in halves}
+    assert ema.weight_of_new(0, 8) == 1
+    assert EmaGenerator(Counted(0), 0.5, batch=1000).weight_of_new(40, 8) == 1 - 0.5 ** (8 / 1000)
 
 
 def test_the_first_step_of_a_warm_up_forgets_the_start():

@@ -17,16 +17,19 @@ class EmaGenerator(nn.Module):
 
     After a step that began at n real images with batch B: average = lerp(average, generator, 1 - d), where d is decay,
     or decay ** (B / batch) where a batch is given; with warm-up d = min(d, n / (n + B)), a plain running mean at first.
-    The first step of a warm-up has weight 1: what the average held before is forgotten.
+    The first step of a warm-up has weight 1: what the average held before is forgotten. With a ramp-up r, also
+    d = min(d, 0.5 ** (B / (r * n))): the half-life is at most r * n images.
 
     Args:
-        generator: what is averaged; copied.
-        decay: in [0, 1).
-        batch: the batch size for which decay is meant; None = decay per step, whatever the batch.
-        warm_up: begin as a plain mean.
+        generator: Generator that is averaged; copied.
+        decay: Weight of the old average in each step, in [0, 1).
+        batch: Batch size for which decay is meant; None = decay per step, whatever the batch.
+        warm_up: Whether the average begins as a plain mean.
+        ramp_up: Greatest share of the images seen that the half-life may be; None = it has no such limit.
 
     Raises:
-        ValueError: if decay is outside [0, 1) or batch is below 1.
+        TypeError: If an argument is of a wrong kind.
+        ValueError: If an argument is out of its range.
 
     Example:
         >>> generator = nn.Linear(1, 1)
@@ -35,20 +38,31 @@ class EmaGenerator(nn.Module):
         0.25
     """
 
-    def __init__(self, generator: nn.Module, decay: float, *, batch: int | None = None, warm_up: bool = False) -> None:
+    def __init__(
+        self,
+        generator: nn.Module,
+        decay: float,
+        *,
+        batch: int | None = None,
+        warm_up: bool = False,
+        ramp_up: float | None = None,
+    ) -> None:
         super().__init__()
         check_instance("generator", generator, nn.Module)
-        check_ema(decay, batch, warm_up)
+        check_ema(decay, batch, warm_up, ramp_up)
         self.module: nn.Module = copy.deepcopy(generator).requires_grad_(False)
         self.decay = decay
         self.batch = batch
         self.warm_up = warm_up
+        self.ramp_up = ramp_up
 
     def weight_of_new(self, images_seen: int, batch_size: int) -> float:
         """Return 1 - d for the step that began at ``images_seen`` with this batch."""
         decay = self.decay if self.batch is None else self.decay ** (batch_size / self.batch)
         if self.warm_up:
             decay = min(decay, images_seen / (images_seen + batch_size))
+        if self.ramp_up is not None:
+            decay = min(decay, 0.5 ** (batch_size / (self.ramp_up * images_seen)) if images_seen else 0.0)
         return 1 - decay
 
     @torch.no_grad()

@@ -74,7 +74,11 @@ class Engine:
         self.dtype: torch.dtype = next(generator.parameters()).dtype
         generator, discriminator = generator.to(self.device), discriminator.to(self.device)
         self.ema: EmaGenerator = EmaGenerator(
-            generator, training.ema.decay, batch=training.ema.batch, warm_up=training.ema.warm_up
+            generator,
+            training.ema.decay,
+            batch=training.ema.batch,
+            warm_up=training.ema.warm_up,
+            ramp_up=training.ema.ramp_up,
         )
         if world_size() > 1:  # a second process would join under the same rank
             refuse_in_starting_process("Trainer, of several that train together,")
