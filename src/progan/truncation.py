@@ -70,7 +70,8 @@ class TruncatedGenerator(GrownGenerator):
         """Return images: ``(B, *latent_shape)`` -> (B, C, H, W), in the architecture's image_range."""
         features = self.generator.features(z, self.at)
         features = torch.lerp(self.mean.to(features.dtype), features, self.psi)
-        return self.generator.images_of(features, self.at, self.level, self.alpha)
+        latent = [self.psi * each for each in self.generator.modulating(z)]  # their mean is 0
+        return self.generator.images_of(features, self.at, self.level, self.alpha, *latent)
 
     def _mean(self, n: int) -> Tensor:
         """Return the mean features of n keyed latents."""

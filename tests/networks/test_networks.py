@@ -14,10 +14,10 @@ from progan.networks.architecture import Architecture
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
 from progan.ops.resampling import downsample, upsample
-from progan.presets import karras2018, mel_icon
+from progan.presets import few_images, karras2018, mel_icon
 
 WIDTHS = (16, 12, 8)
-PRESETS = {"mel_icon": mel_icon, "karras2018": karras2018}
+PRESETS = {"mel_icon": mel_icon, "karras2018": karras2018, "few_images": few_images}
 presets = pytest.mark.parametrize("preset", PRESETS)
 growths = pytest.mark.parametrize(("level", "alpha"), [(0, None), (1, 0.5), (1, None), (2, 0.5), (2, None)])
 SMALL = Architecture(WIDTHS, latent_shape=(8,))
@@ -82,6 +82,29 @@ def test_the_end_of_a_fade_is_seamless_to_the_bit(preset, dtype, alpha):
         z, x = latents(generator, dtype=dtype), images(discriminator.architecture, level, dtype=dtype)
         identical(generator(z, level, alpha), generator(z, level))
         identical(discriminator(x, level, alpha), discriminator(x, level))
+
+
+def test_modulation_multiplies_each_feature_map_by_what_a_dense_layer_makes_of_the_latent():
+    architecture = Architecture((8, 6), latent_shape=(5,), modulation=True)
+    generator = ProgressiveGenerator(architecture).double()
+    generator.initialize(3)
+    block, z = generator.blocks[1], latents(generator, 3, torch.float64)
+    latent = z / (z.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
+    dense = latent @ block.modulation.weight.T * 0.5 / 5**0.5 + block.modulation.bias
+    x = block.first(upsample(generator.blocks[0](z)))
+    x = torch.stack([maps * (1 + a)[:, None, None] for maps, a in zip(x, dense[:, :6], strict=True)])
+    x = block.second(x)
+    x = torch.stack([maps * (1 + a)[:, None, None] for maps, a in zip(x, dense[:, 6:], strict=True)])
+    assert_close(generator(z, 1), generator.to_rgb[1](x))
+    assert_close(generator.features(z, 1), x)
+    features = generator.features(z, 0)
+    assert_close(generator.images_of(features, 0, 1, 0.5, *generator.modulating(z)), generator(z, 1, 0.5))
+
+
+def test_modulation_needs_a_vector_latent():
+    text = "modulation needs a vector latent, such as (128,), got latent_shape=(8, 4, 4)"
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        Architecture((8, 8), latent_shape=(8, 4, 4), modulation=True)
 
 
 @presets

@@ -14,7 +14,7 @@ from progan.ops.convolution import Padding
 
 _FLAGS = (
     *("minibatch_std_unbiased", "equalized_ends", "normalize_latent", "norm_before_activation"),
-    *("norm_in_discriminator", "norm_epsilon_outside_root", "widen_first"),
+    *("norm_in_discriminator", "norm_epsilon_outside_root", "widen_first", "modulation"),
 )
 _LARGEST_SIDE = 65_536  # pixels, as for JPEG; bounds the number of levels that a crafted file can request
 
@@ -45,6 +45,8 @@ class Architecture:
         output: ``linear``, or ``sigmoid`` after the fade (then image_range must be (0, 1)).
         widen_first: Increase the channels in the first convolution of the discriminator's blocks; else in the second.
         head_channels: Channels of the discriminator's last two layers; None = channels[0].
+        modulation: Multiply each feature map of the generator's levels above 0 by a number that a dense layer makes of
+            the latent, a vector: the scale of FiLM (Perez et al. 2018), as the styles of Karras et al. 2019 do.
 
     Raises:
         TypeError: If a setting has the wrong type.
@@ -69,6 +71,7 @@ class Architecture:
     output: Literal["linear", "sigmoid"] = "linear"
     widen_first: bool = False
     head_channels: int | None = None
+    modulation: bool = False
 
     def __post_init__(self) -> None:
         """Check the settings without building anything."""
@@ -91,6 +94,10 @@ class Architecture:
             raise ValueError(
                 f"latent_shape must be (channels,) or (channels, height, width) with base_size {self.base_size}, "
                 f"got {self.latent_shape!r}"
+            )
+        if self.modulation and len(self.latent_shape) != 1:
+            raise ValueError(
+                f"modulation needs a vector latent, such as (128,), got latent_shape={self.latent_shape!r}"
             )
         if self.image_channels not in (1, 3, 4):
             raise ValueError(f"image_channels must be 1 (grey), 3 (RGB) or 4 (RGBA), got {self.image_channels!r}")

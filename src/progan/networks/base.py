@@ -82,9 +82,9 @@ class ProgressiveNetwork(nn.Module):
                     torch.default_generator.manual_seed(key(seed, "weights", position) & (2**63 - 1))
                     reset()
 
-    def _run_block(self, x: Tensor, index: int) -> Tensor:
+    def _run_block(self, x: Tensor, index: int, *latent: Tensor) -> Tensor:
         """Return the result of the block of a level above 0, checked."""
-        return self._checked_features(self.blocks[index](x), index)
+        return self._checked_features(self.blocks[index](x, *latent), index)
 
     def _checked_features(self, x: Tensor, index: int) -> Tensor:
         """Return the result of a level's block if it has the shape that the next block accepts."""

@@ -12,6 +12,7 @@ from progan.networks.layers import Equalization, EqualizedConv2d, EqualizedLinea
 from progan.ops.resampling import downsample, upsample
 
 SLOPE = 0.2  # of every LeakyReLU, below 0
+MODULATION_GAIN = 0.5  # standard deviation of the factors about 1 at the start, for a normalised latent
 
 
 class ConvUnit(nn.Module):
@@ -55,18 +56,33 @@ def rgb_layer(architecture: Architecture, in_channels: int, out_channels: int, *
 
 
 class GeneratorBlock(nn.Module):
-    """One level of the generator: upsample, then two units; (B, C[level-1], h, w) -> (B, C[level], 2h, 2w)."""
+    """One level of the generator: upsample, then two units; (B, C[level-1], h, w) -> (B, C[level], 2h, 2w).
+
+    With modulation, feature map c of each unit is multiplied by 1 + a_c, where a = dense(latent).
+    """
 
     def __init__(self, architecture: Architecture, level: int) -> None:
         super().__init__()
         coarse, fine = architecture.channels[level - 1], architecture.channels[level]
         self.first: ConvUnit = conv_unit(architecture, coarse, fine, norm=True)
         self.second: ConvUnit = conv_unit(architecture, fine, fine, norm=True)
+        self.modulation: EqualizedLinear | None = None
+        if architecture.modulation:
+            self.modulation = EqualizedLinear(architecture.latent_shape[0], 2 * fine, gain=MODULATION_GAIN)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return features of twice the size."""
-        features: Tensor = self.second(self.first(upsample(x)))
-        return features
+    def forward(self, x: Tensor, latent: Tensor | None = None) -> Tensor:
+        """Return features of twice the size; with modulation, of latents (B, n) too."""
+        return self.after_first_unit(self.first(upsample(x)), latent)
+
+    def after_first_unit(self, x: Tensor, latent: Tensor | None) -> Tensor:
+        """Return the block's features from what its first unit returned."""
+        if self.modulation is None or latent is None:
+            plain: Tensor = self.second(x)
+            return plain
+        factors: Tensor = 1 + self.modulation(latent)
+        first, second = factors.to(x.dtype)[:, :, None, None].chunk(2, dim=1)
+        modulated: Tensor = self.second(x * first)
+        return modulated * second
 
 
 class DiscriminatorBlock(nn.Module):

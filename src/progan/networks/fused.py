@@ -46,18 +46,18 @@ def generate(generator: nn.Module, z: Tensor, level: int, alpha: float | Tensor 
         images: Tensor = generator(z, level, alpha)
         return images
     level = generator._checked_level(z, level, alpha)
-    features = generator.blocks[0](z)
+    features, latent = generator.blocks[0](z), generator.modulating(z)
     whole, size = _parts(generator, level, features)
     for index in range(1, whole + 1):
-        features = _grow(generator, features, index)
+        features = _grow(generator, features, index, *latent)
 
-    def finish(x: Tensor) -> Tensor:
+    def finish(x: Tensor, *latent: Tensor) -> Tensor:
         below = x
         for index in range(whole + 1, level + 1):
-            below, x = x, _grow(generator, x, index)
+            below, x = x, _grow(generator, x, index, *latent)
         return generator._to_images(below, x, level, alpha)
 
-    return _by_parts(finish, features, size)
+    return _by_parts(finish, size, features, *latent)
 
 
 def score(
@@ -88,7 +88,7 @@ def score(
             x = discriminator._run_block(x, index)
         return x
 
-    x = _by_parts(begin, images, size)
+    x = _by_parts(begin, size, images)
     for index in range(whole, 0, -1):
         x = discriminator._run_block(x, index)
     return widened(discriminator.blocks[0](x, batches))
@@ -132,14 +132,15 @@ def take_parameters(modules: Iterable[nn.Module]) -> None:
     scale_together([parameter for parameter, _ in taken], [factor for _, factor in taken])
 
 
-def _grow(generator: ProgressiveGenerator, x: Tensor, index: int) -> Tensor:
+def _grow(generator: ProgressiveGenerator, x: Tensor, index: int, latent: Tensor | None = None) -> Tensor:
     """Return what the block of a level makes of features."""
-    fusable = _fusable(generator.blocks[index])
-    if fusable is None:
-        return generator._run_block(x, index)
-    conv, rest = fusable
+    block = generator.blocks[index]
+    fusable = _fusable(block)
+    if fusable is None or not isinstance(block, GeneratorBlock):
+        return generator._run_block(x, index, *([] if latent is None else [latent]))
+    conv, _ = fusable
     x = convolve_upsampled(x, scale(conv.weight, conv.constant), conv.bias, conv.margin, conv.padding)
-    return generator._checked_features(rest(x), index)
+    return generator._checked_features(block.after_first_unit(block.first.activate(x), latent), index)
 
 
 def _enter(discriminator: ProgressiveDiscriminator, images: Tensor, level: int) -> Tensor:
@@ -203,6 +204,8 @@ def _parts(network: ProgressiveNetwork, level: int, x: Tensor) -> tuple[int, int
     return whole, max(1, min(len(x), PART_BYTES // bytes_of[level]))
 
 
-def _by_parts(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
-    """Apply a function to a few images at a time."""
-    return function(x) if size >= len(x) else torch.cat([function(part) for part in torch.split(x, size)])
+def _by_parts(function: Callable[..., Tensor], size: int, *x: Tensor) -> Tensor:
+    """Apply a function of tensors that are parallel, (B, ...), to a few images at a time."""
+    if size >= len(x[0]):
+        return function(*x)
+    return torch.cat([function(*part) for part in zip(*(torch.split(each, size) for each in x), strict=True)])

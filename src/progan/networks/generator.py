@@ -21,7 +21,8 @@ class ProgressiveGenerator(ProgressiveNetwork):
     Args:
         architecture: Settings of both networks.
         block: Builds the block of one level, 1 or higher, from (architecture, level). The block maps
-            (B, channels[level - 1], h, w) to (B, channels[level], 2h, 2w). None = `GeneratorBlock`.
+            (B, channels[level - 1], h, w) to (B, channels[level], 2h, 2w); with modulation, it also gets the normalised
+            latents, (B, n). None = `GeneratorBlock`.
 
     Example:
         >>> generator = ProgressiveGenerator(Architecture((16, 8, 4), latent_shape=(32,)))
@@ -55,17 +56,26 @@ class ProgressiveGenerator(ProgressiveNetwork):
                 level 0.
         """
         level = self._checked_level(z, level, alpha)
-        return self.images_of(self.blocks[0](z), 0, level, alpha)
+        return self.images_of(self.blocks[0](z), 0, level, alpha, *self.modulating(z))
 
     def features(self, z: Tensor, level: int) -> Tensor:
         """Return the features of a level: ``(B, *latent_shape)`` -> (B, channels[level], height, width)."""
         level = self._checked_level(z, level, None)
         x: Tensor = self.blocks[0](z)
+        latent = self.modulating(z)
         for index in range(1, level + 1):
-            x = self._run_block(x, index)
+            x = self._run_block(x, index, *latent)
         return x
 
-    def images_of(self, features: Tensor, at: int, level: int, alpha: float | Tensor | None = None) -> Tensor:
+    def modulating(self, z: Tensor) -> tuple[Tensor, ...]:
+        """Return the latents that blocks are given beside features: normalised, (B, n); none without modulation."""
+        if not self.architecture.modulation:
+            return ()
+        stem = self.blocks[0]
+        assert isinstance(stem, GeneratorStem)
+        return (stem.normalize(z),)
+
+    def images_of(self, features: Tensor, at: int, level: int, alpha: float | Tensor | None, *latent: Tensor) -> Tensor:
         """Return the images of features: (B, channels[at], h, w) -> (B, image_channels, height, width).
 
         Args:
@@ -73,10 +83,11 @@ class ProgressiveGenerator(ProgressiveNetwork):
             at: That level, below the level of the images where these fade in, else at most that.
             level: Level of the images.
             alpha: Weight of this level relative to the one below; None = fully grown.
+            *latent: What `modulating` returned.
         """
         below = x = features
         for index in range(at + 1, level + 1):
-            below, x = x, self._run_block(x, index)
+            below, x = x, self._run_block(x, index, *latent)
         return self._to_images(below, x, level, alpha)
 
     def _to_images(self, below: Tensor, x: Tensor, level: int, alpha: float | Tensor | None) -> Tensor:
