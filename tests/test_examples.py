@@ -72,6 +72,44 @@ def test_train_resumes_finishes_and_starts_anew(few_icons, capsys):
     assert json.loads(Path("runs/mel_icon_quick/config.json").read_text())["seed"] == 1
 
 
+def test_train_with_the_recipe_for_few_images(few_icons, capsys, monkeypatch):
+    options = ["--preset", "few_images", "--resolution", "8", "--stage-images", "160", "--device", "cpu"]
+    with pytest.warns(UserWarning, match="^40 images are too few for new pictures"):
+        assert train.main([*options, "--precision", "bf16"]) == 0
+    assert "Done: open runs/mel_icon_few_images/report.html" in capsys.readouterr().out
+    recipe = json.loads(Path("runs/mel_icon_few_images/config.json").read_text())["recipe"]
+    assert recipe["training"]["objective"]["name"] == "Relativistic"
+    assert (recipe["architecture"]["channels"], recipe["training"]["precision"]) == ([128, 96], "bf16")
+    assert recipe["training"]["augment_strength"] == 0.432  # for 40 icons
+    monkeypatch.setattr(
+        train.Trainer, "recipe_for_hours", lambda recipe, *_, **__: presets.few_images(8, total_images=700)
+    )
+    options = [
+        "--preset",
+        "few_images",
+        "--resolution",
+        "8",
+        "--device",
+        "cpu",
+        "--hours",
+        "0.01",
+        "--run-dir",
+        "timed",
+    ]
+    with pytest.warns(UserWarning, match="^40 images are too few for new pictures"):
+        assert train.main(options) == 0
+    recipe = json.loads(Path("timed/config.json").read_text())["recipe"]
+    assert sum(stage["fade_images"] + stage["hold_images"] for stage in recipe["stages"]) == 700
+    assert recipe["training"]["augment_strength"] == 0.0  # 17 epochs
+
+
+@pytest.mark.parametrize("option", ["--quick", "--contrast"])
+def test_options_of_the_article_are_not_for_few_images(option, capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--preset", "few_images", option])
+    assert f"{option} changes the article's recipe" in capsys.readouterr().err
+
+
 def test_train_starts_from_a_smaller_run_and_needs_it_once(few_icons, capsys, monkeypatch):
     assert train.main(["--quick", *SMALL, "--run-dir", "old"]) == 0
     larger = draw_icons.draw_icons(40, size=16)

@@ -3,6 +3,7 @@
     python examples/mel_icon/train.py --quick          a small run, minutes on a laptop
     python examples/mel_icon/train.py                  the article's full recipe on the embedded icons
     python examples/mel_icon/train.py --data DIR       the same on the pictures of a folder, which is checked first
+    python examples/mel_icon/train.py --preset few_images --hours 1     the recipe for good pictures in little time
     python examples/mel_icon/train.py --data DIR --start runs/mel_icon     start from another run's weights
 
 Run the same command again to resume the run; if it is finished, the script says so. To share each batch among several
@@ -64,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.only is not None and options.data is None:
         parser.error("--only chooses from a folder; pass it with --data")
+    if options.preset == "few_images":
+        for given, name in ((options.quick, "--quick"), (options.contrast, "--contrast")):
+            if given:
+                parser.error(f"{name} changes the article's recipe; leave it out, or --preset few_images")
     if options.data is None and (given := "--skip-unreadable" * options.skip_unreadable or reading_arguments(options)):
         parser.error(f"{given.split()[0]} is about the files of a folder; pass it with --data")
     try:
@@ -92,6 +97,12 @@ def argument_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="start with the weights of a run, one of its checkpoints or a .safetensors file; levels that the run had "
         "reached are not grown again",
+    )
+    parser.add_argument(
+        "--preset",
+        choices=("mel_icon", "few_images"),
+        default="mel_icon",
+        help="recipe: the article's, or progan's for few images and little time (default: %(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="random seed of weights, noise and data order (default: %(default)s)"
@@ -130,10 +141,8 @@ def train(options: argparse.Namespace) -> int:
     """Train as the options say, print the outcome, and return the exit status."""
     begin = time.monotonic()
     resolution = options.resolution if options.resolution is not None else 32 if options.quick else 256
-    recipe = make_recipe(options, resolution)
     run_dir = options.run_dir or default_run_dir(options)
-    if options.start is not None:
-        recipe = dataclasses.replace(recipe, stages=stages_above(recipe, level_of_start(options, run_dir)))
+    make_recipe(options, resolution)  # so that what is wrong with it is said before the data are read
     if options.data is None:
         images = draw_icons(size=resolution)
         data: torch.Tensor | ImageFolder = images
@@ -143,11 +152,16 @@ def train(options: argparse.Namespace) -> int:
         new = RANK == 0 and (options.overwrite or not run_dir.exists())
         data = read_folder(options, resolution, new=new)
         images = data.images
+    recipe = make_recipe(options, resolution, len(images))
+    if options.start is not None:
+        recipe = dataclasses.replace(recipe, stages=stages_above(recipe, level_of_start(options, run_dir)))
     if options.hours is not None:
         left = max(options.hours - (time.monotonic() - begin) / 3600, options.hours / 2)  # after reading the data
         recipe = Trainer.recipe_for_hours(
             recipe, left, run_dir=run_dir, device=options.device, overwrite=options.overwrite
         )
+        if options.preset == "few_images" and options.start is None:  # whose settings depend on the number of images
+            recipe = make_recipe(options, resolution, len(images), recipe.schedule.total_images)
     trainer = Trainer.from_recipe(
         recipe,
         seed=options.seed,
@@ -207,15 +221,27 @@ def read_folder(options: argparse.Namespace, resolution: int, *, new: bool) -> I
         return ImageFolder(options.data, resolution, only=kept, on_unreadable=on_unreadable, **keywords)
 
 
-def make_recipe(options: argparse.Namespace, resolution: int) -> Recipe:
-    """Return the article's recipe, changed as the options say."""
-    channels = None
-    if options.quick:
-        levels = max(1, (resolution // 4).bit_length())
-        channels = (QUICK_CHANNELS + QUICK_CHANNELS[-1:] * levels)[:levels]
-    recipe = presets.mel_icon(resolution, channels=channels, contrast=options.contrast)
+def make_recipe(
+    options: argparse.Namespace, resolution: int, n_images: int = 640, total_images: int | None = None
+) -> Recipe:
+    """Return the recipe of the preset, changed as the options say.
+
+    Args:
+        options: Options of the command line.
+        resolution: Side of the images in pixels.
+        n_images: Number of different real images.
+        total_images: Real images to show in all; None = the preset's. For few_images only.
+    """
+    if options.preset == "few_images":
+        recipe = presets.few_images(resolution, n_images, total_images=total_images)
+    else:
+        channels = None
+        if options.quick:
+            levels = max(1, (resolution // 4).bit_length())
+            channels = (QUICK_CHANNELS + QUICK_CHANNELS[-1:] * levels)[:levels]
+        recipe = presets.mel_icon(resolution, channels=channels, contrast=options.contrast)
     stages = quick_stages(recipe) if options.quick else recipe.stages
-    if options.stage_images is not None:
+    if options.stage_images is not None and total_images is None:
         scale = options.stage_images / recipe.stages[0].images
         stages = tuple(
             dataclasses.replace(
@@ -279,6 +305,8 @@ def stages_above(recipe: Recipe, level: int | None) -> tuple[Stage, ...]:
 def default_run_dir(options: argparse.Namespace) -> Path:
     """Return the default run directory."""
     name = "mel_icon" if options.data is None else options.data.resolve().name
+    if options.preset != "mel_icon":
+        name = f"{name}_{options.preset}"
     return Path("runs") / (f"{name}_quick" if options.quick else name)
 
 

@@ -1,18 +1,37 @@
-"""Two recipes: the Mel Icon article's, and the official program's of Karras et al. 2018."""
+"""Ready-made recipes: the Mel Icon article's, the official program's of Karras et al. 2018, and one for few images."""
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
+from os import PathLike
+
+import torch
 
 from progan.arguments import check_int, tuple_of
+from progan.augment.colour import Colour
+from progan.augment.geometric import Translate
 from progan.augment.photometric import Contrast
+from progan.errors import warn
+from progan.losses.logistic import Relativistic
+from progan.losses.zero_centered import R1, R2
 from progan.networks.architecture import Architecture
 from progan.optimization import Adam, Ema
-from progan.recipe import Recipe, Training
+from progan.recipe import Precision, Recipe, Training
 from progan.schedule import Stage
 
 _MEL_ICON_CHANNELS = (256, 128, 64, 32, 16, 8, 4)
 _MEL_ICON_STAGE_IMAGES = 60_000  # 7500 iterations at batch 8
+
+_FEW_CHANNELS = (128, 96, 64, 48, 32, 24, 16)
+_FEW_IMAGES = 150_000  # shown up to 64x64, and twice as many for each doubling from there on
+_FEW_SHARES = (0.4, 0.3, 0.2, 0.07)  # of them, from the top level down; the last is also for all lower levels
+_FEW_TAIL = 0.07  # share of them at a third of the learning rate, and at a tenth
+_FEW_RATE = 2e-3
+_FEW_GAMMA = 5e-4  # per pixel, for images in [-1, 1]
+_FEW_BATCH = 16
+_FEW_LEAST = 50  # pictures below which nothing but copies is to be hoped for
 
 _KARRAS_LEVELS = 9  # 4x4 ... 1024x1024
 _KARRAS_STAGE_IMAGES = 600_000
@@ -115,6 +134,116 @@ def karras2018(resolution: int = 1024, *, channels: Sequence[int] | None = None,
     return Recipe(
         Architecture(channels=widths, head_channels=_karras_head(channels, fmap_base)), tuple(stages), training
     )
+
+
+def few_images(
+    resolution: int = 64,
+    n_images: int = 640,
+    *,
+    hours: float | None = None,
+    total_images: int | None = None,
+    channels: Sequence[int] | None = None,
+    precision: Precision = "fp32",
+    device: str | torch.device | None = None,
+    run_dir: str | PathLike[str] | None = None,
+) -> Recipe:
+    """Return the recipe for good pictures from a few hundred images and a few hours: see the guide of this name.
+
+    The networks of `karras2018` with narrow low levels and a latent of 128 numbers, which also modulates the features
+    of each level; the relativistic loss with lazy R1 and R2 penalties; most of the time at the top level; a light
+    augmentation of all that the critic sees; and a moving average of a short half-life.
+
+    Args:
+        resolution: Side of the images in pixels: 4 times a power of two.
+        n_images: Number of different real images, which sets how often they are augmented.
+        hours: Hours that the training may take: as many images are shown as this machine trains on in that time, which
+            is measured here. None = total_images.
+        total_images: Real images to show in all; None = 150,000 up to 64x64, and twice as many for each doubling.
+        channels: Channels of each level, coarse first; None = 128, 96, 64, 48, 32, 24, 16.
+        precision: Precision of the training; ``bf16`` is faster on CPUs with AVX-512 and on GPUs.
+        device: Device that hours are measured on; None = the best available.
+        run_dir: Run directory; if it holds a run of this recipe, hours are those of that run, so that the same program
+            resumes it.
+
+    Raises:
+        TypeError: If an argument is of a wrong kind.
+        ValueError: If the resolution is not such a number, there are channels for fewer levels, both hours and
+            total_images are given, or total_images are too few for the stages.
+
+    Warns:
+        UserWarning: If there are so few images that nothing but copies is to be expected.
+
+    Example:
+        >>> recipe = few_images(64, 640)
+        >>> recipe.schedule.total_images, recipe.architecture.channels
+        (150000, (128, 96, 64, 48, 32))
+    """
+    check_int("n_images", n_images, 1)
+    widths = _widths(resolution, channels, _FEW_CHANNELS, "few_images")
+    if hours is not None and total_images is not None:
+        raise ValueError("pass hours= or total_images=, not both: each sets how many images are shown")
+    if n_images < _FEW_LEAST:
+        warn(
+            f"{n_images} images are too few for new pictures: at best, the network learns them by heart; collect at "
+            f"least {_FEW_LEAST}, better some hundreds"
+        )
+    top = len(widths) - 1
+    if total_images is None:
+        total_images = _FEW_IMAGES << max(0, top - 4)
+    stages = _few_stages(top, total_images)
+    architecture = Architecture(channels=widths, latent_shape=(128,), modulation=True)
+    training = Training(
+        objective=Relativistic(),
+        regularizers=(R1(_FEW_GAMMA, every=16, per_pixel=True), R2(_FEW_GAMMA, every=16, per_pixel=True)),
+        ema=Ema(0.5, batch=max(1000, total_images // 30), ramp_up=0.05),
+        blend_real=True,
+        augment_all=(Translate(0.125), Colour()),
+        augment_strength=_few_strength(total_images / n_images),
+        precision=precision,
+    )
+    recipe = Recipe(architecture, stages, training)
+    if hours is None:
+        return recipe
+    from progan.training.trainer import Trainer  # above everything else, and of no use to the other recipes
+
+    scaled = Trainer.recipe_for_hours(recipe, hours, device=device, run_dir=run_dir)
+    shown = max(scaled.schedule.total_images, _few_least(top))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it was said above
+        return few_images(resolution, n_images, total_images=shown, channels=channels, precision=precision)
+
+
+def _few_least(top: int) -> int:
+    """Return the least number of images in all for levels up to the top one."""
+    return 8 * _FEW_BATCH * (top + 3)
+
+
+def _few_stages(top: int, total_images: int) -> tuple[Stage, ...]:
+    """Return the stages of `few_images`: each level fades in over the first 30 % of its images."""
+    least = _few_least(top)
+    check_int("total_images", total_images)
+    if total_images < least:
+        raise ValueError(
+            f"few_images needs at least {least:,} images in all for {top + 1} levels, got {total_images:,}; pass more"
+        )
+    shares = [_FEW_SHARES[min(top - level, len(_FEW_SHARES) - 1)] for level in range(top + 1)]
+    counts = [max(_FEW_BATCH, round(total_images * share / sum(shares))) for share in shares]
+    tail = max(_FEW_BATCH, round(total_images * _FEW_TAIL))
+    counts[top] = total_images - sum(counts[:top]) - 2 * tail
+    fades = [round(0.3 * count) if level else 0 for level, count in enumerate(counts)]
+    return (
+        *(
+            Stage(level, fade, count - fade, _FEW_BATCH, _FEW_RATE)
+            for level, (fade, count) in enumerate(zip(fades, counts, strict=True))
+        ),
+        Stage(top, 0, tail, _FEW_BATCH, _FEW_RATE / 3),
+        Stage(top, 0, tail, _FEW_BATCH, _FEW_RATE / 10),
+    )
+
+
+def _few_strength(epochs: float) -> float:
+    """Return the probability of augmentation: 0 up to 20 epochs, 0.2 at 230, at most 0.6."""
+    return round(min(0.6, max(0.0, 0.19 * math.log10(max(epochs, 1) / 20))), 3)
 
 
 def _karras_head(channels: Sequence[int] | None, fmap_base: int) -> int | None:
