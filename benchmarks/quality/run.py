@@ -1,0 +1,137 @@
+"""Train a setting, judge it, and add a row to the log: one experiment on the quality of pictures.
+
+python benchmarks/quality/run.py few_images --data icons/ --resolution 64 --images 150000 --seed 0
+
+A setting is a file in benchmarks/quality/settings/ with a function recipe(resolution, images, n_images) -> Recipe. The
+run directory is named after setting, data, resolution, images and seed, so the same command resumes a run that broke
+off. At the end, 640 samples are judged against all real images: a row in benchmarks/results/quality.jsonl, and a sheet
+in the run directory. Rows stay, those of settings that did not help too.
+
+Training does not depend on the machine's load; minutes do, so that minutes of rows are compared only where nothing
+else ran (--quiet says so).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.util
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import progan
+from progan import ImageFolder, Recipe, Trainer, image_grid, load_generator, to_uint8, write_png
+from progan.metrics import evaluate
+
+HERE = Path(__file__).resolve().parent
+LOG = HERE.parent / "results" / "quality.jsonl"
+SAMPLES = 640
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one experiment."""
+    options = parse(arguments)
+    recipe, about = recipe_of(options)
+    run_dir = options.out / "-".join(
+        [options.setting, options.data.name, f"{options.resolution}px", f"{options.images}", f"seed{options.seed}"]
+    )
+    images = ImageFolder(options.data, options.resolution)
+    minutes, images_seen = train(recipe, images, run_dir, options)
+    if images_seen < recipe.schedule.total_images:
+        print(f"stopped at {images_seen:,} images; the same command resumes", flush=True)
+        return 1
+    row = {"setting": options.setting, "about": about, "data": options.data.name, "n_images": len(images)}
+    row |= {"resolution": options.resolution, "seed": options.seed, "images": images_seen}
+    row |= {"minutes": round(minutes, 1), "quiet": options.quiet, **judged(run_dir, images), **machine()}
+    print(json.dumps(row, indent=1), flush=True)
+    if options.log:
+        with LOG.open("a") as log:
+            log.write(json.dumps(row) + "\n")
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("setting", help="name of a file in benchmarks/quality/settings/")
+    parser.add_argument("--data", type=Path, required=True, help="folder of images")
+    parser.add_argument("--resolution", type=int, default=64)
+    parser.add_argument("--images", type=int, default=150_000, help="real images shown in all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/quality"), help="where run directories go")
+    parser.add_argument("--threads", type=int, help="threads of the processor")
+    parser.add_argument("--quiet", action="store_true", help="nothing else runs: minutes may be compared")
+    parser.add_argument("--no-log", dest="log", action="store_false", help="print the row only")
+    return parser.parse_args(arguments)
+
+
+def recipe_of(options: argparse.Namespace) -> tuple[Recipe, str]:
+    """Return the recipe of a setting and the first line of its docstring."""
+    path = HERE / "settings" / f"{options.setting}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.py")))
+        raise SystemExit(f"there is no setting {options.setting}; there are {known}")
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(f"setting_{options.setting}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    setting = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(setting)
+    n_images = sum(path.suffix == ".png" for path in options.data.iterdir())
+    recipe: Recipe = setting.recipe(options.resolution, options.images, n_images)
+    return recipe, (setting.__doc__ or "").strip().splitlines()[0]
+
+
+def train(recipe: Recipe, images: ImageFolder, run_dir: Path, options: argparse.Namespace) -> tuple[float, int]:
+    """Train, or resume what broke off; return the minutes of all sittings and the images seen."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    clock = run_dir / "minutes.json"
+    before = json.loads(clock.read_text()) if clock.is_file() else 0.0
+    begin = time.perf_counter()
+    trainer = Trainer.from_recipe(recipe, seed=options.seed, run_dir=run_dir, device="cpu", judge_every=0)
+    try:
+        trainer.fit(images)
+    finally:
+        minutes = before + (time.perf_counter() - begin) / 60
+        if run_dir.is_dir():
+            clock.write_text(json.dumps(minutes))
+    return minutes, trainer.images_seen
+
+
+def judged(run_dir: Path, images: ImageFolder) -> dict[str, Any]:
+    """Judge samples of a run against all real images, and write a sheet."""
+    generator = load_generator(run_dir)
+    samples = generator.sample(SAMPLES, seed=0)
+    side = samples.shape[-1]
+    sheet = samples[: 16 * 8]
+    if side < 64:
+        sheet = progan.enlarge(sheet, 64 // side)
+    write_png(run_dir / "sheet.png", image_grid(to_uint8(sheet), columns=16))
+    evaluation = evaluate(samples, images, printed=False)
+    values = {name: None if value is None else round(value, 4) for name, value in evaluation.values.items()}
+    floors = {name: round(floor.value, 4) for name, floor in evaluation.floors.items()}
+    return {"measures": values, "floors": floors, "alarms": list(evaluation.alarms)}
+
+
+def machine() -> dict[str, Any]:
+    """Return where it was measured."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "machine": f"{platform.machine()}, {cores} cores, {torch.get_num_threads()} threads",
+        "progan": progan.__version__,
+        "torch": torch.__version__,
+        "date": f"{datetime.date.today()}",
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
