@@ -18,7 +18,7 @@ REFERENCE = ROOT / "docs/reference"
 PAGES = {path.stem: path.read_text() for path in sorted(REFERENCE.glob("*.md")) if path.stem != "index"}
 ROOMS = {"progan.data": progan.data, "progan.metrics": metrics, "progan.reports": reports}  # with names of their own
 IN_ROOMS = {name for room in ROOMS.values() for name in room.__all__}
-PUBLIC = sorted({*progan.__all__, *IN_ROOMS, "mel_icon", "karras2018"} - {"presets", "metrics", "reports"})
+PUBLIC = sorted({*progan.__all__, *IN_ROOMS, "few_images", "mel_icon", "karras2018"} - {"presets", "metrics", "reports"})
 
 
 def public(name: str) -> object:
@@ -82,13 +82,16 @@ def test_every_public_member_has_a_docstring(name):
             assert inspect.getdoc(value), f"{name}.{member} has no docstring"
 
 
-@pytest.mark.parametrize("preset", ["mel_icon", "karras2018"])
+PRESETS = ["few_images", "mel_icon", "karras2018"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
 def test_the_tables_of_the_presets_are_theirs(preset):
     recipe = getattr(presets, preset)()
     page = PAGES["presets"]
     assert f"```text\n{recipe.schedule.table()}\n```" in page
-    column = ["mel_icon", "karras2018"].index(preset)
-    shown = {row[0]: row[1 + column] for row in re.findall(r"^\| `(\w+)` \| `(.+)` \| `(.+)` \|$", page, re.MULTILINE)}
+    rows = re.findall(r"^\| `(\w+)` \| `(.+)` \| `(.+)` \| `(.+)` \|$", page, re.MULTILINE)
+    shown = {row[0]: row[1 + PRESETS.index(preset)] for row in rows}
     settings = vars(recipe.architecture) | vars(recipe.training)
     assert shown == {name: repr(value) for name, value in settings.items()}
 

@@ -39,11 +39,11 @@ SAMPLES = 640
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one experiment."""
     options = parse(arguments)
-    recipe, about = recipe_of(options)
+    images = ImageFolder(options.data, options.resolution)
+    recipe, about = recipe_of(options, len(images))
     run_dir = options.out / "-".join(
         [options.setting, options.data.name, f"{options.resolution}px", f"{options.images}", f"seed{options.seed}"]
     )
-    images = ImageFolder(options.data, options.resolution)
     minutes, images_seen = train(recipe, images, run_dir, options)
     if images_seen < recipe.schedule.total_images:
         print(f"stopped at {images_seen:,} images; the same command resumes", flush=True)
@@ -73,7 +73,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def recipe_of(options: argparse.Namespace) -> tuple[Recipe, str]:
+def recipe_of(options: argparse.Namespace, n_images: int) -> tuple[Recipe, str]:
     """Return the recipe of a setting and the first line of its docstring."""
     path = HERE / "settings" / f"{options.setting}.py"
     if not path.is_file():
@@ -85,7 +85,6 @@ def recipe_of(options: argparse.Namespace) -> tuple[Recipe, str]:
     assert spec.loader is not None
     setting = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(setting)
-    n_images = sum(path.suffix == ".png" for path in options.data.iterdir())
     recipe: Recipe = setting.recipe(options.resolution, options.images, n_images)
     return recipe, (setting.__doc__ or "").strip().splitlines()[0]
 
@@ -113,9 +112,7 @@ def judged(run_dir: Path, images: ImageFolder) -> dict[str, Any]:
     samples = generator.sample(SAMPLES, seed=0)
     side = samples.shape[-1]
     sheet = samples[: 16 * 8]
-    if side < 64:
-        sheet = progan.enlarge(sheet, 64 // side)
-    write_png(run_dir / "sheet.png", image_grid(to_uint8(sheet), columns=16))
+    write_png(run_dir / "sheet.png", image_grid(progan.enlarge(to_uint8(sheet), max(64, side)), columns=16))
     evaluation = evaluate(samples, images, printed=False)
     values = {name: None if value is None else round(value, 4) for name, value in evaluation.values.items()}
     floors = {name: round(floor.value, 4) for name, floor in evaluation.floors.items()}

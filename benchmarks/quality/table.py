@@ -37,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def kind_of(row: Mapping[str, Any]) -> tuple[str, int, int]:
-    """Return data, resolution, and images shown rounded to thousands."""
-    return row["data"], row["resolution"], round(row["images"], -3)
+    """Return data, resolution, and images shown, to two digits: batches do not end at the same image."""
+    images = row["images"]
+    return row["data"], row["resolution"], round(images, 2 - len(str(images)))
 
 
 def numbers(values: Mapping[str, float | None]) -> str:

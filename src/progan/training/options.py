@@ -201,7 +201,7 @@ def recorded_options(options: RunOptions) -> dict[str, Any]:
 
 
 def build_callbacks(
-    options: RunOptions, training: Training, recovery: RecoveryRecord, *, first: bool
+    options: RunOptions, training: Training, recovery: RecoveryRecord, first: bool
 ) -> tuple[CallbackList, MetricsLog]:
     """Return all callbacks of a trainer, built-in ones included, and its metrics log.
 
