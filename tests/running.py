@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from progan import Recipe, Trainer
 
-PRESETS = ("mel_icon", "karras2018")
+PRESETS = ("mel_icon", "karras2018", "few_images")
 BATCH = 8
 EVERY_STEP = {"log_every": 8, "save_every": 8, "preview_every": 24, "judge_every": 0, "keep": 99}
 SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGUSR1") if (number := getattr(signal, name, None))]
