@@ -18,7 +18,8 @@ REFERENCE = ROOT / "docs/reference"
 PAGES = {path.stem: path.read_text() for path in sorted(REFERENCE.glob("*.md")) if path.stem != "index"}
 ROOMS = {"progan.data": progan.data, "progan.metrics": metrics, "progan.reports": reports}  # with names of their own
 IN_ROOMS = {name for room in ROOMS.values() for name in room.__all__}
-PUBLIC = sorted({*progan.__all__, *IN_ROOMS, "few_images", "mel_icon", "karras2018"} - {"presets", "metrics", "reports"})
+PRESETS = ["few_images", "mel_icon", "karras2018"]
+PUBLIC = sorted({*progan.__all__, *IN_ROOMS, *PRESETS} - {"presets", "metrics", "reports"})
 
 
 def public(name: str) -> object:
@@ -80,9 +81,6 @@ def test_every_public_member_has_a_docstring(name):
     if isinstance(kind, type):
         for member, value in members(kind):
             assert inspect.getdoc(value), f"{name}.{member} has no docstring"
-
-
-PRESETS = ["few_images", "mel_icon", "karras2018"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
