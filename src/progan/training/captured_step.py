@@ -40,7 +40,7 @@ class DeviceStep:
     comes, when Adam's state is replaced, and by `forget`.
 
     Args:
-        step: on its device.
+        step: Step, on its device.
         graphs: capture it; None = all steps run plain.
     """
 
@@ -60,9 +60,9 @@ class DeviceStep:
 
         Args:
             real: (B, C, H, W), on the device.
-            draws: of the step, on the CPU.
-            growth: of the step.
-            images_seen: real images shown when it begins.
+            draws: Random numbers of the step, on the CPU.
+            growth: Growth of the step.
+            images_seen: Real images shown when it begins.
 
         Returns:
             The losses, 0-d, on the device; no later step changes them.
@@ -157,10 +157,10 @@ class _Kind:
     """Hold the buffers of one kind of step, and what replays it.
 
     Attributes:
-        level: of the step.
-        steps: so far.
-        replay: runs the captured step on the buffers; None before the capture, and where there is none.
-        seen: what the step told last, one number each.
+        level: Level of the step.
+        steps: Steps of this kind so far.
+        replay: Runs the captured step on the buffers; None before the capture, and where there is none.
+        seen: What the step reported last, one number each.
     """
 
     seen: Tensor
@@ -203,14 +203,14 @@ def device_step(
     """Return how steps are to run on a CUDA device; None on any other, where the plain step does.
 
     Args:
-        step: on the device.
-        device: of the networks.
-        graph: whether to capture; None = where it is known to work.
-        ranks: that train together.
-        own_blocks: whether the networks have blocks of one's own, whose Python a graph would not run.
+        step: Step, on the device.
+        device: Device of the networks.
+        graph: Whether to capture; None = where it is known to work.
+        ranks: Processes that train together.
+        own_blocks: Whether the networks have blocks of the user's own, whose Python a graph would not run.
 
     Raises:
-        ValueError: if a graph is asked for on another device.
+        ValueError: If a graph is requested on another device.
     """
     if device.type != "cuda":
         if graph:

@@ -61,8 +61,8 @@ def not_finite(networks: Mapping[str, nn.Module], images_seen: int) -> tuple[str
     """Return the name of a weight that is not finite, and the images shown so far; else None.
 
     Args:
-        networks: by name.
-        images_seen: real images shown so far.
+        networks: Networks by name.
+        images_seen: Real images shown so far.
     """
     for role, network in networks.items():
         norms = torch.stack(torch._foreach_norm(list(network.parameters())))

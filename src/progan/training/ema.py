@@ -89,9 +89,9 @@ class EmaGenerator(nn.Module):
         """Take one step of the generator into the average.
 
         Args:
-            generator: of the structure that was copied.
-            images_seen: real images shown when the step began.
-            batch_size: of the step, over all ranks.
+            generator: Generator of the structure that was copied.
+            images_seen: Real images shown when the step began.
+            batch_size: Batch size of the step, over all ranks.
 
         Raises:
             TypeError: If an argument is of a wrong kind.
@@ -113,8 +113,8 @@ class EmaGenerator(nn.Module):
         """Take one step of the generator into the average: average = lerp(average, generator, weight).
 
         Args:
-            generator: of the structure that was copied.
-            weight: of the generator, in [0, 1]; a 0-d tensor's value is not fetched from its device.
+            generator: Generator of the structure that was copied.
+            weight: Weight of the generator, in [0, 1]; a 0-d tensor's value is not fetched from its device.
         """
         averages: list[Tensor] = list(self.module.parameters())
         values: list[Tensor] = list(generator.parameters())
