@@ -12,7 +12,7 @@ from running import make
 
 from progan import Callback, Judge, MetricsLog, Previews, TensorBoard, Tracker
 from progan.errors import listening, warn
-from progan.training.callbacks import ReportPage, report_page
+from progan.training.callbacks import ReportPage, report_page, trackers
 
 
 class Target:
@@ -104,6 +104,29 @@ def test_without_tensorboard_an_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match=r'pip install "progan\[tensorboard\]"$'):
         TensorBoard()
+
+
+@pytest.mark.parametrize("method", ["add_scalar", "close"])
+def test_a_tensorboard_that_cannot_write_is_given_up_with_one_warning(method, recipe, images, tmp_path, monkeypatch):
+    class Full:
+        """A writer whose disk is full."""
+
+        def __init__(self, *_, **__):
+            pass
+
+        def __getattr__(self, name):
+            def call(*_):
+                if name == method:
+                    raise OSError(28, "No space left on device")
+
+            return call
+
+    monkeypatch.setattr(trackers, "_summary_writer", lambda: Full)
+    trainer = make(recipe, tmp_path, callbacks=[TensorBoard()])
+    with pytest.warns(UserWarning, match="^TensorBoard's files cannot be written, .*No space left on device") as caught:
+        trainer.fit(images)
+    assert len(caught) == 1
+    assert trainer.images_seen == 96
 
 
 def test_tensorboard_needs_a_directory(recipe, images):

@@ -95,26 +95,40 @@ class TensorBoard(Callback):
     @override
     def on_log(self, run: Run, row: Mapping[str, Any]) -> None:
         for name, value in numbers_of(row).items():
-            self._writer.add_scalar(name, value, row["images_seen"])
+            self._write("add_scalar", name, value, row["images_seen"])
         if row.get("remarks"):
-            self._writer.add_text("remarks", "  \n".join(row["remarks"]), row["images_seen"])
+            self._write("add_text", "remarks", "  \n".join(row["remarks"]), row["images_seen"])
 
     @override
     def on_step(self, run: Run, metrics: StepMetrics) -> None:
-        if run.run_dir is None:
+        if run.run_dir is None or self._writer is None:
             return
         path = run.run_dir / "samples" / f"{metrics.images_seen:09d}.png"
         if path.exists():  # drawn after this step
             try:
-                self._writer.add_image("samples", read_png(path), metrics.images_seen)
+                image = read_png(path)
             except (OSError, ValueError) as error:
                 warn(f"TensorBoard lacks the samples at {metrics.images_seen:,} images: {error}")
+            else:
+                self._write("add_image", "samples", image, metrics.images_seen)
 
     @override
     def on_end(self, run: Run) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        self._write("close")
+        self._writer = None
+
+    def _write(self, method: str, *arguments: object) -> None:
+        """Call a method of the writer, if there still is one; it is given up, with a warning, when it fails."""
+        if self._writer is None:
+            return
+        try:
+            getattr(self._writer, method)(*arguments)
+        except Exception as error:
             self._writer = None
+            warn(
+                "TensorBoard's files cannot be written, and lack what comes until the next start; training continues: "
+                f"{type(error).__name__}: {error}"
+            )
 
 
 def numbers_of(row: Mapping[str, Any], before: str = "") -> dict[str, float]:
