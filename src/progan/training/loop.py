@@ -64,6 +64,7 @@ class TrainingLoop:
         self._stop_requested = stop_requested
         self._signals = SignalRecord()
         self._in_step = False
+        self._has_gone_back = False
 
     def train(self, feed: Feed, until: int) -> int | None:
         """Train until a count of images, a signal, or a request to stop.
@@ -116,6 +117,7 @@ class TrainingLoop:
             self._in_step = True  # until it is all loaded, nothing must be saved
             self._recoverer.go_back(self._run, trouble)
             self._in_step = False
+            self._has_gone_back = True
             return False
         return True
 
@@ -177,8 +179,12 @@ class TrainingLoop:
             raise
 
     def _is_ending(self) -> bool:
-        """Return whether fit is to end before its next step."""
-        ending = self._end_requested()
+        """Return whether fit is to end before its next step: at a signal only after a return to a checkpoint.
+
+        Before its first step, a signal lets it take that step, so that there is something to save.
+        """
+        stopped = _STOP if self._stop_requested.is_set() else 0
+        ending = self._end_requested() if self._has_gone_back else self._engine.ranks.maximum(stopped)
         self._note_end(ending)
         return bool(ending)
 
