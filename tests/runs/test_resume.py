@@ -113,10 +113,12 @@ def uninterrupted(tmp_path_factory):
     return run
 
 
+ALWAYS = "the exact boundary", "mid-fade of the top"  # of few_images too; its other points are slow tests
 CASES = [
     pytest.param(
         *(point, preset, threads),
-        marks=[pytest.mark.slow] * (threads == 2 and name != "the exact boundary"),
+        marks=[pytest.mark.slow]
+        * ((threads == 2 and name != "the exact boundary") or (preset == "few_images" and name not in ALWAYS)),
         id=f"{name}, {preset}, {threads}",
     )
     for name, point in POINTS.items()
