@@ -57,7 +57,8 @@ class Trainer:
         **options: Options of the run, such as ``run_dir`` and ``seed``: see `RunOptions`.
 
     Attributes:
-        generator: Generator that is trained. Load weights before `fit`, which resets its average; later, it only warns.
+        generator: Generator that is trained. Load weights into it before `fit`, not in the middle of a run; the trainer
+            detects it, and resets its average or warns.
         discriminator: Discriminator that is trained.
         ema: Moving average of the generator.
         schedule: Stages of the run.
@@ -165,15 +166,18 @@ class Trainer:
     ) -> Self:
         """Rebuild the trainer of a run, at its newest sound checkpoint or at the checkpoint that path names.
 
-        A run directory is continued. With the folder of a checkpoint, such as ``runs/first/checkpoints/000060000``, the
-        trainer has no run_dir unless you pass another one, since newer checkpoints may lie beside it.
+        From a run directory, the trainer continues in that directory. From the folder of a checkpoint, such as
+        ``runs/first/checkpoints/000060000``, it has no run_dir, since newer checkpoints may lie beside it. Pass run_dir
+        to train on from there.
 
         Args:
             path: Run directory, or folder of one of its checkpoints. The settings are read from it.
             generator_block: Custom block that the generator was built with, if any.
             discriminator_block: Custom block that the discriminator was built with, if any.
             parts: Custom classes of objectives, regularisers and augmentations that the run trains with, if any.
-            **options: ``run_dir``, to continue or resume elsewhere, and those of `RunOptions` that may change.
+            **options: ``run_dir``, for a run that continues from path in another directory, or resumes there; and
+                ``device``, ``callbacks``, ``on_failed_save``, ``workers``, ``graph``, ``progress``, ``recover`` and
+                ``held_out`` (a share is recorded): see `RunOptions`.
 
         Raises:
             CheckpointError: If path holds no run, its checkpoints are damaged, the blocks are not the recorded ones, or
@@ -281,9 +285,10 @@ class Trainer:
             raise Interrupted(signal)
 
     def stop(self) -> None:
-        """Ask `fit` to finish the current step, save, and return: for callbacks, as ``run.stop()``, and other threads.
+        """Ask `fit` to finish the current step, save, and return.
 
-        After a call in `Callback.on_start`, no step begins. Outside `fit`, nothing happens.
+        For callbacks, as ``run.stop()``, and for other threads; outside `fit` nothing happens. After a call in
+        `Callback.on_start`, no step begins. Several processes end at the same step. The next `fit` trains on.
         """
         self._stop_requested.set()
 
@@ -292,13 +297,14 @@ class Trainer:
         self._callbacks.on_log(self, {"images_seen": self.images_seen, **row})
 
     def check(self, data: Tensor | Dataset[Any]) -> None:
-        """Raise what `fit` would raise before it begins on a data set; nothing is written."""
+        """Check a data set and run_dir, and raise what `fit` would raise before it begins; nothing is written."""
         self._open(data)
         self._checkpointer.check()
 
     def _open(self, data: Tensor | Dataset[Any]) -> Feed:
         """Open a data set and check that it is that of the run."""
-        self._identity.check_data(feed := self._engine.open_data(data, self.options), self.run_dir)
+        feed = self._engine.open_data(data, self.options)
+        self._identity.check_data(feed, self.run_dir)
         self._callbacks.on_data(self, feed)
         return feed
 
