@@ -88,6 +88,16 @@ def check_weight(name: str, value: Any, *, above_0: bool = False) -> None:
         raise ValueError(f"{name} must be {'above' if above_0 else 'at least'} 0 and finite, got {value!r}")
 
 
+def check_shares(part: object, *names: str) -> None:
+    """Raise where a setting of a part is not a number in [0, 1]: TypeError or ValueError."""
+    kind = type(part).__name__
+    for name in names:
+        value = getattr(part, name)
+        check_number(f"{kind}.{name}", value)
+        if not 0 <= value <= 1:
+            raise ValueError(f"{kind} takes 0 <= {name} <= 1, got {name}={value!r}")
+
+
 def check_flag(name: str, value: object) -> None:
     """Raise TypeError if an argument is not True or False; a text such as "no" would count as True."""
     if not isinstance(value, bool | np.bool_):

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from progan.arguments import check_number
+from progan.arguments import check_shares
 from progan.augment.geometric import chosen
 
 
@@ -45,11 +45,7 @@ class Colour:
 
     def __post_init__(self) -> None:
         """Check each number once, here."""
-        for name in ("brightness", "contrast", "saturation", "probability"):
-            value = getattr(self, name)
-            check_number(f"Colour.{name}", value)
-            if not 0 <= value <= 1:
-                raise ValueError(f"Colour takes 0 <= {name} <= 1, got {name}={value!r}")
+        check_shares(self, "brightness", "contrast", "saturation", "probability")
 
     def __call__(self, images: Tensor, draws: Tensor, strength: float | Tensor = 1.0) -> Tensor:
         """Return the images, some of them changed; values may lie outside [0, 1], and opacity is left as it is.

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from progan.arguments import check_number
+from progan.arguments import check_shares
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ class HorizontalFlip:
 
     def __post_init__(self) -> None:
         """Check the number once, here."""
-        check_number("HorizontalFlip.probability", self.probability)
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"HorizontalFlip takes 0 <= probability <= 1, got probability={self.probability!r}")
+        check_shares(self, "probability")
 
     def __call__(self, images: Tensor, draws: Tensor, strength: float | Tensor = 1.0) -> Tensor:
         """Return the images, some mirrored with all their channels.
@@ -76,11 +74,7 @@ class Translate:
 
     def __post_init__(self) -> None:
         """Check each number once, here."""
-        for name in ("fraction", "probability"):
-            value = getattr(self, name)
-            check_number(f"Translate.{name}", value)
-            if not 0 <= value <= 1:
-                raise ValueError(f"Translate takes 0 <= {name} <= 1, got {name}={value!r}")
+        check_shares(self, "fraction", "probability")
 
     def __call__(self, images: Tensor, draws: Tensor, strength: float | Tensor = 1.0) -> Tensor:
         """Return the images, some of them shifted.
