@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +15,30 @@ from progan.losses.regularizers import slopes_at
 
 
 @dataclass(frozen=True)
-class R1:
+class _ZeroCentered(ABC):
+    """The settings of both penalties."""
+
+    weight: float = 10.0
+    every: int = 1
+    per_pixel: bool = False
+
+    def __post_init__(self) -> None:
+        """Check each setting once, here."""
+        check_regularizer(self)
+        check_flag(f"{type(self).__name__}.per_pixel", self.per_pixel)
+
+    @abstractmethod
+    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+        """Return the penalty before its weight, 0-d."""
+
+    def _penalty_at(self, critic: Critic, images: Tensor) -> Tensor:
+        """Return half the mean squared norm of the gradient at images, 0-d."""
+        penalty = slopes_at(critic, images).square().sum(dim=1).mean() / 2
+        return penalty * math.prod(images.shape[2:]) if self.per_pixel else penalty
+
+
+@dataclass(frozen=True)
+class R1(_ZeroCentered):
     """The R1 penalty on the gradient at real images (Mescheder et al. 2018, equation 9); reported as ``r1``.
 
     1/2 * mean over images of ||grad critic(real)||_2^2, so that the weight is the paper's gamma: gamma/2 * E[...].
@@ -42,24 +66,16 @@ class R1:
         tensor(25.)
     """
 
-    weight: float = 10.0
-    every: int = 1
-    per_pixel: bool = False
     name: ClassVar[str] = "r1"
-
-    def __post_init__(self) -> None:
-        """Check each setting once, here."""
-        check_regularizer(self)
-        check_flag("R1.per_pixel", self.per_pixel)
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
         """Return the penalty before its weight, 0-d; fake and mix are not used."""
         del fake, mix
-        return _penalty_at(critic, real, self.per_pixel)
+        return self._penalty_at(critic, real)
 
 
 @dataclass(frozen=True)
-class R2:
+class R2(_ZeroCentered):
     """The R2 penalty on the gradient at generated images (Mescheder et al. 2018, equation 10); reported as ``r2``.
 
     1/2 * mean over images of ||grad critic(fake)||_2^2. With R1, it keeps a `Relativistic` critic from growing ever
@@ -82,23 +98,9 @@ class R2:
         tensor(12.5000)
     """
 
-    weight: float = 10.0
-    every: int = 1
-    per_pixel: bool = False
     name: ClassVar[str] = "r2"
-
-    def __post_init__(self) -> None:
-        """Check each setting once, here."""
-        check_regularizer(self)
-        check_flag("R2.per_pixel", self.per_pixel)
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
         """Return the penalty before its weight, 0-d; no gradient flows into fake, and mix is not used."""
         del mix
-        return _penalty_at(critic, fake.to(real.dtype), self.per_pixel)
-
-
-def _penalty_at(critic: Critic, images: Tensor, per_pixel: bool) -> Tensor:
-    """Return half the mean squared norm of the gradient at images, 0-d."""
-    penalty = slopes_at(critic, images).square().sum(dim=1).mean() / 2
-    return penalty * math.prod(images.shape[2:]) if per_pixel else penalty
+        return self._penalty_at(critic, fake.to(real.dtype))
