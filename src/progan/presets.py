@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from os import PathLike
 
@@ -190,8 +189,17 @@ def few_images(
     top = len(widths) - 1
     if total_images is None:
         total_images = _FEW_IMAGES << max(0, top - 4)
-    stages = _few_stages(top, total_images)
-    architecture = Architecture(channels=widths, latent_shape=(128,), modulation=True)
+    recipe = _few_recipe(widths, n_images, total_images, precision)
+    if hours is None:
+        return recipe
+    from progan.training.trainer import Trainer  # above everything else, and of no use to the other recipes
+
+    scaled = Trainer.recipe_for_hours(recipe, hours, device=device, run_dir=run_dir)
+    return _few_recipe(widths, n_images, max(scaled.schedule.total_images, _few_least(top)), precision)
+
+
+def _few_recipe(widths: tuple[int, ...], n_images: int, total_images: int, precision: Precision) -> Recipe:
+    """Return the recipe of `few_images` for a number of images to show."""
     training = Training(
         objective=Relativistic(),
         regularizers=(R1(_FEW_GAMMA, every=16, per_pixel=True), R2(_FEW_GAMMA, every=16, per_pixel=True)),
@@ -201,16 +209,8 @@ def few_images(
         augment_strength=_few_strength(total_images / n_images),
         precision=precision,
     )
-    recipe = Recipe(architecture, stages, training)
-    if hours is None:
-        return recipe
-    from progan.training.trainer import Trainer  # above everything else, and of no use to the other recipes
-
-    scaled = Trainer.recipe_for_hours(recipe, hours, device=device, run_dir=run_dir)
-    shown = max(scaled.schedule.total_images, _few_least(top))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it was said above
-        return few_images(resolution, n_images, total_images=shown, channels=channels, precision=precision)
+    architecture = Architecture(channels=widths, latent_shape=(128,), modulation=True)
+    return Recipe(architecture, _few_stages(len(widths) - 1, total_images), training)
 
 
 def _few_least(top: int) -> int:
