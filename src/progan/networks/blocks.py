@@ -74,7 +74,7 @@ class GeneratorBlock(nn.Module):
         """Return features of twice the size; with modulation, of latents (B, n) too."""
         return self.after_first_unit(self.first(upsample(x)), latent)
 
-    def after_first_unit(self, x: Tensor, latent: Tensor | None) -> Tensor:
+    def after_first_unit(self, x: Tensor, latent: Tensor | None = None) -> Tensor:
         """Return the block's features from what its first unit returned."""
         if self.modulation is None or latent is None:
             plain: Tensor = self.second(x)

@@ -132,44 +132,39 @@ def take_parameters(modules: Iterable[nn.Module]) -> None:
     scale_together([parameter for parameter, _ in taken], [factor for _, factor in taken])
 
 
-def _grow(generator: ProgressiveGenerator, x: Tensor, index: int, latent: Tensor | None = None) -> Tensor:
+def _grow(generator: ProgressiveGenerator, x: Tensor, index: int, *latent: Tensor) -> Tensor:
     """Return what the block of a level makes of features."""
     block = generator.blocks[index]
-    fusable = _fusable(block)
-    if fusable is None or not isinstance(block, GeneratorBlock):
-        return generator._run_block(x, index, *([] if latent is None else [latent]))
-    conv, _ = fusable
+    if not isinstance(block, GeneratorBlock) or (conv := _fusable(block)) is None:
+        return generator._run_block(x, index, *latent)
     x = convolve_upsampled(x, scale(conv.weight, conv.constant), conv.bias, conv.margin, conv.padding)
-    return generator._checked_features(block.after_first_unit(block.first.activate(x), latent), index)
+    return generator._checked_features(block.after_first_unit(block.first.activate(x), *latent), index)
 
 
 def _enter(discriminator: ProgressiveDiscriminator, images: Tensor, level: int) -> Tensor:
     """Return the features that the block of a level, not the lowest, makes of images."""
-    fusable, from_rgb = _fusable(discriminator.blocks[level]), discriminator.from_rgb[level]
+    block, from_rgb = discriminator.blocks[level], discriminator.from_rgb[level]
     # With zeros around the image, two convolutions are not one: the second would not see the first one's bias there.
     if (
-        fusable is None
-        or fusable[0].padding != "reflect"
+        not isinstance(block, DiscriminatorBlock)
+        or (conv := _fusable(block)) is None
+        or conv.padding != "reflect"
         or type(discriminator.rgb_activation) is not nn.Identity
         or not isinstance(from_rgb, EqualizedConv2d)
         or not _is_unmodified(from_rgb)
     ):
         return discriminator._run_block(discriminator._from_images(images, level), level)
-    conv, rest = fusable
     projection = scale(from_rgb.weight, from_rgb.constant), from_rgb.bias
     x = convolve_projected(images, projection, scale(conv.weight, conv.constant), conv.bias, conv.margin)
-    return discriminator._checked_features(downsample(rest(x)), level)
+    return discriminator._checked_features(downsample(block.second(block.first.activate(x))), level)
 
 
-def _fusable(block: nn.Module) -> tuple[EqualizedConv2d, Callable[[Tensor], Tensor]] | None:
-    """Return a block's first convolution and what its units make of the result; None where it is to be left alone."""
-    if not isinstance(block, GeneratorBlock | DiscriminatorBlock):
+def _fusable(block: GeneratorBlock | DiscriminatorBlock) -> EqualizedConv2d | None:
+    """Return a block's first convolution; None where it is to be left alone."""
+    conv = getattr(block.first, "layer", None)
+    if not isinstance(conv, EqualizedConv2d) or not _is_unmodified(block, block.first, conv):
         return None
-    unit, second = block.first, block.second
-    conv = getattr(unit, "layer", None)
-    if not isinstance(conv, EqualizedConv2d) or not _is_unmodified(block, unit, conv):
-        return None
-    return conv, lambda x: second(unit.activate(x))
+    return conv
 
 
 def _is_unmodified(*modules: nn.Module) -> bool:
