@@ -17,6 +17,7 @@ from progan.data.held_out import hold_out
 from progan.data.workers import refuse_in_starting_process
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
+from progan.parts import settings_of
 from progan.recipe import Training
 from progan.runtime.connections import world_size
 from progan.runtime.contention import CoreSharing, shared_cores
@@ -73,13 +74,7 @@ class Engine:
         self.device: torch.device = choose_device(options.device, training.precision)
         self.dtype: torch.dtype = next(generator.parameters()).dtype
         generator, discriminator = generator.to(self.device), discriminator.to(self.device)
-        self.ema: EmaGenerator = EmaGenerator(
-            generator,
-            training.ema.decay,
-            batch=training.ema.batch,
-            warm_up=training.ema.warm_up,
-            ramp_up=training.ema.ramp_up,
-        )
+        self.ema: EmaGenerator = EmaGenerator(generator, **settings_of(training.ema))
         if world_size() > 1:  # a second process would join under the same rank
             refuse_in_starting_process("Trainer, of several that train together,")
         self.ranks: Ranks = Ranks.join(self.device)
