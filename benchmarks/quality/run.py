@@ -14,11 +14,8 @@ else ran (--quiet says so).
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.util
+import importlib
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -32,6 +29,10 @@ from progan import ImageFolder, Recipe, Trainer, image_grid, load_generator, to_
 from progan.metrics import evaluate
 
 HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE / "settings")]  # settings build on one another
+
+from measuring import circumstances  # noqa: E402
+
 LOG = HERE.parent / "results" / "quality.jsonl"
 SAMPLES = 640
 
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     row = {"setting": options.setting, "about": about, "data": options.data.name, "n_images": len(images)}
     row |= {"resolution": options.resolution, "seed": options.seed, "images": images_seen}
-    row |= {"minutes": round(minutes, 1), "quiet": options.quiet, **judged(run_dir, images), **machine()}
+    row |= {"minutes": round(minutes, 1), "quiet": options.quiet, **judged(run_dir, images), **circumstances()}
     print(json.dumps(row, indent=1), flush=True)
     if options.log:
         with LOG.open("a") as log:
@@ -79,12 +80,7 @@ def recipe_of(options: argparse.Namespace, n_images: int) -> tuple[Recipe, str]:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.py")))
         raise SystemExit(f"there is no setting {options.setting}; there are {known}")
-    sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(f"setting_{options.setting}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    setting = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(setting)
+    setting = importlib.import_module(options.setting)
     recipe: Recipe = setting.recipe(options.resolution, options.images, n_images)
     return recipe, (setting.__doc__ or "").strip().splitlines()[0]
 
@@ -117,17 +113,6 @@ def judged(run_dir: Path, images: ImageFolder) -> dict[str, Any]:
     values = {name: None if value is None else round(value, 4) for name, value in evaluation.values.items()}
     floors = {name: round(floor.value, 4) for name, floor in evaluation.floors.items()}
     return {"measures": values, "floors": floors, "alarms": list(evaluation.alarms)}
-
-
-def machine() -> dict[str, Any]:
-    """Return where it was measured."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "machine": f"{platform.machine()}, {cores} cores, {torch.get_num_threads()} threads",
-        "progan": progan.__version__,
-        "torch": torch.__version__,
-        "date": f"{datetime.date.today()}",
-    }
 
 
 if __name__ == "__main__":
