@@ -73,7 +73,7 @@ def test_train_resumes_finishes_and_starts_anew(few_icons, capsys):
 
 
 def test_train_with_the_recipe_for_few_images(few_icons, capsys, monkeypatch):
-    options = ["--preset", "few_images", "--resolution", "8", "--stage-images", "160", "--device", "cpu"]
+    options = ["--preset", "few_images", "--resolution", "8", "--stage-images", "100", "--device", "cpu"]
     with pytest.warns(UserWarning, match="^40 images are too few for new pictures"):
         assert train.main([*options, "--precision", "bf16"]) == 0
     assert "Done: open runs/mel_icon_few_images/report.html" in capsys.readouterr().out
