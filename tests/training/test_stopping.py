@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import Noisy, contents
 
-from progan import Callback, Trainer
+from progan import Callback, Interrupted, Trainer
 from progan.data.order import Order
 from progan.training.step import TrainingStep
 
@@ -165,6 +165,15 @@ def test_a_signal_and_a_stop_in_one_step_are_a_signal(recipe, images, tmp_path):
     with pytest.raises(KeyboardInterrupt, match=f"signal {int(signal.SIGTERM)}"):
         make(recipe, tmp_path / "run", callbacks=[calling("on_step", 16, both)]).fit(images)
     assert make(recipe, tmp_path / "run").images_seen == 16
+
+
+@pytest.mark.parametrize("recover", [0, 1])
+def test_a_signal_before_the_first_step_lets_it_be_taken_and_saved(recover, recipe, images, tmp_path):
+    interrupt = calling("on_start", 0, lambda run: signal.raise_signal(signal.SIGINT))
+    record = Record()
+    with pytest.raises(Interrupted):
+        make(recipe, tmp_path, callbacks=[interrupt, record], recover=recover).fit(images)
+    assert record.events == [("save", 0)] * recover + [("step", 8), ("save", 8), ("end", 8)]
 
 
 def test_an_error_that_follows_from_on_save_is_told_beside_the_save(recipe, images, tmp_path):
