@@ -21,7 +21,7 @@ from progan.losses.zero_centered import R1, R2
 from progan.networks.architecture import Architecture
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
-from progan.networks.layers import EqualizedConv2d, EqualizedLinear, FadeIn, MiniBatchStd, PixelNorm
+from progan.networks.layers import EqualizedConv2d, EqualizedEmbedding, EqualizedLinear, FadeIn, MiniBatchStd, PixelNorm
 from progan.ops.resampling import downsample, upsample
 from progan.optimization import Adam, Ema
 from progan.recipe import Recipe, Training
@@ -69,6 +69,7 @@ __all__ = [
     "Ema",
     "EmaGenerator",
     "EqualizedConv2d",
+    "EqualizedEmbedding",
     "EqualizedLinear",
     "FadeIn",
     "FoundLatent",

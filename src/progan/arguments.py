@@ -139,6 +139,17 @@ def check_alpha(alpha: float | Tensor) -> None:
         raise ValueError(f"alpha is the weight of the newest level, in [0, 1], got {alpha!r}; None means fully grown")
 
 
+def check_label_values(labels: Tensor, classes: int) -> None:
+    """Raise ValueError if a label is not 0 to classes - 1; labels on a device are not read, which would wait for it."""
+    if labels.device.type != "cpu" or torch.compiler.is_compiling() or not labels.numel():
+        return
+    low, high = (int(bound) for bound in labels.aminmax())
+    if not 0 <= low <= high < classes:
+        raise ValueError(
+            f"labels must be 0 to {classes - 1}, since the networks have {classes} classes, got {low} to {high}"
+        )
+
+
 def check_critic(critic: object) -> None:
     """Raise TypeError where a critic cannot be called."""
     if not callable(critic):

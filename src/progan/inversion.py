@@ -75,7 +75,7 @@ def find_latent(
     at most. The result states the distance, beside that of random samples.
 
     Args:
-        grown: Trained generator.
+        grown: Trained generator; with classes, that of one class (`GrownGenerator.of_class`).
         image: Picture, (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1], of the size that the generator makes.
         steps: Number of optimisation steps of each start.
         seed: Random seed of the samples, as in `GrownGenerator.sample`.
@@ -100,6 +100,7 @@ def find_latent(
         True
     """
     check_instance("grown", grown, GrownGenerator, [(ProgressiveGenerator, "pass GrownGenerator(generator, level)")])
+    grown.check_one_class("the images that find_latent searches")
     for name, value, least in (("steps", steps, 0), ("draws", draws, 1), ("starts", starts, 1)):
         check_int(name, value, least)
     check_number("learning_rate", learning_rate)

@@ -37,6 +37,8 @@ Purpose = Literal[
     "metrics",
     "held_out",
     "film",
+    "label",
+    "class_order",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -45,6 +45,8 @@ class Training:
         augment_real: Augmentations of real images, in this order, each kind at most once.
         augment_all: Augmentations of all images that the critic sees, real and generated, in both networks' updates.
         augment_strength: Strength of ``augment_all`` when the run begins, at least 0.
+        balance_classes: Whether every class is shown equally often, whatever its number of images; for networks with
+            classes. See `progan.data.Feed`.
         precision: ``fp32``, ``tf32``, on GPUs of NVIDIA, or ``bf16`` (autocast).
 
     Raises:
@@ -61,6 +63,7 @@ class Training:
     augment_real: tuple[Augmentation, ...] = ()
     augment_all: tuple[Augmentation, ...] = ()
     augment_strength: float = 1.0
+    balance_classes: bool = False
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
@@ -68,6 +71,7 @@ class Training:
         check_instance("Training.adam", self.adam, Adam, [(Mapping, "pass Adam(...) of it")])
         check_instance("Training.ema", self.ema, Ema, [(Mapping, "pass Ema(...) of it"), (float, "pass Ema(decay)")])
         check_flag("Training.blend_real", self.blend_real)
+        check_flag("Training.balance_classes", self.balance_classes)
         check_weight("Training.augment_strength", self.augment_strength)
         for name, allowed in (("order", get_args(Order)), ("precision", get_args(Precision))):
             if getattr(self, name) not in allowed:
@@ -114,6 +118,23 @@ class Recipe:
         check_instance("training", self.training, Training, [(Mapping, "pass Training(...) of it")])
         object.__setattr__(self, "stages", Schedule(self.stages).stages)
         check_fit(self.architecture, self.schedule)
+        if self.training.balance_classes and not self.architecture.classes:
+            raise ValueError("Training.balance_classes is for networks with classes; pass Architecture(classes=...)")
+
+    def with_classes(self, classes: int, *, balanced: bool = False) -> Recipe:
+        """Return the recipe for networks with classes.
+
+        Args:
+            classes: Number of classes, such as ``len(data.classes)``.
+            balanced: Whether every class is shown equally often: `Training.balance_classes`.
+
+        Example:
+            >>> from progan import presets
+            >>> presets.karras2018(8).with_classes(3).architecture.classes
+            3
+        """
+        architecture = replace(self.architecture, classes=classes)
+        return Recipe(architecture, self.stages, replace(self.training, balance_classes=balanced))
 
     @property
     def schedule(self) -> Schedule:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Iterable
 from numbers import Integral
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from progan.arguments import check_instance, check_int, check_tensor
+from progan.labels import Classes
 from progan.latents import slerp, walk_weights
 from progan.networks.fused import generate
 from progan.networks.generator import ProgressiveGenerator
@@ -25,9 +28,25 @@ class GrownGenerator(nn.Module):
         generator: Generator of the images.
         level: Level to which it has grown.
         alpha: Weight of that level if it was still fading in; None = fully grown.
+        classes: Classes of the data that it was trained on; None = equally frequent ones without names, if the
+            generator has classes.
+
+    Attributes:
+        generator: The same.
+        level: The same.
+        alpha: The same.
+        classes: The same; None = the generator has no classes.
+        label: Label of the only class that it generates, see `of_class`; None = any.
     """
 
-    def __init__(self, generator: ProgressiveGenerator, level: int, alpha: float | None = None) -> None:
+    def __init__(
+        self,
+        generator: ProgressiveGenerator,
+        level: int,
+        alpha: float | None = None,
+        *,
+        classes: Classes | None = None,
+    ) -> None:
         super().__init__()
         remedies: list[tuple[type, str]] = [(GrownGenerator, "pass its generator")]
         if isinstance(getattr(generator, "module", None), ProgressiveGenerator):
@@ -42,18 +61,82 @@ class GrownGenerator(nn.Module):
         self.generator = generator
         self.level = level
         self.alpha = alpha
+        n = generator.architecture.classes
+        self.classes: Classes | None = None if n == 0 else Classes((1,) * n) if classes is None else classes
+        self.label: int | None = None
         self.eval()
 
-    @override
-    def forward(self, z: Tensor) -> Tensor:
-        """Return images: ``(B, *latent_shape)`` -> (B, C, H, W), in the architecture's image_range."""
-        return generate(self.generator, z, self.level, self.alpha)
+    def of_class(self, label: int | str) -> Self:
+        """Return this generator, with the same weights, of the images of one class.
 
-    def sample(self, n: int, *, seed: int = 0, batch_size: int = 64) -> Tensor:
+        All that takes a generator takes it: walks, films, sheets, measures, truncation and the search for a latent.
+
+        Args:
+            label: Name of the class, or its label.
+
+        Raises:
+            TypeError: If label is neither.
+            ValueError: If there is no such class, or the generator has none.
+
+        Example:
+            >>> from progan import presets
+            >>> recipe = presets.karras2018(8, channels=(8, 8)).with_classes(3)
+            >>> grown = GrownGenerator(recipe.build()[0], level=1)
+            >>> torch.equal(grown.of_class(2).sample(4), grown.sample(4, label=2))
+            True
+        """
+        if self.classes is None:
+            raise ValueError(f"the generator has no classes, got label {label!r}; leave it out")
+        one = copy.copy(self)
+        one.label = self.classes.index(label)
+        return one
+
+    @override
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images: ``(B, *latent_shape)`` -> (B, C, H, W), in the architecture's image_range.
+
+        Args:
+            z: Latents, N(0, 1).
+            labels: Label of each image, (B,), int64; None for a generator without classes, or of one class.
+        """
+        return generate(self.generator, z, self.level, self.alpha, self._labels_of(z, labels))
+
+    def _labels_of(self, z: Tensor, labels: Tensor | None) -> Tensor | None:
+        """Return the labels of latents, on their device."""
+        if labels is not None:
+            check_tensor("labels", labels)
+            self.generator.architecture.check_labels(labels, len(z))
+            return labels.to(z.device)
+        if self.label is None:
+            self.check_one_class("images of latents alone")
+            return None
+        return torch.full((len(z),), self.label, dtype=torch.int64, device=z.device)
+
+    def one_class(self) -> GrownGenerator:
+        """Return a generator of images from latents alone: that of the most frequent class, if there are several."""
+        if self.classes is None or self.label is not None:
+            return self
+        return self.of_class(self.classes.most_frequent)
+
+    def check_one_class(self, what: str) -> None:
+        """Raise ValueError if the generator has several classes, and none was chosen.
+
+        Args:
+            what: What needs one class, for the message.
+        """
+        if self.classes is not None and self.label is None:
+            raise ValueError(
+                f"{what} are of one class, and the generator has {self.classes}; choose one with of_class(label), or "
+                "pass labels where they are taken"
+            )
+
+    def sample(self, n: int, *, label: int | str | None = None, seed: int = 0, batch_size: int = 64) -> Tensor:
         """Generate n images. The k-th depends only on (seed, k), whatever n is, up to rounding.
 
         Args:
             n: Number of images, at least 1.
+            label: Class of the images, by its name or its label; None = classes drawn as often as they occur in the
+                data, each keyed by (seed, k); without classes, none.
             seed: Random seed of the latents.
             batch_size: Number of images generated at once; another number may change the last bits.
 
@@ -61,14 +144,35 @@ class GrownGenerator(nn.Module):
             (n, C, H, W), float32 in [0, 1], on the generator's device.
 
         Raises:
-            ValueError: If n or batch_size is below 1.
+            ValueError: If n or batch_size is below 1, or there is no such class.
         """
+        if label is not None:
+            return self.of_class(label).sample(n, seed=seed, batch_size=batch_size)
         check_int("n", n)
         check_int("batch_size", batch_size)
         if n < 1 or batch_size < 1:
             raise ValueError(f"sample takes n and batch_size of at least 1, got n={n}, batch_size={batch_size}")
         batches = [range(begin, min(begin + batch_size, n)) for begin in range(0, n, batch_size)]
-        return torch.cat([self.images(self.latents(batch, seed=seed)) for batch in batches])
+        return torch.cat(
+            [self.images(self.latents(batch, seed=seed), self.labels(batch, seed=seed)) for batch in batches]
+        )
+
+    def labels(self, which: int | Iterable[int], *, seed: int = 0) -> Tensor | None:
+        """Return the labels of the images that `sample` makes.
+
+        Args:
+            which: Number of images, from the first one on; or their indices, as for `latents`.
+            seed: Random seed, as for `sample`.
+
+        Returns:
+            (n,), int64, on the CPU; None for a generator without classes.
+        """
+        if self.classes is None:
+            return None
+        indices = list(which) if isinstance(which, Iterable) else range(which)
+        if self.label is not None:
+            return torch.full((len(indices),), self.label, dtype=torch.int64)
+        return self.classes.draw(indices, seed, "sample")
 
     def latents(self, which: int | Iterable[int], *, seed: int = 0) -> Tensor:
         """Draw the latents from which `sample` makes its images.
@@ -158,15 +262,21 @@ class GrownGenerator(nn.Module):
         keys = key_points(self, through, seed)
         return walked(keys, walk_weights(keys, n))
 
-    def images(self, z: Tensor) -> Tensor:
-        """Return images in [0, 1], float32, without a graph: ``(B, *latent_shape)`` -> (B, C, H, W)."""
+    def images(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images in [0, 1], float32, without a graph: ``(B, *latent_shape)`` -> (B, C, H, W).
+
+        Args:
+            z: Latents, N(0, 1).
+            labels: Label of each image, (B,), int64; None for a generator without classes, or of one class.
+        """
         check_tensor("z", z)
         parameter = next(self.generator.parameters())
         low, high = self.generator.architecture.image_range
         if parameter.device.type == "cpu":
             hold_heap_for(self)
         with torch.inference_mode():
-            images: Tensor = self(z.to(parameter.device, parameter.dtype)).float()
+            given = () if labels is None else (labels,)
+            images: Tensor = self(z.to(parameter.device, parameter.dtype), *given).float()
             if (low, high) != (0.0, 1.0):
                 images.sub_(low).div_(high - low)
             images.clamp_(0, 1)

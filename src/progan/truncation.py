@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -24,7 +26,8 @@ class TruncatedGenerator(GrownGenerator):
     picture, and a smaller psi makes samples more alike and more typical.
 
     Args:
-        grown: Generator to truncate; its weights are shared, not copied.
+        grown: Generator to truncate, with classes that of one class (`GrownGenerator.of_class`); its weights are
+            shared, not copied.
         psi: Weight of a sample's own features, in [0, 1]: 1 = no truncation, 0 = the typical picture each time.
         level: Level of the features; None = 2 (16x16 pixels), or the one below the grown level where that is lower.
         n: Number of latents that the mean is taken over.
@@ -50,11 +53,13 @@ class TruncatedGenerator(GrownGenerator):
         check_instance(
             "grown", grown, GrownGenerator, [(ProgressiveGenerator, "pass GrownGenerator(generator, level)")]
         )
+        grown.check_one_class("truncated samples")
         check_number("psi", psi)
         if not 0 <= psi <= 1:
             raise ValueError(f"psi is the weight of a sample's own features, in [0, 1], got {psi!r}; 1 = no truncation")
         check_int("n", n, 2)
-        super().__init__(grown.generator, grown.level, grown.alpha)
+        super().__init__(grown.generator, grown.level, grown.alpha, classes=grown.classes)
+        self.label = grown.label
         highest = max(grown.level - 1, 0)
         if level is not None:
             check_int("level", level, 0)
@@ -66,11 +71,19 @@ class TruncatedGenerator(GrownGenerator):
         self.register_buffer("mean", self._mean(n), persistent=False)
 
     @override
-    def forward(self, z: Tensor) -> Tensor:
+    def of_class(self, label: int | str) -> Self:
+        """Raise ValueError: the mean is one class's."""
+        raise ValueError(f"the mean is of one class; pass grown.of_class({label!r}) to TruncatedGenerator")
+
+    @override
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images: ``(B, *latent_shape)`` -> (B, C, H, W), in the architecture's image_range."""
-        features = self.generator.features(z, self.at)
+        labels = self._labels_of(z, labels)
+        features = self.generator.features(z, self.at, labels)
         features = torch.lerp(self.mean.to(features.dtype), features, self.psi)
-        latent = [self.psi * each for each in self.generator.modulating(z)]  # their mean is 0
+        latent = [each.clone() for each in self.generator.modulating(z, labels)]
+        for each in latent:
+            each[:, : z.shape[1]] *= self.psi  # whose mean is 0; the class stays
         return self.generator.images_of(features, self.at, self.level, self.alpha, *latent)
 
     def _mean(self, n: int) -> Tensor:
@@ -81,7 +94,8 @@ class TruncatedGenerator(GrownGenerator):
             for begin in range(0, n, _BATCH):
                 indices = range(begin, min(begin + _BATCH, n))
                 z = latents(indices, self.generator.architecture.latent_shape, 0, "film")
-                features = self.generator.features(z.to(parameter.device, parameter.dtype), self.at)
+                z = z.to(parameter.device, parameter.dtype)
+                features = self.generator.features(z, self.at, self._labels_of(z, None))
                 part = features.sum(dim=0, keepdim=True)
                 total = part if total is None else total + part
         assert total is not None

@@ -16,7 +16,8 @@ class Batch(NamedTuple):
     """Real images and their labels, as `Trainer.step` accepts them and a feed yields them.
 
     Labels come from a map-style data set whose items are ``(image, label, ...)``, where the label is an int, or a
-    tensor of 0 or 1 dimensions. They stay with their images. Training does not use them yet.
+    tensor of 0 or 1 dimensions. They stay with their images. Networks with classes need ints, 0 to
+    classes - 1; others do not use labels.
 
     Attributes:
         images: Real images, (B, C, H, W).

@@ -15,7 +15,7 @@ from typing_extensions import override
 from progan.data.batch import Batch, collate, label_of
 from progan.data.curation.flips import FlipVerdict, flip_verdict, thumbnails
 from progan.data.feed import Feed, content_hash
-from progan.data.order import Order
+from progan.data.order import BalancedOrder, Order
 from progan.data.workers import check_item_error, fetch
 from progan.errors import warn
 from progan.randomness import item_state
@@ -30,7 +30,8 @@ class DatasetFeed(Feed):
         self.n_images: int = len(dataset)
         if self.n_images == 0:
             raise ValueError("the data set is empty; pass at least one image")
-        self.items: _Items = _Items(dataset, self.n_images, seed)
+        self.order = self.shown = Order(self.n_images, seed)
+        self.items: _Items = _Items(dataset, self.order, seed)
         self.workers = workers
         self.first: Tensor = self.items[0][0]
         # One item only: to fetch all could take hours. It is drawn under its own random state, so a random transform
@@ -54,11 +55,12 @@ class DatasetFeed(Feed):
 
     @override
     def _fetched(self, batches: Iterator[range]) -> Iterator[Batch]:
+        items = self.items.ordered(self.shown)
         if self.workers == 0:
             for positions in batches:
-                yield collate([self.items[position] for position in positions])
+                yield collate([items[position] for position in positions])
         else:
-            yield from fetch(self.items, batches, self.workers)
+            yield from fetch(items, batches, self.workers)
 
     @override
     def images_at(self, positions: Sequence[int]) -> Tensor:
@@ -67,9 +69,14 @@ class DatasetFeed(Feed):
     @override
     def subset(self, indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> DatasetFeed:
         feed = copy.copy(self)
-        feed.n_images, feed.items = len(indices), copy.copy(self.items)
-        feed.items.order = Order(len(indices), self.seed, indices)
+        feed.n_images, feed.order = len(indices), Order(len(indices), self.seed, indices)
+        feed.shown, feed.items = feed.order, self.items.ordered(feed.order)
         return feed
+
+    def read_labels(self) -> list[Tensor | None]:
+        """Return the label of each item of the data set: every item is fetched once."""
+        everything = self.items.ordered(range(self.n_images))
+        return [everything[index][1] for index in range(self.n_images)]
 
     @override
     def flip_verdict(self) -> FlipVerdict:
@@ -87,10 +94,16 @@ class _Items(Dataset[tuple[Tensor, Tensor | None]]):
 
     first: Tensor | None = None
 
-    def __init__(self, dataset: Any, n: int, seed: int) -> None:
+    def __init__(self, dataset: Any, order: Order | BalancedOrder | range, seed: int) -> None:
         self.dataset = dataset
-        self.order: Order = Order(n, seed)
+        self.order = order
         self.seed = seed
+
+    def ordered(self, order: Order | BalancedOrder | range) -> _Items:
+        """Return the same items in another order."""
+        items = copy.copy(self)
+        items.order = order
+        return items
 
     @override
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor | None]:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from progan.data.batch import Batch
 from progan.data.curation.flips import FlipVerdict
+from progan.data.order import BalancedOrder, Order
+from progan.labels import Classes, count_classes
 from progan.runtime.memory import to_device
 
 
@@ -39,6 +41,10 @@ class Feed(ABC):
         fingerprint: Description of the data set, which a resumed run compares.
         files: Hashes of the contents by name, where the images came from files.
         held_out: Images that are never trained on, if there are any.
+        labels: Label of each image of the data set, (N,), where the networks have classes; else None.
+        class_names: Names of the classes, where the data set has them.
+        order: Order of the images, each once in an epoch.
+        shown: Order in which they are trained on: the same, unless the classes are balanced.
     """
 
     n_images: int
@@ -46,6 +52,10 @@ class Feed(ABC):
     fingerprint: dict[str, Any]
     files: dict[str, str] | None = None
     held_out: Feed | None = None
+    labels: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
+    class_names: tuple[str, ...] | None = None
+    order: Order
+    shown: Order | BalancedOrder
 
     def batches(
         self,
@@ -96,6 +106,29 @@ class Feed(ABC):
 
         The first ``n_images`` positions are all images, each once, in random order.
         """
+
+    def labels_at(self, positions: Sequence[int]) -> Tensor | None:
+        """Return the labels of the images at some positions, (N,), int64; None where the networks have no classes."""
+        if self.labels is None:
+            return None
+        return torch.from_numpy(self.labels[[self.order[position] for position in positions]])
+
+    def classes(self, n: int) -> Classes:
+        """Count the images of each class.
+
+        Args:
+            n: Number of classes of the networks.
+
+        Raises:
+            ValueError: If the labels are not 0 to n - 1, or a class has no image.
+        """
+        assert self.labels is not None
+        return count_classes(self.labels[self.order.of_epoch(0)], n, self.class_names)
+
+    def balance(self) -> None:
+        """Show every class equally often from now on, whatever its number of images."""
+        assert self.labels is not None
+        self.shown = self.order.balanced(self.labels)
 
     @abstractmethod
     def subset(self, indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Feed:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
 
+from progan.data.class_folders import FolderLabels, Labels, check_labels, folder_labels
 from progan.data.decoding.decode import Unreadable, decoded, decoding, read_each
 from progan.data.decoding.limits import MAX_PIXELS
 from progan.data.decoding.read import squared
@@ -31,7 +32,7 @@ CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 HASH_BYTES = 16  # of one picture's pixels
 
 
-class Pictures(Dataset[Tensor]):
+class Pictures(Dataset[Tensor | tuple[Tensor, int]]):
     """Pictures of one size, held at once or mapped from a file: what `ImageFolder` and `Pack` share.
 
     Attributes:
@@ -40,16 +41,25 @@ class Pictures(Dataset[Tensor]):
         hashes: Hashes of the pixels, 16 bytes each.
         unreadable: Files that could not be read and were skipped, with the reason.
         fingerprint: Hash of names and pixels, and of the names of skipped files.
+        labels: Label of each picture, (N,), int64; None = they have none.
+        classes: Names of the classes, in the order of their labels; empty without labels.
     """
 
     def __init__(
-        self, images: Tensor, paths: list[str], hashes: bytes, unreadable: Mapping[str, str] | None = None
+        self,
+        images: Tensor,
+        paths: list[str],
+        hashes: bytes,
+        unreadable: Mapping[str, str] | None = None,
+        found: FolderLabels | None = None,
     ) -> None:
         self.images = images
         self.paths = paths
         self.hashes = hashes
         self.unreadable: dict[str, str] = dict(unreadable or {})
         self.fingerprint: str = fingerprint(paths, hashes, list(self.unreadable))
+        self.labels: Tensor | None = None if found is None else found.labels
+        self.classes: tuple[str, ...] = () if found is None else found.classes
 
     def content_by_name(self) -> dict[str, str]:
         """Return the hash of each picture's pixels by its file's name, and "unreadable" for files that were skipped."""
@@ -64,8 +74,8 @@ class Pictures(Dataset[Tensor]):
         return len(self.images)
 
     @override
-    def __getitem__(self, index: int) -> Tensor:
-        return self.images[index]
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
+        return self.images[index] if self.labels is None else (self.images[index], int(self.labels[index]))
 
 
 class ImageFolder(Pictures):
@@ -90,6 +100,8 @@ class ImageFolder(Pictures):
             warning.
         max_pixels: Largest number of pixels that are decoded at once, as in `progan.data.Reading`.
         bit_depth: Number of bits that pictures of 16 bits per channel use, as in `progan.data.Reading`; None = all.
+        labels: ``folders``: the first folder below the path names the class of a picture, and items are
+            (image, label); None = no labels.
 
     Attributes:
         images: (N, C, H, W), uint8.
@@ -97,6 +109,8 @@ class ImageFolder(Pictures):
         unreadable: Files and sub-folders that were skipped because they cannot be read, with the reason.
         fingerprint: Hash of names and pixels, and of the names of skipped files. It does not depend on the Unicode
             normalisation of the names, so a copy of the folder from another system has the same one.
+        labels: Label of each picture, (N,), int64; None = they have none.
+        classes: Names of the classes, sorted, in the order of their labels; empty without labels.
 
     Raises:
         ImportError: If Pillow is missing.
@@ -104,7 +118,7 @@ class ImageFolder(Pictures):
         OSError: If a sub-folder cannot be read, unless it is skipped.
         TypeError: If ``only`` is a single name rather than a list.
         ValueError: If the folder contains no pictures, or not all of ``only``; or if some cannot be read and are not
-            skipped: all of them are listed.
+            skipped: all of them are listed. With labels, if a picture lies in no sub-folder.
 
     Example:
         >>> ImageFolder("no such folder", 64)
@@ -126,11 +140,15 @@ class ImageFolder(Pictures):
         on_unreadable: OnUnreadable = "raise",
         max_pixels: int = MAX_PIXELS,
         bit_depth: int | None = None,
+        labels: Labels | None = None,
     ) -> None:
+        check_labels(labels)
         reading = Reading(size, channels, squaring, background, max_pixels, bit_depth)
         check_on_unreadable(on_unreadable)
         folder = user_path(path)
         names, unreadable = picture_paths(folder, only, hidden=hidden, on_unreadable=on_unreadable)
+        if labels is not None:
+            folder_labels(names, folder)  # first, since to read them may take long
         images = torch.empty(len(names), channels, *reading.shape, dtype=torch.uint8)
         paths: list[str] = []
         hashes: list[bytes] = []
@@ -144,7 +162,8 @@ class ImageFolder(Pictures):
                     hashes.append(image.digest)
         unreadable = check_unreadable(folder, unreadable, len(paths), on_unreadable)
         warn_of_unreadable(folder, unreadable, len(paths))
-        super().__init__(images[: len(paths)], paths, b"".join(hashes), unreadable)
+        found = None if labels is None else folder_labels(paths, folder)
+        super().__init__(images[: len(paths)], paths, b"".join(hashes), unreadable, found)
 
 
 class HashedImage(NamedTuple):

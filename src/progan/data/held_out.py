@@ -49,15 +49,21 @@ def hold_out(feed: Feed, held_out: HeldOut, open_images: Callable[[Any], Feed]) 
         open_images: Function that opens and checks a data set.
 
     Raises:
-        ValueError: If too few images are held out, or they are the training images.
+        ValueError: If too few images are held out, they are the training images, or of other classes.
     """
     share = _share(held_out)
     if share is not None:
         return _without_share(feed, share)
     if isinstance(held_out, str | PathLike):
         channels, height, width = feed.fingerprint["shape"][-3:]
-        held_out = ImageFolder(held_out, (height, width), channels)
+        held_out = ImageFolder(
+            held_out, (height, width), channels, labels=None if feed.class_names is None else "folders"
+        )
     held = open_images(held_out)
+    if held.class_names != feed.class_names:
+        raise ValueError(
+            f"held_out must have the classes of the training images, {feed.class_names}, got {held.class_names}"
+        )
     if held.fingerprint == feed.fingerprint:
         raise ValueError("held_out must be other images than those to train on; pass a share, such as held_out=0.1")
     if held.n_images < _LEAST:

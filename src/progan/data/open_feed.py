@@ -15,7 +15,9 @@ from progan.arguments import check_int, check_size, wrong_type
 from progan.data.dataset_feed import DatasetFeed, check_values
 from progan.data.feed import Feed
 from progan.data.folder import CHANNELS, Pictures
+from progan.data.labels import add_labels
 from progan.data.tensor_feed import TensorFeed
+from progan.errors import warn
 
 
 def open_feed(
@@ -27,6 +29,7 @@ def open_feed(
     seed: int,
     workers: int,
     device: torch.device,
+    classes: int = 0,
 ) -> Feed:
     """Check a data set, and return its batches.
 
@@ -40,12 +43,16 @@ def open_feed(
         workers: Number of processes that fetch items; 0 = this one.
         device: Device that trains. A tensor or a folder that fits into its memory is held there, and batches are cut
             there.
+        classes: Number of classes of the networks; 0 = they have none, and labels are not looked at. A data set that
+            is neither an `ImageFolder` nor a `Pack` is read once to find the label of each item.
 
     Raises:
         TypeError: If data is not such a data set, or has another dtype.
-        ValueError: If data is empty, or its images have other channels, another size, or values outside [0, 1].
+        ValueError: If data is empty, or its images have other channels, another size, or values outside [0, 1]; or if
+            the networks have classes and the data has no labels, or others than 0 to classes - 1.
     """
     check_int("image_channels", image_channels, 1)
+    check_int("classes", classes, 0)
     check_size("base_size", base_size)
     device = torch.device(device)
     if isinstance(data, IterableDataset):
@@ -71,7 +78,7 @@ def open_feed(
         )
         raise TypeError(f"data must be a tensor or a map-style data set, got {type(data).__name__}; {mend}")
     if isinstance(data, Pictures) and _is_plain(data):
-        feed: Feed = TensorFeed(data.images, seed, device, data.fingerprint)
+        feed: Feed = TensorFeed(data.images, seed, device, data.fingerprint, data.labels)
         feed.files = data.content_by_name()
         first = data.images[:1]
     elif isinstance(data, Tensor):
@@ -86,6 +93,13 @@ def open_feed(
     else:
         raise TypeError(f"data must be a tensor or a map-style data set, got {type(data).__name__}")
     _check_images(first, image_channels, base_size, level)
+    if classes:
+        add_labels(feed, data, classes)
+    elif isinstance(data, Pictures) and data.labels is not None:
+        warn(
+            f"the folder was read with labels of {len(data.classes)} classes, and the networks have none, so labels "
+            f"are not used; build the networks with classes={len(data.classes)}"
+        )
     return feed
 
 

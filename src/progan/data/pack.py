@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from progan.data.class_folders import Labels, check_labels, folder_labels
 from progan.data.decoding.decode import Unreadable, decoding
 from progan.data.decoding.limits import MAX_PIXELS
 from progan.data.decoding.reading import Reading, Squaring
@@ -39,7 +40,7 @@ from progan.storage.tensor_file import Entry, header_of, read_header
 
 _FORMAT, _VERSION = "progan pack", "1"
 _PARTS = ("images", "hashes", "names")
-_FROM_FILE = ("images", "paths", "hashes", "unreadable")  # attributes of a pack
+_FROM_FILE = ("images", "paths", "hashes", "unreadable", "labels", "classes")  # attributes of a pack
 _LONGEST = 10**15  # bytes of the part below, for a header that has room for any
 _SKIPPED = "unreadable"  # a part that is there only where files were skipped
 
@@ -59,6 +60,8 @@ class Pack(Pictures):
         unreadable: Files that were skipped because they could not be read, with the reason.
         fingerprint: Hash of names and pixels, and of the names of skipped files; equal to that of a
             `progan.ImageFolder` of the same pictures.
+        labels: Label of each picture, (N,), int64, if the folder was packed with labels; else None.
+        classes: Names of the classes, as for `progan.ImageFolder`.
 
     Raises:
         OSError: If the file cannot be opened.
@@ -94,7 +97,8 @@ class Pack(Pictures):
                 _check_names(paths, len(images), unreadable)
             except (ValueError, OverflowError) as error:
                 raise ValueError(f"{self.path} is damaged: {error}; pack the folder again") from None
-        super().__init__(torch.from_numpy(images), paths, hashes.tobytes(), unreadable)
+        found = folder_labels(paths, self.path) if metadata.get("labels") == "folders" else None
+        super().__init__(torch.from_numpy(images), paths, hashes.tobytes(), unreadable, found)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return all attributes but those that a copy reads from the file."""
@@ -173,6 +177,7 @@ def pack(
     on_unreadable: OnUnreadable = "raise",
     max_pixels: int = MAX_PIXELS,
     bit_depth: int | None = None,
+    labels: Labels | None = None,
     progress: bool = True,
 ) -> Pack:
     """Write the pictures of a folder into one file, on all cores, a few at a time in memory.
@@ -189,6 +194,7 @@ def pack(
         on_unreadable: ``raise`` or ``skip``; the pack's attribute ``unreadable`` lists skipped files.
         max_pixels: Largest number of pixels that are decoded at once, as in `progan.data.Reading`.
         bit_depth: Number of bits that pictures of 16 bits per channel use, as in `progan.data.Reading`; None = all.
+        labels: ``folders`` or None, as for `progan.ImageFolder`; the pack keeps them.
         progress: Whether to show how many are packed, and how long the others will take.
 
     Returns:
@@ -206,7 +212,10 @@ def pack(
     target = Path(os.path.realpath(path))
     reading = Reading(size, channels, squaring, background, max_pixels, bit_depth)
     check_on_unreadable(on_unreadable)
+    check_labels(labels)
     names, unreadable = picture_paths(folder, only, hidden=hidden, on_unreadable=on_unreadable)
+    if labels is not None:
+        folder_labels(names, folder)
     if path.exists() and not _is_pack(path):
         raise FileExistsError(f"{path} exists already and is not a pack; pass another path")
     if not target.parent.is_dir():
@@ -214,14 +223,15 @@ def pack(
     if target.is_symlink():
         raise OSError(f"{path} is a symlink loop; remove it")
     # How many can be read is known last, so a header as long as the final one can become is written first.
-    longest = len(_header((len(names), channels, *reading.shape), len(as_bytes(names)), _LONGEST))
+    largest = len(names), channels, *reading.shape
+    longest = len(_header(largest, len(as_bytes(names)), _LONGEST, labels=labels))
     packed: list[str] = []
     hashes: list[bytes] = []
     skipped = b""
 
     def header() -> bytes:
         images = (len(packed), channels, *reading.shape)
-        return _header(images, len(as_bytes(packed)), len(skipped), longest)
+        return _header(images, len(as_bytes(packed)), len(skipped), longest, labels=labels)
 
     def pieces() -> Iterator[bytes]:
         nonlocal unreadable, skipped
@@ -251,7 +261,9 @@ def pack(
     return Pack(path)
 
 
-def _header(images: tuple[int, ...], n_names: int, n_skipped: int, length: int = 0) -> bytes:
+def _header(
+    images: tuple[int, ...], n_names: int, n_skipped: int, length: int = 0, *, labels: Labels | None = None
+) -> bytes:
     """Return the beginning of a pack.
 
     Args:
@@ -259,12 +271,14 @@ def _header(images: tuple[int, ...], n_names: int, n_skipped: int, length: int =
         n_names: Number of bytes of the names.
         n_skipped: Number of bytes of the names and reasons of skipped files; 0 = none were skipped.
         length: Minimum number of bytes, to fill with spaces.
+        labels: What the labels come from, if there are any.
     """
     shapes: dict[str, tuple[int, ...]] = {"images": images, "hashes": (images[0], HASH_BYTES), "names": (n_names,)}
     if n_skipped:
         shapes[_SKIPPED] = (n_skipped,)
     tensors = {name: (torch.uint8, shape) for name, shape in shapes.items()}
-    return header_of(tensors, {"format": _FORMAT, "version": _VERSION}, length)
+    metadata = {"format": _FORMAT, "version": _VERSION} | ({} if labels is None else {"labels": labels})
+    return header_of(tensors, metadata, length)
 
 
 def _is_pack(path: Path) -> bool:

@@ -15,7 +15,7 @@ from typing_extensions import override
 from progan.data.batch import Batch
 from progan.data.curation.flips import FlipVerdict, flip_verdict, thumbnails
 from progan.data.feed import Feed, content_hash
-from progan.data.order import Order, OrderOnDevice
+from progan.data.order import Order
 
 _JUDGED = 1000  # images that a verdict on flips is taken from
 _CONVERTED = 64  # images that are converted at once
@@ -24,13 +24,21 @@ _CONVERTED = 64  # images that are converted at once
 class TensorFeed(Feed):
     """Batches cut from a tensor."""
 
-    def __init__(self, images: Tensor, seed: int, device: torch.device, fingerprint: str | None = None) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        seed: int,
+        device: torch.device,
+        fingerprint: str | None = None,
+        labels: Tensor | None = None,
+    ) -> None:
         if len(images) == 0:
             raise ValueError("the data set is empty; pass at least one image")
         self.images = images
         self.device = device
         self.seed = seed
-        self.order: Order = Order(len(images), seed)
+        self.order = self.shown = Order(len(images), seed)
+        self._batch_labels = labels
         self.n_images: int = len(images)
         self.fingerprint: dict[str, Any] = {
             "kind": "images",
@@ -47,6 +55,7 @@ class TensorFeed(Feed):
     def subset(self, indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> TensorFeed:
         feed = copy.copy(self)
         feed.n_images, feed.order = len(indices), Order(len(indices), self.seed, indices)
+        feed.shown = feed.order
         return feed
 
     @override
@@ -58,9 +67,10 @@ class TensorFeed(Feed):
     @override
     def _fetched(self, batches: Iterator[range]) -> Iterator[Batch]:
         images = self.images.to(self.device) if fits(self.images, self.device) else self.images
-        chosen = OrderOnDevice(self.order, images.device)
+        chosen, labels = self.shown.on_device(images.device), self._labels_on(images.device)
         for positions in batches:
-            yield Batch(images[chosen[positions]])  # by a list, it would wait for the device in every step
+            some = chosen[positions]  # by a list, it would wait for the device in every step
+            yield Batch(images[some], None if labels is None else labels[some])
 
     @override
     def _converted(
@@ -70,13 +80,18 @@ class TensorFeed(Feed):
             yield from super()._converted(batches, convert)
             return
         images = self.images.to(self.device)
-        chosen = OrderOnDevice(self.order, self.device)
+        chosen, labels = self.shown.on_device(self.device), self._labels_on(self.device)
         for level, steps in groupby(batches, lambda step: step[1]):
             whole = _whole(images, level, convert, self.device)
             for positions, _ in steps:
                 some = chosen[positions]
-                yield Batch(convert(images[some], level) if whole is None else whole[some])
+                converted = convert(images[some], level) if whole is None else whole[some]
+                yield Batch(converted, None if labels is None else labels[some])
             del whole
+
+    def _labels_on(self, device: torch.device) -> Tensor | None:
+        """Return the label of each image of the data set on a device, if it has labels."""
+        return None if self._batch_labels is None else self._batch_labels.to(device)
 
 
 def _whole(images: Tensor, level: int, convert: Callable[[Tensor, int], Tensor], device: torch.device) -> Tensor | None:

@@ -59,6 +59,23 @@ class Sampler(Protocol):
         ...
 
 
+@runtime_checkable
+class ClassSampler(Sampler, Protocol):
+    """A generator that draws samples of several classes, or of one, such as `progan.GrownGenerator`."""
+
+    def labels(self, which: Iterable[int], *, seed: int = 0) -> Tensor | None:
+        """Return the labels of some samples, (n,), by their indices; None without classes."""
+        ...
+
+    def one_class(self) -> Sampler:
+        """Return a generator of images from latents alone."""
+        ...
+
+    def images(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images of latents and labels, (n, C, H, W), in [0, 1]."""
+        ...
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """All measures of samples against real images; the result of `evaluate`.
@@ -204,7 +221,8 @@ def _measured(
     reference = Reference(real, held_out=held_out, n_samples=len(sample_set), seed=seed)
     parts = [part(reference, samples) for part in PARTS.values()]
     if generator is not None:
-        parts.append(compare_latents(generator.images, tuple(generator.latents([0]).shape[1:]), seed=seed))
+        one = generator.one_class() if isinstance(generator, ClassSampler) else generator
+        parts.append(compare_latents(one.images, tuple(one.latents([0]).shape[1:]), seed=seed))
     return Evaluation(
         {name: value for part in parts for name, value in part.values.items()},
         {name: floor for part in parts for name, floor in part.floors.items()},
@@ -223,7 +241,13 @@ def _draw(generator: Sampler, n: int, seed: int) -> Tensor:
     """Draw samples: (n, C, H, W), uint8."""
     batches = []
     for begin in range(0, n, _AT_ONCE):
-        images = generator.images(generator.latents(range(begin, min(begin + _AT_ONCE, n)), seed=seed))
+        chosen = range(begin, min(begin + _AT_ONCE, n))
+        z = generator.latents(chosen, seed=seed)
+        labels = generator.labels(chosen, seed=seed) if isinstance(generator, ClassSampler) else None
+        if isinstance(generator, ClassSampler) and labels is not None:
+            images = generator.images(z, labels)
+        else:
+            images = generator.images(z)
         if not bool(images.isfinite().all()):
             raise ValueError(
                 "the generator's samples are not finite, so its training diverged; load an older checkpoint"

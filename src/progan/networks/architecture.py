@@ -6,9 +6,18 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
-from progan.arguments import check_alpha, check_flag, check_number, tuple_of
+from progan.arguments import (
+    check_alpha,
+    check_flag,
+    check_int,
+    check_label_values,
+    check_number,
+    check_tensor,
+    tuple_of,
+)
 from progan.networks.layers import Equalization
 from progan.ops.convolution import Padding
 
@@ -16,6 +25,7 @@ _FLAGS = (
     *("minibatch_std_unbiased", "equalized_ends", "normalize_latent", "norm_before_activation"),
     *("norm_in_discriminator", "norm_epsilon_outside_root", "widen_first", "modulation"),
 )
+_MOST_CLASSES = 1000  # a run records the name and the number of images of each
 _LARGEST_SIDE = 65_536  # pixels, as for JPEG; bounds the number of levels that a crafted file can request
 
 
@@ -47,6 +57,9 @@ class Architecture:
         head_channels: Channels of the discriminator's last two layers; None = channels[0].
         modulation: Multiply each feature map of the generator's levels above 0 by a number that a dense layer makes of
             the latent, a vector: the scale of FiLM (Perez et al. 2018), as the styles of Karras et al. 2019 do.
+        classes: Number of classes that the networks tell apart, each a label from 0 on; 0 = unconditional networks,
+            without labels. See `ProgressiveGenerator` and `ProgressiveDiscriminator`.
+        class_embedding: Length of the vector that stands for a class in the generator.
 
     Raises:
         TypeError: If a setting has the wrong type.
@@ -72,6 +85,8 @@ class Architecture:
     widen_first: bool = False
     head_channels: int | None = None
     modulation: bool = False
+    classes: int = 0
+    class_embedding: int = 128
 
     def __post_init__(self) -> None:
         """Check the settings without building anything."""
@@ -119,6 +134,10 @@ class Architecture:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= 1):
                 raise ValueError(f"{name} must be an int of at least 1, or None, got {value!r}")
+        check_int("Architecture.classes", self.classes, 0)
+        check_int("Architecture.class_embedding", self.class_embedding, 1)
+        if self.classes > _MOST_CLASSES:
+            raise ValueError(f"Architecture.classes must be at most {_MOST_CLASSES:,}, got {self.classes!r}")
         check_number("Architecture.norm_epsilon", self.norm_epsilon)
         for name in _FLAGS:
             check_flag(f"Architecture.{name}", getattr(self, name))
@@ -131,6 +150,11 @@ class Architecture:
     def top_level(self) -> int:
         """Index of the highest level."""
         return len(self.channels) - 1
+
+    @property
+    def joined_channels(self) -> int:
+        """Channels of the latent with the vector of its class, if there are classes."""
+        return self.latent_shape[0] + (self.class_embedding if self.classes else 0)
 
     def size(self, level: int) -> tuple[int, int]:
         """Return (height, width) of the images at a level, in pixels."""
@@ -153,6 +177,24 @@ class Architecture:
             check_alpha(alpha)
             if level == 0:
                 raise ValueError("level 0 has no level below to fade from; pass alpha=None")
+
+    def check_labels(self, labels: object, n: int) -> None:
+        """Raise if labels do not fit the networks and n images; values are checked where the labels lie on the CPU."""
+        if self.classes == 0:
+            if labels is not None:
+                raise ValueError(
+                    "the networks have no classes, and labels were passed; leave them out, or pass classes="
+                )
+            return
+        if labels is None:
+            raise ValueError(f"the networks have {self.classes} classes; pass labels=, each 0 to {self.classes - 1}")
+        check_tensor("labels", labels)
+        assert isinstance(labels, Tensor)
+        if labels.dtype != torch.int64:
+            raise TypeError(f"labels must be int64, got {labels.dtype}")
+        if tuple(labels.shape) != (n,):
+            raise ValueError(f"labels must be ({n},), one for each image, got {tuple(labels.shape)}")
+        check_label_values(labels, self.classes)
 
     def level_of(self, height: int, width: int) -> int:
         """Return the level whose images have this size.

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from progan.networks.architecture import Architecture
-from progan.networks.layers import Equalization, EqualizedConv2d, EqualizedLinear, MiniBatchStd, PixelNorm
+from progan.networks.layers import (
+    Equalization,
+    EqualizedConv2d,
+    EqualizedEmbedding,
+    EqualizedLinear,
+    MiniBatchStd,
+    PixelNorm,
+)
+from progan.ops.precision import widened
 from progan.ops.resampling import downsample, upsample
 
 SLOPE = 0.2  # of every LeakyReLU, below 0
@@ -68,7 +77,7 @@ class GeneratorBlock(nn.Module):
         self.second: ConvUnit = conv_unit(architecture, fine, fine, norm=True)
         self.modulation: EqualizedLinear | None = None
         if architecture.modulation:
-            self.modulation = EqualizedLinear(architecture.latent_shape[0], 2 * fine, gain=MODULATION_GAIN)
+            self.modulation = EqualizedLinear(architecture.joined_channels, 2 * fine, gain=MODULATION_GAIN)
 
     def forward(self, x: Tensor, latent: Tensor | None = None) -> Tensor:
         """Return features of twice the size; with modulation, of latents (B, n) too."""
@@ -101,35 +110,55 @@ class DiscriminatorBlock(nn.Module):
 
 
 class GeneratorStem(nn.Module):
-    """Level 0 of the generator: latents to features at the base size."""
+    """Level 0 of the generator: latents, and labels where there are classes, to features at the base size.
+
+    A class is a learned vector, normalised as the latent is. It is concatenated to a vector latent; to a latent image,
+    as as many channels that are the same at each pixel.
+    """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         width = architecture.channels[0]
         self.shape: tuple[int, int, int] = (width, *architecture.base_size)
         self.normalize: nn.Module = pixel_norm(architecture) if architecture.normalize_latent else nn.Identity()
+        self.embedding: EqualizedEmbedding | None = None
+        if architecture.classes:
+            self.embedding = EqualizedEmbedding(architecture.classes, architecture.class_embedding)
+        in_channels = architecture.joined_channels
         self.first: ConvUnit
         if len(architecture.latent_shape) == 1:
             # Gain sqrt(2)/4 as in the official program. Differs: one bias per number, there one per channel.
             dense = EqualizedLinear(
-                architecture.latent_shape[0],
+                in_channels,
                 math.prod(self.shape),
                 gain=math.sqrt(2) / 4,
                 equalization=architecture.equalization,
             )
             self.first = ConvUnit(nn.Sequential(dense, nn.Unflatten(1, self.shape)), architecture, norm=True)
         else:
-            self.first = conv_unit(architecture, architecture.latent_shape[0], width, norm=True)
+            self.first = conv_unit(architecture, in_channels, width, norm=True)
         self.second: ConvUnit = conv_unit(architecture, width, width, norm=True)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Return features: (B, *latent_shape) -> (B, C[0], height, width)."""
-        features: Tensor = self.second(self.first(self.normalize(z)))
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return features: (B, *latent_shape), and labels, (B,), if there are classes -> (B, C[0], height, width)."""
+        features: Tensor = self.second(self.first(self.joined(z, labels)))
         return features
+
+    def joined(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """Return normalised latents with the vectors of classes, if there are any: (B, n, ...) -> (B, n + m, ...)."""
+        x: Tensor = self.normalize(z)
+        if self.embedding is None or labels is None:
+            return x
+        y = self.normalize(self.embedding(labels).to(z.dtype))
+        return torch.cat([x, y if x.ndim == 2 else y[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
 
 
 class DiscriminatorHead(nn.Module):
-    """Level 0 of the discriminator: features at the base size to scores."""
+    """Level 0 of the discriminator: features at the base size to scores.
+
+    With classes, score(x, y) = linear(x) + <embedding(y), x> / sqrt(n), where x are the n features that the score is
+    made of: the projection discriminator (Miyato and Koyama 2018, equation 3). Differs: the embedding is equalised.
+    """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -150,9 +179,16 @@ class DiscriminatorHead(nn.Module):
         self.dense: ConvUnit = ConvUnit(dense, architecture, norm=norm)
         ends: Equalization = "he" if architecture.equalized_ends else "none"
         self.score: EqualizedLinear = EqualizedLinear(width, 1, gain=1.0, equalization=ends)
+        self.embedding: EqualizedEmbedding | None = None
+        if architecture.classes:
+            self.embedding = EqualizedEmbedding(
+                architecture.classes, width, fan_in=width, equalized=architecture.equalized_ends
+            )
 
-    def forward(self, x: Tensor, batches: int) -> Tensor:
-        """Return scores: (B, C[0], height, width) -> (B,)."""
-        x = self.conv(self.statistics(x, batches))
-        scores: Tensor = self.score(self.dense(x.flatten(1)))
-        return scores.squeeze(1)
+    def forward(self, x: Tensor, batches: int, labels: Tensor | None = None) -> Tensor:
+        """Return scores: (B, C[0], height, width), and labels, (B,), if there are classes -> (B,)."""
+        features = self.dense(self.conv(self.statistics(x, batches)).flatten(1))
+        scores: Tensor = self.score(features).squeeze(1)
+        if self.embedding is not None and labels is not None:
+            scores = widened(scores) + (widened(self.embedding(labels)) * widened(features)).sum(dim=1)
+        return scores

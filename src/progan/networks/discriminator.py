@@ -47,7 +47,13 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
 
     @override
     def forward(
-        self, images: Tensor, level: int | None = None, alpha: float | Tensor | None = None, *, batches: int = 1
+        self,
+        images: Tensor,
+        level: int | None = None,
+        alpha: float | Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        batches: int = 1,
     ) -> Tensor:
         """Return scores: (B, image_channels, height, width) -> (B,).
 
@@ -55,11 +61,12 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
             images: Images in image_range, of the level's size.
             level: Level of the images; None = determined from their size.
             alpha: Weight of this level relative to the one below, as for the generator.
+            labels: Label of each image, as for the generator.
             batches: Number of batches of equal size that are concatenated in images; MiniBatchStd never mixes them.
 
         Raises:
-            ValueError: If the images do not fit the level, the level does not exist, or alpha is outside [0, 1] or
-                given at level 0.
+            ValueError: If the images do not fit the level, the level does not exist, alpha is outside [0, 1] or given
+                at level 0, or labels do not fit.
         """
         level = self._checked_level(images, level, alpha, batches)
         x = self._from_images(images, level)
@@ -69,7 +76,12 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
             x = self.fade_in(self._from_images(downsample(images), level - 1), x, alpha)
         for index in range(level - 1, 0, -1):
             x = self._run_block(x, index)
-        return widened(self.blocks[0](x, batches))
+        return self._head(x, batches, labels)
+
+    def _head(self, x: Tensor, batches: int, labels: Tensor | None) -> Tensor:
+        """Return scores of features of level 0; without classes, the block is called without labels."""
+        self.architecture.check_labels(labels, len(x))
+        return widened(self.blocks[0](x, batches) if labels is None else self.blocks[0](x, batches, labels))
 
     def _from_images(self, images: Tensor, level: int) -> Tensor:
         """Return features of a level: (B, image_channels, height, width) -> (B, channels[level], height, width)."""

@@ -19,10 +19,9 @@ from progan.networks.base import ProgressiveNetwork
 from progan.networks.blocks import ConvUnit, DiscriminatorBlock, GeneratorBlock
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
-from progan.networks.layers import EqualizedConv2d, EqualizedLinear
+from progan.networks.layers import EqualizedConv2d, EqualizedEmbedding, EqualizedLinear
 from progan.ops.dispatch import PART_BYTES, REFERENCE, choose
 from progan.ops.joined_convolutions import convolve_projected, convolve_upsampled
-from progan.ops.precision import widened
 from progan.ops.resampling import downsample
 from progan.ops.scaling import scale, scale_together
 from progan.ops.weight_cache import weight_cache
@@ -33,20 +32,23 @@ _KNOWN = (
 )
 
 
-def generate(generator: nn.Module, z: Tensor, level: int, alpha: float | Tensor | None) -> Tensor:
-    """Return ``generator(z, level, alpha)``.
+def generate(
+    generator: nn.Module, z: Tensor, level: int, alpha: float | Tensor | None, labels: Tensor | None = None
+) -> Tensor:
+    """Return ``generator(z, level, alpha, labels)``.
 
     Args:
         generator: A `ProgressiveGenerator`; of another module, its own forward is called.
         z: Latents.
         level: Of the images.
         alpha: Weight of this level; None = fully grown.
+        labels: Labels of the images; None = the generator has no classes.
     """
     if not isinstance(generator, ProgressiveGenerator) or not _is_unmodified(generator):
-        images: Tensor = generator(z, level, alpha)
+        images: Tensor = generator(z, level, alpha) if labels is None else generator(z, level, alpha, labels)
         return images
     level = generator._checked_level(z, level, alpha)
-    features, latent = generator.blocks[0](z), generator.modulating(z)
+    features, latent = generator._stem(z, labels), generator.modulating(z, labels)
     whole, size = _parts(generator, level, features)
     for index in range(1, whole + 1):
         features = _grow(generator, features, index, *latent)
@@ -61,9 +63,14 @@ def generate(generator: nn.Module, z: Tensor, level: int, alpha: float | Tensor 
 
 
 def score(
-    discriminator: nn.Module, images: Tensor, level: int, alpha: float | Tensor | None, batches: int = 1
+    discriminator: nn.Module,
+    images: Tensor,
+    level: int,
+    alpha: float | Tensor | None,
+    batches: int = 1,
+    labels: Tensor | None = None,
 ) -> Tensor:
-    """Return ``discriminator(images, level, alpha, batches=batches)``.
+    """Return ``discriminator(images, level, alpha, labels, batches=batches)``.
 
     Args:
         discriminator: A `ProgressiveDiscriminator`; of another module, its own forward is called.
@@ -71,9 +78,11 @@ def score(
         level: Of the images.
         alpha: Weight of this level; None = fully grown.
         batches: How many batches lie one after another in images.
+        labels: Labels of the images; None = the discriminator has no classes.
     """
     if not isinstance(discriminator, ProgressiveDiscriminator) or not _is_unmodified(discriminator):
-        scores: Tensor = discriminator(images, level, alpha, batches=batches)
+        given = () if labels is None else (labels,)
+        scores: Tensor = discriminator(images, level, alpha, *given, batches=batches)
         return scores
     level = discriminator._checked_level(images, level, alpha, batches)
     whole, size = _parts(discriminator, level, images)
@@ -91,7 +100,7 @@ def score(
     x = _by_parts(begin, size, images)
     for index in range(whole, 0, -1):
         x = discriminator._run_block(x, index)
-    return widened(discriminator.blocks[0](x, batches))
+    return discriminator._head(x, batches, labels)
 
 
 @contextmanager
@@ -124,9 +133,9 @@ def take_parameters(modules: Iterable[nn.Module]) -> None:
         modules: Layers and others.
     """
     taken = [
-        (parameter, layer.constant if name == "weight" and isinstance(layer, EqualizedConv2d) else 1.0)
+        (parameter, layer.constant if name == "weight" and not isinstance(layer, EqualizedLinear) else 1.0)
         for layer in modules
-        if isinstance(layer, EqualizedConv2d | EqualizedLinear) and not layer._forward_pre_hooks
+        if isinstance(layer, EqualizedConv2d | EqualizedLinear | EqualizedEmbedding) and not layer._forward_pre_hooks
         for name, parameter in layer.named_parameters(recurse=False)
     ]
     scale_together([parameter for parameter, _ in taken], [factor for _, factor in taken])

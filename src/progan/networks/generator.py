@@ -42,7 +42,13 @@ class ProgressiveGenerator(ProgressiveNetwork):
         )
 
     @override
-    def forward(self, z: Tensor, level: int | None = None, alpha: float | Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        z: Tensor,
+        level: int | None = None,
+        alpha: float | Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """Return images: ``(B, *latent_shape)`` -> (B, image_channels, height, width), in image_range.
 
         Args:
@@ -50,30 +56,35 @@ class ProgressiveGenerator(ProgressiveNetwork):
             level: Level of the images; None = the top level.
             alpha: Weight of this level relative to the one below; None = fully grown. A float must be in [0, 1]; the
                 value of a 0-d tensor is not checked.
+            labels: Label of each image, (B,), int64, 0 to classes - 1, if the architecture has classes; else None.
 
         Raises:
-            ValueError: If z has the wrong shape, the level does not exist, or alpha is outside [0, 1] or given at
-                level 0.
+            ValueError: If z has the wrong shape, the level does not exist, alpha is outside [0, 1] or given at level 0,
+                or labels do not fit.
         """
         level = self._checked_level(z, level, alpha)
-        return self.images_of(self.blocks[0](z), 0, level, alpha, *self.modulating(z))
+        return self.images_of(self._stem(z, labels), 0, level, alpha, *self.modulating(z, labels))
 
-    def features(self, z: Tensor, level: int) -> Tensor:
+    def features(self, z: Tensor, level: int, labels: Tensor | None = None) -> Tensor:
         """Return the features of a level: ``(B, *latent_shape)`` -> (B, channels[level], height, width)."""
         level = self._checked_level(z, level, None)
-        x: Tensor = self.blocks[0](z)
-        latent = self.modulating(z)
+        x, latent = self._stem(z, labels), self.modulating(z, labels)
         for index in range(1, level + 1):
             x = self._run_block(x, index, *latent)
         return x
 
-    def modulating(self, z: Tensor) -> tuple[Tensor, ...]:
-        """Return the latents that blocks are given beside features: normalised, (B, n); none without modulation."""
+    def modulating(self, z: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return the latents that blocks are given beside features: as the stem takes them, (B, n); or none.
+
+        Args:
+            z: Latents.
+            labels: Labels of the images; None = there are no classes.
+        """
         if not self.architecture.modulation:
             return ()
         stem = self.blocks[0]
         assert isinstance(stem, GeneratorStem)
-        return (stem.normalize(z),)
+        return (stem.joined(z, labels),)
 
     def images_of(self, features: Tensor, at: int, level: int, alpha: float | Tensor | None, *latent: Tensor) -> Tensor:
         """Return the images of features: (B, channels[at], h, w) -> (B, image_channels, height, width).
@@ -89,6 +100,12 @@ class ProgressiveGenerator(ProgressiveNetwork):
         for index in range(at + 1, level + 1):
             below, x = x, self._run_block(x, index, *latent)
         return self._to_images(below, x, level, alpha)
+
+    def _stem(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """Return the features of level 0; without classes, the block is called with z alone."""
+        self.architecture.check_labels(labels, len(z))
+        features: Tensor = self.blocks[0](z) if labels is None else self.blocks[0](z, labels)
+        return features
 
     def _to_images(self, below: Tensor, x: Tensor, level: int, alpha: float | Tensor | None) -> Tensor:
         """Return images, (B, image_channels, height, width), from the features of the level below and of the level."""

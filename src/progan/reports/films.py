@@ -107,7 +107,7 @@ def walk_film(
     """Film a closed walk through the latents of a generator: its first frame follows its last without a jump.
 
     Args:
-        grown: Trained generator.
+        grown: Trained generator; with classes, that of one class (`GrownGenerator.of_class`).
         path: Path of the film; its suffix determines the format (see `write_film`).
         through: Key points of the walk, as for `progan.GrownGenerator.walk`: how many samples, indices of samples, or
             latents.
@@ -127,6 +127,7 @@ def walk_film(
         ValueError: If the key points are too few or all alike, the suffix is of no format, or a number is out of range.
     """
     check_instance("grown", grown, GrownGenerator, [(ProgressiveGenerator, "pass GrownGenerator(generator, level)")])
+    grown.check_one_class("the pictures of a walk")
     target = check_film(path)
     check_weight("duration_s", duration_s, above_0=True)
     check_rate(frames_per_second)

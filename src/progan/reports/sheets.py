@@ -26,7 +26,7 @@ def sample_sheet(
     height: int = 96,
     numbers: bool = True,
 ) -> Tensor:
-    """Draw a sheet of chosen samples, each with its index below it.
+    """Draw a sheet of chosen samples, each with its index below it; with classes, as `GrownGenerator.sample` does.
 
     Args:
         grown: Trained generator.
@@ -52,15 +52,55 @@ def sample_sheet(
     _check(grown, height)
     check_flag("numbers", numbers)
     indices = list(which) if isinstance(which, Iterable) else which
-    z = grown.latents(indices, seed=seed)
+    z, labels = grown.latents(indices, seed=seed), grown.labels(indices, seed=seed)
     if columns is None:
         columns = max(1, round(len(z) ** 0.5))
     check_int("columns", columns, 1)
-    pictures = _pictures(grown, z, height)
+    pictures = _pictures(grown, z, height, labels)
     if numbers:
         names = [str(int(index)) for index in (range(len(z)) if isinstance(indices, int) else indices)]
         pictures = torch.stack([captioned(*pair) for pair in zip(pictures, names, strict=True)])
     return image_grid(pictures, columns, gap=_GAP)
+
+
+def class_sheet(
+    grown: GrownGenerator, columns: int = 8, *, seed: int = 0, height: int = 96, numbers: bool = True
+) -> Tensor:
+    """Draw a sheet with a row for each class: the same latents in each.
+
+    Args:
+        grown: Trained generator with classes.
+        columns: Pictures in a row: the first samples of the seed.
+        seed: Random seed of the samples.
+        height: Height in pixels to which smaller images are enlarged, by a whole factor.
+        numbers: Whether to write the label of the class below each picture; ``grown.classes.names`` has the names.
+
+    Returns:
+        (C, H, W), uint8, for `progan.write_png`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If columns is below 1, or the generator has no classes.
+
+    Example:
+        >>> from progan import presets
+        >>> recipe = presets.karras2018(8, channels=(8, 8)).with_classes(3)
+        >>> class_sheet(GrownGenerator(recipe.build()[0], level=1), 4, height=32).shape
+        torch.Size([3, 133, 134])
+    """
+    _check(grown, height)
+    check_int("columns", columns, 1)
+    check_flag("numbers", numbers)
+    if grown.classes is None:
+        raise ValueError("the generator has no classes, so there are no rows; use sample_sheet")
+    z = grown.latents(columns, seed=seed)
+    rows = []
+    for label in range(len(grown.classes)):
+        pictures = _pictures(grown.of_class(label), z, height)
+        if numbers:
+            pictures = torch.stack([captioned(picture, str(label)) for picture in pictures])
+        rows.append(pictures)
+    return image_grid(torch.cat(rows), columns, gap=_GAP)
 
 
 def interpolation_sheet(
@@ -90,6 +130,7 @@ def interpolation_sheet(
         torch.Size([3, 66, 168])
     """
     _check(grown, height)
+    grown.check_one_class("the pictures of an interpolation")
     chosen = [tuple_of("each of pairs", pair, "two indices") for pair in tuple_of("pairs", pairs, "pairs of indices")]
     if not chosen or any(len(pair) != 2 for pair in chosen):
         raise ValueError(f"pairs must be at least one pair of indices, such as [(3, 17)], got {chosen!r}")
@@ -124,6 +165,7 @@ def corner_sheet(
         torch.Size([3, 168, 168])
     """
     _check(grown, height)
+    grown.check_one_class("the pictures of an interpolation")
     chosen = tuple_of("corners", corners, "four indices")
     if len(chosen) != 4:
         raise ValueError(
@@ -139,6 +181,8 @@ def _check(grown: object, height: object) -> None:
     check_int("height", height, 1)
 
 
-def _pictures(grown: GrownGenerator, z: Tensor, height: int) -> Tensor:
+def _pictures(grown: GrownGenerator, z: Tensor, height: int, labels: Tensor | None = None) -> Tensor:
     """Return the images of latents, enlarged: (n, *latent_shape) -> (n, C, H, W), uint8, on the CPU."""
-    return enlarge(torch.cat([to_uint8(grown.images(part)) for part in torch.split(z, _BATCH)]), height)
+    parts = [slice(begin, begin + _BATCH) for begin in range(0, len(z), _BATCH)]
+    images = [grown.images(z[part], None if labels is None else labels[part]) for part in parts]
+    return enlarge(torch.cat([to_uint8(each) for each in images]), height)

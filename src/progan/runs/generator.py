@@ -55,4 +55,5 @@ def load_generator(
     except RuntimeError as error:
         raise CheckpointError(f"{folder}: its average does not fit its architecture: {error}") from error
     generator.requires_grad_(False)
-    return GrownGenerator(generator, *record.schedule.reached(record.images_seen)).to(device or "cpu")
+    reached = record.schedule.reached(record.images_seen)
+    return GrownGenerator(generator, *reached, classes=record.classes).to(device or "cpu")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from progan.errors import AnotherRunError, CheckpointError
+from progan.labels import Classes
 from progan.networks.architecture import Architecture
 from progan.parts import with_recorded_names
 from progan.recipe import Recipe
@@ -71,6 +72,18 @@ class RunRecord:
     def file(self) -> Path:
         """The file that was read."""
         return self.path / (CONFIG if self.checkpoint is None else checkpoint.MANIFEST)
+
+    @property
+    def classes(self) -> Classes | None:
+        """The classes of the training data; None where the networks have none, or the data is not known yet.
+
+        Raises:
+            CheckpointError: If they are not recorded as they should be.
+        """
+        if not self.architecture.classes or self.data is None:
+            return None
+        with _describing(self.file):
+            return Classes.from_json(self.data.get("labels"), self.architecture.classes)
 
     @property
     def sha256(self) -> str:

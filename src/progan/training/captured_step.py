@@ -55,7 +55,9 @@ class DeviceStep:
         """Whether steps are captured: asked for, and no capture has failed."""
         return self._graphs is not None
 
-    def __call__(self, real: Tensor, draws: Draws, growth: Growth, images_seen: int) -> dict[str, Tensor]:
+    def __call__(
+        self, real: Tensor, draws: Draws, growth: Growth, images_seen: int, labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Train on one batch, as `TrainingStep` does.
 
         Args:
@@ -63,6 +65,7 @@ class DeviceStep:
             draws: Random numbers of the step, on the CPU.
             growth: Growth of the step.
             images_seen: Real images shown when it begins.
+            labels: Labels of the images, (B,), on the device; None where the networks have no classes.
 
         Returns:
             The losses, 0-d, on the device; no later step changes them.
@@ -73,11 +76,11 @@ class DeviceStep:
             self.forget()
             self._key = key
         if now.regularized not in self._kinds:
-            self._kinds[now.regularized] = _Kind(self._step, real, draws, now)
+            self._kinds[now.regularized] = _Kind(self._step, real, draws, now, labels)
         kind = self._kinds[now.regularized]
-        kind.fill(real, draws, now)
+        kind.fill(real, draws, now, labels)
         if self._graphs is not None and kind.replay is None and kind.steps == WARM_UP:
-            self._capture(self._graphs, kind, real, draws, now)
+            self._capture(self._graphs, kind, real, draws, now, labels)
         if kind.replay is not None:
             kind.replay()
         elif self._graphs is not None:
@@ -104,18 +107,20 @@ class DeviceStep:
         finally:
             self.forget()
 
-    def _capture(self, graphs: Graphs, kind: _Kind, real: Tensor, draws: Draws, now: StepGrowth) -> None:
+    def _capture(
+        self, graphs: Graphs, kind: _Kind, real: Tensor, draws: Draws, now: StepGrowth, labels: Tensor | None
+    ) -> None:
         """Capture a kind of step, and compare it with the plain one; nothing of the training changes."""
         try:
             replay = graphs.capture(kind.run)
         except Exception as error:
             self._go_on_plain(kind, f"it cannot be captured ({(str(error) or repr(error)).splitlines()[0]})")
             return
-        if differing := self._differing(graphs, kind, replay, real, draws, now):
+        if differing := self._differing(graphs, kind, replay, real, draws, now, labels):
             self._go_on_plain(kind, f"it does not do what the plain step does to {', '.join(differing)}")
         else:
             kind.replay = replay
-        kind.fill(real, draws, now)
+        kind.fill(real, draws, now, labels)
 
     def _differing(
         self,
@@ -125,9 +130,11 @@ class DeviceStep:
         real: Tensor,
         draws: Draws,
         now: StepGrowth,
+        labels: Tensor | None,
     ) -> list[str]:
         """Return what a replay changes in another way than the plain step does, from the same state."""
-        kind.fill(*_others(real, draws, now))
+        others = None if labels is None else self._step.state.generator.architecture.classes - 1 - labels
+        kind.fill(*_others(real, draws, now), others)
         state = {**self._step.moved(), "the losses": [kind.seen]}
         before = _copies(state)
         try:
@@ -165,27 +172,30 @@ class _Kind:
 
     seen: Tensor
 
-    def __init__(self, step: TrainingStep, real: Tensor, draws: Draws, now: StepGrowth) -> None:
+    def __init__(self, step: TrainingStep, real: Tensor, draws: Draws, now: StepGrowth, labels: Tensor | None) -> None:
         self.level = now.level
         self.steps = 0
         self.replay: Callable[[], None] | None = None
         self._step = step
         self._names: list[str] = []
         self._real = torch.empty(real.shape, dtype=real.dtype, device=real.device)
+        self._labels = None if labels is None else torch.empty_like(labels)
         kinds = [(draw.shape, real.dtype) for draw in draws.values()]
         self._ring = Ring([*kinds, ((len(now.numbers()),), torch.float32), ((), torch.int64)], real.device)
         *sent, numbers, images_seen = self._ring.targets
         self._draws = Draws(zip(draws, sent, strict=True))
         self._growth = now.with_tensors(numbers, images_seen)
 
-    def fill(self, real: Tensor, draws: Draws, now: StepGrowth) -> None:
+    def fill(self, real: Tensor, draws: Draws, now: StepGrowth, labels: Tensor | None) -> None:
         """Put the values of a step into the buffers."""
         self._real.copy_(real, non_blocking=True)
+        if self._labels is not None and labels is not None:
+            self._labels.copy_(labels, non_blocking=True)
         self._ring.send([*draws.values(), torch.tensor(now.numbers()), torch.tensor(now.images_seen)])
 
     def run(self) -> None:
         """Train on what the buffers hold."""
-        seen = self._step.update(self._real, self._draws, self._growth)
+        seen = self._step.update(self._real, self._draws, self._growth, self._labels)
         values = list(seen.values())
         if not self._names:
             self._names, self.seen = list(seen), torch.stack(values)

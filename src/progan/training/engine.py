@@ -128,9 +128,16 @@ class Engine:
             seed=self._seed,
             workers=options.workers,
             device=self.device,
+            classes=architecture.classes,
         )
         feed = open_images(data)
-        return feed if options.held_out is None else hold_out(feed, options.held_out, open_images)
+        if options.held_out is not None:
+            feed = hold_out(feed, options.held_out, open_images)
+        if architecture.classes:
+            feed.classes(architecture.classes)  # of which each must have an image
+        if self._training.balance_classes:
+            feed.balance()
+        return feed
 
     def train(self, batch: Batch) -> StepMetrics:
         """Train on one batch; outside fit, adapt first to weights that were changed from outside."""
@@ -142,7 +149,7 @@ class Engine:
             return self._train(batch)
 
     def _train(self, batch: Batch) -> StepMetrics:
-        growth, state, real = self.growth, self.state, batch.images  # no part of a step uses labels yet
+        growth, state, real = self.growth, self.state, batch.images
         architecture = state.generator.architecture
         share = growth.batch_size // self.ranks.size
         expected = (share, architecture.image_channels, *architecture.size(growth.level))
@@ -153,11 +160,14 @@ class Engine:
                 f"after {state.images_seen} images, at level {growth.level}, step takes {expected}, got "
                 f"{tuple(real.shape)}; resize with progan.match_level"
             )
+        labels = batch.labels if architecture.classes else None
+        architecture.check_labels(labels, share)
         draws = self.draws.at(state.images_seen, growth.batch_size)
         real = real.to(self.device, self.dtype)
+        labels = None if labels is None else to_device(labels, self.device)
         with self._random.keyed(state.images_seen):
             step = self.device_step or self.step
-            losses = step(real, draws.part(self.ranks), growth, state.images_seen)
+            losses = step(real, draws.part(self.ranks), growth, state.images_seen, labels)
         state.images_seen += growth.batch_size
         if self._training.adam.resets(growth, self.growth):
             state.reset_adam()

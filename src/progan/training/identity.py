@@ -12,6 +12,7 @@ import torch
 
 from progan._version import __version__
 from progan.data import Feed
+from progan.labels import Classes
 from progan.ops.dispatch import triton_kernels
 from progan.recipe import Recipe
 from progan.runs.directory import changed_files, differences
@@ -55,6 +56,12 @@ class RunIdentity:
             "start": None if self.start is None else self.start.to_json(),
             "fork": None if self.fork is None else self.fork.to_json(),
         }
+
+    @property
+    def classes(self) -> Classes | None:
+        """The classes of the training data; None where the networks have none, or the data is not known yet."""
+        n = self.recipe.architecture.classes
+        return None if not n or self.data is None else Classes.from_json(self.data.get("labels"), n)
 
     def check_same(self, record: RunRecord, run_dir: Path) -> None:
         """Compare with the run in a directory, and adopt what only its record knows.

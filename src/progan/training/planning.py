@@ -295,7 +295,9 @@ def _step_on_noise(step: TrainingStep, growth: Growth, number: int, captured: De
     real = uniform(shape, 0, "plan", 0).to(parameter.device, parameter.dtype)
     begin = time.perf_counter()
     draws = Draws.at(number, growth.batch_size, architecture.latent_shape, 0, step.training)
-    (captured or step)(real, draws, growth, number)
+    classes = architecture.classes
+    labels = torch.arange(growth.batch_size, device=parameter.device) % classes if classes else None
+    (captured or step)(real, draws, growth, number, labels)
     if parameter.device.type == "cuda":
         torch.cuda.synchronize(parameter.device)
     return time.perf_counter() - begin

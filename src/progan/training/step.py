@@ -61,33 +61,40 @@ class TrainingStep:
         self._ranks = ranks or Ranks()
         self._heap = hold_heap_beside(next(state.generator.parameters()))
 
-    def __call__(self, real: Tensor, draws: Draws, growth: Growth, images_seen: int) -> dict[str, Tensor]:
+    def __call__(
+        self, real: Tensor, draws: Draws, growth: Growth, images_seen: int, labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Train on one batch.
 
-        The order: one network, the average, the other network; latents are drawn anew for each of the two.
+        The order: one network, the average, the other network; latents are drawn anew for each of the two. Generated
+        image i is of the class of real image i in both updates, so that the critic never tells the two batches apart by
+        how often a class occurs, and their mixture in a penalty is of one class.
 
         Args:
             real: Real images, (B, C, H, W), in [0, 1], of the level's size; of several ranks, this one's part.
             draws: Random numbers of the step; this rank's part.
             growth: Growth of the step.
             images_seen: Real images shown when it begins.
+            labels: Labels of the real images, (B,), int64, on their device; None where the networks have no classes.
 
         Returns:
             The losses, 0-d; of several ranks, their means.
         """
-        return losses_of(self.update(real, draws.beside(real), self.growth_of(growth, images_seen).beside(real)))
+        now = self.growth_of(growth, images_seen).beside(real)
+        return losses_of(self.update(real, draws.beside(real), now, labels))
 
     def growth_of(self, growth: Growth, images_seen: int) -> StepGrowth:
         """Return what governs the step that begins at ``images_seen``."""
         return StepGrowth.of(growth, images_seen, self.training, self.state.ema)
 
-    def update(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
+    def update(self, real: Tensor, draws: Draws, growth: StepGrowth, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Train on one batch; all tensors lie beside the images, and no value of theirs is looked at.
 
         Args:
             real: Real images, as for a call.
             draws: Random numbers, in the dtype of the images.
             growth: What governs the step.
+            labels: Labels of the images.
 
         Returns:
             What the watch looks at, 0-d: the losses, and a number for each network's gradients.
@@ -97,10 +104,10 @@ class TrainingStep:
             updates = [self._update_discriminator, self._update_generator]
             if self.training.order == "generator_first":
                 updates.reverse()
-            seen = updates[0](real, draws, growth)
+            seen = updates[0](real, draws, growth, labels)
             if self.state.ema is not None:
                 self.state.ema.blend(self.state.generator, growth.ema_weight)
-            seen |= updates[1](real, draws, growth)
+            seen |= updates[1](real, draws, growth, labels)
             self.watch.look(seen, growth.images_seen)
             return seen
 
@@ -116,20 +123,24 @@ class TrainingStep:
             real = blend_with_lower(real, growth.alpha)
         return real
 
-    def _update_discriminator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
+    def _update_discriminator(
+        self, real: Tensor, draws: Draws, growth: StepGrowth, labels: Tensor | None
+    ) -> dict[str, Tensor]:
         with torch.no_grad(), cached_weights(growth.level, growth.alpha, self.state.generator):
-            fake = self._generate(draws["z_critic"], growth)
+            fake = self._generate(draws["z_critic"], growth, labels)
         with cached_weights(growth.level, growth.alpha, self.state.discriminator):
-            critic = StepCritic(self, growth, draws.for_augment("critic"))
+            critic = StepCritic(self, growth, draws.for_augment("critic"), labels)
             applied = list(compress(self.training.regularizers, growth.regularized))
             loss, parts = critic_loss(self.training.objective, applied, critic, real, fake, draws.get("mix"))
             return self._apply("adam_discriminator", {"critic_loss": loss, **parts}, growth)
 
-    def _update_generator(self, real: Tensor, draws: Draws, growth: StepGrowth) -> dict[str, Tensor]:
+    def _update_generator(
+        self, real: Tensor, draws: Draws, growth: StepGrowth, labels: Tensor | None
+    ) -> dict[str, Tensor]:
         objective = self.training.objective
         with cached_weights(growth.level, growth.alpha, self.state.generator, self.state.discriminator):
-            fake = self._generate(draws["z_generator"], growth)
-            critic = StepCritic(self, growth, draws.for_augment("generator"))
+            fake = self._generate(draws["z_generator"], growth, labels)
+            critic = StepCritic(self, growth, draws.for_augment("generator"), labels)
             real_scores = critic(real) if getattr(objective, "needs_real", False) else None
             loss = objective.generator(critic(fake), real_scores)
             check_scalar(objective, loss)
@@ -163,9 +174,9 @@ class TrainingStep:
             optimizer.zero_grad(set_to_none=True)
         return seen
 
-    def _generate(self, z: Tensor, growth: StepGrowth) -> Tensor:
+    def _generate(self, z: Tensor, growth: StepGrowth, labels: Tensor | None) -> Tensor:
         with autocast(z, self.training.precision):
-            images = generate(self.state.generator, z, growth.level, growth.alpha)
+            images = generate(self.state.generator, z, growth.level, growth.alpha, labels)
         return images.to(z.dtype)
 
 
@@ -177,12 +188,16 @@ class StepCritic:
         growth: What governs the step.
         draws: Numbers of `Training.augment_all`, by name. Image i of every batch that it scores gets the same ones: the
             real and the generated image i, and their mixture in a penalty.
+        labels: Labels of a batch, (B,); image i of every batch that it scores has the same one. None = no classes.
     """
 
-    def __init__(self, step: TrainingStep, growth: StepGrowth, draws: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, step: TrainingStep, growth: StepGrowth, draws: Mapping[str, Tensor], labels: Tensor | None = None
+    ) -> None:
         self._step = step
         self._growth = growth
         self._draws = draws
+        self._labels = labels
 
     def __call__(self, images: Tensor, batches: int = 1) -> Tensor:
         """Return scores, (B,), of images in image_range."""
@@ -191,8 +206,9 @@ class StepCritic:
             values = state.generator.architecture.image_range
             images = augment(training.augment_all, from_range(images, values), self._draws, state.augment_strength)
             images = to_range(images, values)
+        labels = self._labels if self._labels is None or batches == 1 else self._labels.repeat(batches)
         with autocast(images, training.precision):
-            return score(state.discriminator, images, self._growth.level, self._growth.alpha, batches)
+            return score(state.discriminator, images, self._growth.level, self._growth.alpha, batches, labels)
 
     def both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, ...]:
         """Return the scores of two batches in one pass; their statistics stay apart."""

@@ -328,7 +328,7 @@ class Trainer:
         self._engine.reconcile_before_reading()
         averaged = copy.deepcopy(self.ema.module)
         assert isinstance(averaged, ProgressiveGenerator)
-        return GrownGenerator(averaged, *self.schedule.reached(self.images_seen))
+        return GrownGenerator(averaged, *self.schedule.reached(self.images_seen), classes=self._identity.classes)
 
     def save(self) -> Path:
         """Write a checkpoint, then remove the oldest ones; return the checkpoint's folder.

@@ -45,7 +45,8 @@ def _compared(name: str, part: Part, images: JudgedImages) -> Measured:
 
 
 def _latents(images: JudgedImages) -> Measured:
-    return _measured(compare_latents(images.grown.images, tuple(images.latents.shape[1:]), seed=images.seed), images)
+    generate = images.grown.one_class().images
+    return _measured(compare_latents(generate, tuple(images.latents.shape[1:]), seed=images.seed), images)
 
 
 def _critic(images: JudgedImages) -> Measured:

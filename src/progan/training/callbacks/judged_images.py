@@ -65,10 +65,14 @@ class LevelImages:
         """Return the images at some positions: (N, C, H, W), uint8, on the CPU."""
         return torch.cat([self._converted(positions[k : k + _AT_ONCE]) for k in range(0, len(positions), _AT_ONCE)])
 
-    def chosen(self, n: int, seed: int) -> Tensor:
-        """Return at most n images, chosen by a seed: (N, C, H, W), uint8, on the CPU."""
+    def chosen(self, n: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        """Return at most n images, chosen by a seed, (N, C, H, W), uint8, and their labels, (N,), if there are classes.
+
+        Both are on the CPU.
+        """
         order = keyed_generator(seed, "metrics", "real").permutation(len(self))
-        return self.at(sorted(order[:n].tolist()))
+        positions = sorted(order[:n].tolist())
+        return self.at(positions), self._feed.labels_at(positions)
 
     def _converted(self, positions: list[int]) -> Tensor:
         images = self._feed.images_at(positions)
@@ -85,6 +89,8 @@ class RealImages:
         real: At most N training images, (N, C, H, W), uint8.
         training: All training images.
         held_out: Images that are held out, at most N; None = there are none.
+        labels: Labels of the real images, (N,); None = the networks have no classes.
+        held_out_labels: The same, of the images that are held out.
         kept: What measures keep, by key.
         prepared_s: Seconds that were spent on all of it so far.
         costly_s: Seconds that costly measures took so far.
@@ -94,6 +100,8 @@ class RealImages:
     real: Tensor
     training: Tensor | LevelImages
     held_out: Tensor | None
+    labels: Tensor | None = None
+    held_out_labels: Tensor | None = None
     kept: dict[str, Any] = field(default_factory=dict)
     prepared_s: float = 0.0
     costly_s: float = 0.0
@@ -114,11 +122,14 @@ class RealImages:
         """
         begun = time.perf_counter()
         training = LevelImages(feed, level, base_size)
-        real = training.chosen(n, seed).to(device)
-        held_out = None
+        real, labels = training.chosen(n, seed)
+        real = real.to(device)
+        held_out, held_out_labels = None, None
         if feed.held_out is not None:
-            held_out = LevelImages(feed.held_out, level, base_size).chosen(n, seed).to(device)
-        made = cls(level, real, real if len(real) == len(training) else training, held_out)
+            held_out, held_out_labels = LevelImages(feed.held_out, level, base_size).chosen(n, seed)
+            held_out = held_out.to(device)
+        everything = real if len(real) == len(training) else training
+        made = cls(level, real, everything, held_out, labels, held_out_labels)
         made.prepared_s = time.perf_counter() - begun
         return made
 
@@ -133,6 +144,7 @@ class JudgedImages:
         held_out: Images that are never trained on, uint8; None = there are none.
         grown: Copy of the averaged generator, for other samples than these.
         latents: Latents of the samples, ``(N, *latent_shape)``, on the CPU.
+        labels: Labels of the samples, (N,), on the CPU, as frequent as in the data; None = there are no classes.
         level: Level of the images.
         images_seen: Real images shown so far.
         thorough: Whether costly measures are taken: at the end of the run, and of a stage if the time allows.
@@ -150,6 +162,7 @@ class JudgedImages:
         reals: RealImages,
         samples: Tensor,
         latents: Tensor,
+        labels: Tensor | None,
         *,
         grown: GrownGenerator,
         thorough: bool,
@@ -160,6 +173,7 @@ class JudgedImages:
         self.held_out: Tensor | None = reals.held_out
         self.grown = grown
         self.latents = latents
+        self.labels = labels
         self.level: int = reals.level
         self.images_seen: int = run.images_seen
         self.thorough = thorough
@@ -212,35 +226,57 @@ class JudgedImages:
         if self.held_out is None:
             return None
         sets = {"training": self.real, "held_out": self.held_out}
-        return _critic_scores(self._run, sets, self.latents, self.grown.level, self.grown.alpha)
+        labels = {
+            "training": self._reals.labels,
+            "held_out": self._reals.held_out_labels,
+            "generated": self.labels,
+        }
+        return _critic_scores(self._run, sets, self.latents, labels, self.grown.level, self.grown.alpha)
 
 
-def sample_images(grown: GrownGenerator, n: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor] | None:
+def sample_images(
+    grown: GrownGenerator, n: int, seed: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor | None] | None:
     """Generate the samples of a judgement.
 
     Returns:
-        Samples, (n, C, H, W), uint8, and their latents; None where a value is not finite.
+        Samples, (n, C, H, W), uint8, their latents, and their labels if there are classes; None where a value is not
+        finite.
     """
+    labels = None if grown.classes is None else grown.classes.draw(range(n), seed, "metrics")
     z = latents(range(n), grown.generator.architecture.latent_shape, seed, "metrics")
     batches = []
-    for part in torch.split(z, _AT_ONCE):
-        images = grown.images(part)
+    for begin in range(0, n, _AT_ONCE):
+        part = slice(begin, begin + _AT_ONCE)
+        images = grown.images(z[part], None if labels is None else labels[part])
         if not bool(torch.isfinite(images).all()):
             return None
         batches.append(to_uint8(images))
-    return torch.cat(batches).to(device), z
+    return torch.cat(batches).to(device), z, labels
 
 
 @torch.no_grad()
-def _critic_scores(run: Run, sets: Mapping[str, Tensor], z: Tensor, level: int, alpha: float | None) -> CriticScores:
+def _critic_scores(
+    run: Run,
+    sets: Mapping[str, Tensor],
+    z: Tensor,
+    labels: Mapping[str, Tensor | None],
+    level: int,
+    alpha: float | None,
+) -> CriticScores:
     architecture, training = run.generator.architecture, run.training
     discriminator, generator = (copy.deepcopy(network).eval() for network in (run.discriminator, run.generator))
     parameter = next(discriminator.parameters())
     size = _batch_size(run.growth.batch_size, min(len(z), *map(len, sets.values())), architecture.minibatch_std_group)
 
-    def scores(images_of: Callable[[slice], Tensor], n: int) -> Tensor:
-        batches = [images_of(slice(begin, begin + size)) for begin in range(0, n - n % size, size)]
-        return torch.cat([score(discriminator, images, level, alpha, 1).float().cpu() for images in batches])
+    def part_of(name: str, part: slice) -> Tensor | None:
+        found = labels[name]
+        return None if found is None else found[part].to(parameter.device)
+
+    def scores(name: str, images_of: Callable[[slice], Tensor], n: int) -> Tensor:
+        parts = [slice(begin, begin + size) for begin in range(0, n - n % size, size)]
+        batches = [score(discriminator, images_of(part), level, alpha, 1, part_of(name, part)) for part in parts]
+        return torch.cat([batch.float().cpu() for batch in batches])
 
     def real(images: Tensor, part: slice) -> Tensor:
         batch = images[part].to(parameter.device, parameter.dtype) / 255
@@ -249,10 +285,11 @@ def _critic_scores(run: Run, sets: Mapping[str, Tensor], z: Tensor, level: int, 
         return to_range(batch, architecture.image_range)
 
     def generated(part: slice) -> Tensor:
-        return generate(generator, z[part].to(parameter.device, parameter.dtype), level, alpha)
+        latents = z[part].to(parameter.device, parameter.dtype)
+        return generate(generator, latents, level, alpha, part_of("generated", part))
 
-    found = {name: scores(partial(real, images), len(images)) for name, images in sets.items()}
-    return CriticScores(found["training"], found["held_out"], scores(generated, len(z)))
+    found = {name: scores(name, partial(real, images), len(images)) for name, images in sets.items()}
+    return CriticScores(found["training"], found["held_out"], scores("generated", generated, len(z)))
 
 
 def _batch_size(wanted: int, most: int, group: int | None) -> int:

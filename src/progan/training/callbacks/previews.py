@@ -18,7 +18,7 @@ from progan.training.step import StepMetrics
 
 
 class Previews(Callback):
-    """Sample grids of the same latents through the whole run.
+    """Sample grids of the same latents through the whole run; with classes, each picture is of the next class in turn.
 
     ``samples/000060000.png`` is the grid at that count, ``samples/level_3.png`` the newest row of a level, and
     ``progress.png`` the progress strip, with one row per resolution.
@@ -62,13 +62,21 @@ class Previews(Callback):
         height = architecture.size(max(stage.level for stage in run.schedule.stages))[0]
         while height < self.least_height:  # in doublings, so that the rows of all levels have one size
             height *= 2
-        pictures = enlarge(to_uint8(torch.cat([grown.images(part) for part in torch.split(z, 8)])), height)
+        classes = architecture.classes  # taken in turn
+        labels = [torch.arange(self.n)[part] % classes if classes else None for part in _parts(self.n)]
+        images = [grown.images(z[part], each) for part, each in zip(_parts(self.n), labels, strict=True)]
+        pictures = enlarge(to_uint8(torch.cat(images)), height)
         write_png(folder / f"{run.images_seen:09d}.png", image_grid(pictures, round(self.n**0.5)))
         write_png(folder / f"level_{grown.level}.png", image_grid(pictures[: self.row], self.row))
         _, channels, height, width = pictures.shape
         shape = channels, height, self.row * width
         rows = [_row(folder / f"level_{level}.png", shape) for level in range(grown.level + 1)]
         write_png(run_dir / "progress.png", torch.cat([row for row in rows if row is not None], dim=1))
+
+
+def _parts(n: int) -> list[slice]:
+    """Return which latents are taken at once."""
+    return [slice(begin, begin + 8) for begin in range(0, n, 8)]
 
 
 def _row(path: Path, shape: tuple[int, int, int]) -> Tensor | None:
