@@ -76,6 +76,8 @@ def main(settings: dict[str, Any]) -> None:
     rank = dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
     batch_size = settings["batch_size"]
     recipe = make_recipe(settings["preset"], batch_size)
+    if "classes" in settings:
+        recipe = recipe.with_classes(settings["classes"], balanced=True)
     dtype = getattr(torch, settings.get("dtypes", [settings.get("dtype", "float32")] * 8)[rank])
     generator, discriminator = (network.to(dtype) for network in recipe.build(seed=rank))  # rank 0's are taken
     trainer = Trainer(
@@ -108,6 +110,9 @@ def main(settings: dict[str, Any]) -> None:
     print(f"rank {trainer.rank} of {trainer.ranks} begins at {trainer.images_seen}", flush=True)
     images = torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images[0, 0, 0, 0] += settings.get("data_differs", 0) * rank
+    data: Any = list(images) if "workers" in settings else images
+    if "classes" in settings:
+        data = [(image, index % settings["classes"]) for index, image in enumerate(images)]
     if settings.get("on_rank") == rank and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         {"step": fail_in_a_step, "save": die_in_a_save}[settings["within"]](settings)
     if settings.get("refuses") == rank:  # as a rank on another machine does, and rank 0 where the system has none
@@ -117,7 +122,7 @@ def main(settings: dict[str, Any]) -> None:
         getattr(trainer, call)(*arguments) if call != "fit" else trainer.fit(images)
         return
     until = settings.get("untils", [settings.get("until")] * 8)[rank]
-    trainer.fit(list(images) if "workers" in settings else images, until=until)
+    trainer.fit(data, until=until)
     if "then" in settings:  # a second trainer beside the first one
         main({name: value for name, value in settings.items() if name != "then"} | settings["then"])
         if settings.get("destroys_between"):
@@ -190,10 +195,10 @@ def fail_in_a_step(settings: dict[str, Any]) -> None:
         else:
             raise RuntimeError("a fault of mine")
 
-    def call(self: TrainingStep, real: Any, draws: Any, growth: Any, images_seen: int) -> Any:
+    def call(self: TrainingStep, real: Any, draws: Any, growth: Any, images_seen: int, *labels: Any) -> Any:
         if images_seen == settings["at"]:
             happen(self)
-        return step(self, real, draws, growth, images_seen)
+        return step(self, real, draws, growth, images_seen, *labels)
 
     TrainingStep.__call__ = call  # type: ignore[method-assign]
 

@@ -163,6 +163,12 @@ def test_two_ranks_augment_and_regularize_as_one_process_does(tmp_path):
     assert [("r1" in line, "penalty" in line) for line in lines[0]][:3] == [(True, True), (False, False), (True, False)]
 
 
+def test_two_ranks_train_on_classes_as_one_process_does(tmp_path):
+    settings = {"dtype": "float64", "classes": 3}
+    one, two = train(1, tmp_path, "one", "karras2018", **settings), train(2, tmp_path, "two", "karras2018", **settings)
+    assert_close(one, two, 1e-10)
+
+
 def test_rank_zero_judges_while_the_others_wait(tmp_path):
     plain = train(2, tmp_path, "plain", held_out=0.2)
     judged = train(2, tmp_path, "judged", held_out=0.2, judged=True)

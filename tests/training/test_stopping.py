@@ -133,8 +133,8 @@ def test_an_interrupt_within_the_data_set_loses_no_step(error, recipe, images, t
 def test_an_interrupt_within_a_step_saves_nothing_of_it_and_says_so(recipe, images, tmp_path, monkeypatch):
     step = TrainingStep.__call__
 
-    def interrupted(self, real, draws, growth, images_seen):
-        losses = step(self, real, draws, growth, images_seen)
+    def interrupted(self, real, draws, growth, images_seen, *labels):
+        losses = step(self, real, draws, growth, images_seen, *labels)
         if images_seen == 32:
             raise KeyboardInterrupt
         return losses
