@@ -92,6 +92,18 @@ def test_fast_paths_are_the_networks(preset, alpha):
     torch.testing.assert_close(scores, expected)
 
 
+def test_modulation_takes_the_class_too():
+    """Blocks above level 0 are given the latent with the embedding, as the first layer is."""
+    architecture = replace(small_recipe(presets.karras2018).architecture, classes=3, class_embedding=6, modulation=True)
+    generator = ProgressiveGenerator(architecture).double()
+    z = latents(generator)
+    given, _, images = seen_by(generator.blocks[2].modulation, lambda: generator(z, 2, labels=LABELS))
+    x, y = z.numpy(), generator.blocks[0].embedding.weight.detach().numpy()[LABELS.numpy()]
+    expected = [each / np.sqrt((each**2).mean(1, keepdims=True) + 1e-8) for each in (x, y)]
+    np.testing.assert_allclose(given, np.concatenate(expected, axis=1), rtol=1e-10)
+    np.testing.assert_allclose(generate(generator, z, 2, None, LABELS).detach().numpy(), images, rtol=1e-10)
+
+
 def test_gradients():
     generator, discriminator = networks()
     images = generator(latents(generator, 2), 0, labels=LABELS[:2]).detach().requires_grad_(True)

@@ -215,6 +215,12 @@ def test_tools_take_one_class(grown, tmp_path):
     truncated = TruncatedGenerator(one, 1.0, n=8)
     torch.testing.assert_close(truncated.sample(3), one.sample(3))
     assert TruncatedGenerator(one, 0.5, n=8).sample(3).shape == (3, 3, 8, 8)
+    modulated = replace(conditional(), architecture=replace(conditional().architecture, modulation=True))
+    several = GrownGenerator(modulated.build()[0], 1)
+    torch.testing.assert_close(TruncatedGenerator(several.of_class(2), 1.0, n=8).sample(3), several.sample(3, label=2))
+    typical = [TruncatedGenerator(several.of_class(label), 0.0, n=8).sample(2) for label in (1, 2)]
+    torch.testing.assert_close(typical[0][0], typical[0][1])
+    assert not torch.allclose(typical[0], typical[1])
     assert walk_film(one, tmp_path / "walk.png", duration_s=0.2).frames > 1
     assert interpolation_sheet(one, [(0, 1)], n=3).shape[0] == 3
 
