@@ -108,6 +108,13 @@ def test_both_updates_take_the_labels_of_the_real_images(monkeypatch):
     assert all(torch.equal(each, labels) for each in seen)
 
 
+def test_labels_may_be_other_ints():
+    real, trainers = torch.rand(8, 3, 4, 4), [make(conditional()) for _ in range(2)]
+    for trainer, dtype in zip(trainers, (torch.int64, torch.uint8), strict=True):
+        trainer.step(Batch(real, torch.tensor([0, 2, 1, 1, 0, 2, 2, 2], dtype=dtype)))
+    assert_same(*trainers)
+
+
 def test_labels_matter_to_a_step():
     real, trainers = torch.rand(8, 3, 4, 4), [make(conditional()) for _ in range(3)]
     for trainer, labels in zip(trainers, ([0] * 8, [0] * 8, [0] * 7 + [1]), strict=True):

@@ -161,6 +161,8 @@ class Engine:
                 f"{tuple(real.shape)}; resize with progan.match_level"
             )
         labels = batch.labels if architecture.classes else None
+        if labels is not None and not (labels.is_floating_point() or labels.is_complex()):
+            labels = labels.to(torch.int64)
         architecture.check_labels(labels, share)
         draws = self.draws.at(state.images_seen, growth.batch_size)
         real = real.to(self.device, self.dtype)
