@@ -44,6 +44,8 @@ UNUSUAL = Recipe(
         output="sigmoid",
         widen_first=True,
         head_channels=12,
+        classes=3,
+        class_embedding=7,
     ),
     (Stage(1, fade_images=32, hold_images=48, batch_size=16, learning_rate=2e-4),),
     Training(
@@ -56,6 +58,7 @@ UNUSUAL = Recipe(
         augment_real=(HorizontalFlip(0.25), Contrast(0.5, 1.5)),
         augment_all=(Translate(0.25, probability=0.5),),
         augment_strength=0.5,
+        balance_classes=True,
         precision="bf16",
     ),
 )
@@ -629,9 +632,10 @@ def test_recipes_take_lists():
 def test_build():
     generator, discriminator = UNUSUAL.build(seed=1)
     assert generator.architecture == discriminator.architecture == UNUSUAL.architecture
-    images = generator(torch.zeros(2, 5, 6, 4))
+    labels = torch.tensor([2, 0])
+    images = generator(torch.zeros(2, 5, 6, 4), labels=labels)
     assert images.shape == (2, 4, 12, 8)
-    assert discriminator(images).shape == (2,)
+    assert discriminator(images, labels=labels).shape == (2,)
     assert_close(UNUSUAL.build(seed=1)[0].state_dict(), generator.state_dict(), rtol=0, atol=0)
 
 

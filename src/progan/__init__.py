@@ -19,9 +19,10 @@ from progan.losses.regularizers import GradientPenalty, gradient_penalty
 from progan.losses.wgan_gp import CriticLoss, wgan_generator_loss, wgan_gp_loss
 from progan.losses.zero_centered import R1, R2
 from progan.networks.architecture import Architecture
+from progan.networks.classes import EqualizedEmbedding
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
-from progan.networks.layers import EqualizedConv2d, EqualizedEmbedding, EqualizedLinear, FadeIn, MiniBatchStd, PixelNorm
+from progan.networks.layers import EqualizedConv2d, EqualizedLinear, FadeIn, MiniBatchStd, PixelNorm
 from progan.ops.resampling import downsample, upsample
 from progan.optimization import Adam, Ema
 from progan.recipe import Recipe, Training

@@ -15,6 +15,7 @@ from typing_extensions import override
 from progan.arguments import check_instance, check_int, check_tensor
 from progan.labels import Classes
 from progan.latents import slerp, walk_weights
+from progan.networks.classes import check_labels
 from progan.networks.fused import generate
 from progan.networks.generator import ProgressiveGenerator
 from progan.randomness import latents
@@ -105,7 +106,7 @@ class GrownGenerator(nn.Module):
         """Return the labels of latents, on their device."""
         if labels is not None:
             check_tensor("labels", labels)
-            self.generator.architecture.check_labels(labels, len(z))
+            check_labels(self.generator.architecture.classes, labels, len(z))
             return labels.to(z.device)
         if self.label is None:
             self.check_one_class("images of latents alone")

@@ -679,7 +679,7 @@ def test_the_critic_scores_all_sets_in_batches_of_one_size(recipe, images, tmp_p
     (scores,) = found
     assert [len(each) for each in scores] == [8, 8, 16], "13 and 8 and 20 images in batches of 8"
     feed = trainer._engine.open_data(images, trainer.options)
-    held = LevelImages(feed.held_out, 2, (4, 4)).chosen(20, trainer.seed)
+    held, _ = LevelImages(feed.held_out, 2, (4, 4)).chosen(20, trainer.seed)
     with torch.no_grad():
         expected = trainer.discriminator(held / 255, level=2)
     torch.testing.assert_close(scores.held_out, expected)

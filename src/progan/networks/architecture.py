@@ -6,16 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
 from progan.arguments import (
     check_alpha,
     check_flag,
     check_int,
-    check_label_values,
     check_number,
-    check_tensor,
     tuple_of,
 )
 from progan.networks.layers import Equalization
@@ -177,24 +174,6 @@ class Architecture:
             check_alpha(alpha)
             if level == 0:
                 raise ValueError("level 0 has no level below to fade from; pass alpha=None")
-
-    def check_labels(self, labels: object, n: int) -> None:
-        """Raise if labels do not fit the networks and n images; values are checked where the labels lie on the CPU."""
-        if self.classes == 0:
-            if labels is not None:
-                raise ValueError(
-                    "the networks have no classes, and labels were passed; leave them out, or pass classes="
-                )
-            return
-        if labels is None:
-            raise ValueError(f"the networks have {self.classes} classes; pass labels=, each 0 to {self.classes - 1}")
-        check_tensor("labels", labels)
-        assert isinstance(labels, Tensor)
-        if labels.dtype != torch.int64:
-            raise TypeError(f"labels must be int64, got {labels.dtype}")
-        if tuple(labels.shape) != (n,):
-            raise ValueError(f"labels must be ({n},), one for each image, got {tuple(labels.shape)}")
-        check_label_values(labels, self.classes)
 
     def level_of(self, height: int, width: int) -> int:
         """Return the level whose images have this size.

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from progan.networks.architecture import Architecture
+from progan.networks.classes import EqualizedEmbedding
 from progan.networks.layers import (
     Equalization,
     EqualizedConv2d,
-    EqualizedEmbedding,
     EqualizedLinear,
     MiniBatchStd,
     PixelNorm,

@@ -11,6 +11,7 @@ from progan.arguments import check_int, check_tensor
 from progan.networks.architecture import Architecture
 from progan.networks.base import Block, ProgressiveNetwork, check_parts
 from progan.networks.blocks import SLOPE, DiscriminatorBlock, DiscriminatorHead, rgb_layer
+from progan.networks.classes import check_labels
 from progan.ops.precision import widened
 from progan.ops.resampling import downsample
 
@@ -80,7 +81,7 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
 
     def _head(self, x: Tensor, batches: int, labels: Tensor | None) -> Tensor:
         """Return scores of features of level 0; without classes, the block is called without labels."""
-        self.architecture.check_labels(labels, len(x))
+        check_labels(self.architecture.classes, labels, len(x))
         return widened(self.blocks[0](x, batches) if labels is None else self.blocks[0](x, batches, labels))
 
     def _from_images(self, images: Tensor, level: int) -> Tensor:

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from progan.networks.base import ProgressiveNetwork
 from progan.networks.blocks import ConvUnit, DiscriminatorBlock, GeneratorBlock
+from progan.networks.classes import EqualizedEmbedding
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
-from progan.networks.layers import EqualizedConv2d, EqualizedEmbedding, EqualizedLinear
+from progan.networks.layers import EqualizedConv2d, EqualizedLinear
 from progan.ops.dispatch import PART_BYTES, REFERENCE, choose
 from progan.ops.joined_convolutions import convolve_projected, convolve_upsampled
 from progan.ops.resampling import downsample

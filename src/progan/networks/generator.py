@@ -10,6 +10,7 @@ from progan.arguments import check_tensor
 from progan.networks.architecture import Architecture
 from progan.networks.base import Block, ProgressiveNetwork, check_parts
 from progan.networks.blocks import GeneratorBlock, GeneratorStem, rgb_layer
+from progan.networks.classes import check_labels
 from progan.ops.resampling import upsample
 
 
@@ -103,7 +104,7 @@ class ProgressiveGenerator(ProgressiveNetwork):
 
     def _stem(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """Return the features of level 0; without classes, the block is called with z alone."""
-        self.architecture.check_labels(labels, len(z))
+        check_labels(self.architecture.classes, labels, len(z))
         features: Tensor = self.blocks[0](z) if labels is None else self.blocks[0](z, labels)
         return features
 

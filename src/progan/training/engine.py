@@ -15,6 +15,7 @@ from progan.compatibility import check_ranks
 from progan.data import Batch, Feed, match_level, open_feed
 from progan.data.held_out import hold_out
 from progan.data.workers import refuse_in_starting_process
+from progan.networks.classes import check_labels
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
 from progan.parts import settings_of
@@ -163,7 +164,7 @@ class Engine:
         labels = batch.labels if architecture.classes else None
         if labels is not None and not (labels.is_floating_point() or labels.is_complex()):
             labels = labels.to(torch.int64)
-        architecture.check_labels(labels, share)
+        check_labels(architecture.classes, labels, share)
         draws = self.draws.at(state.images_seen, growth.batch_size)
         real = real.to(self.device, self.dtype)
         labels = None if labels is None else to_device(labels, self.device)
