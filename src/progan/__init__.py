@@ -11,6 +11,7 @@ from progan.augment.photometric import Contrast, adjust_contrast
 from progan.data import Batch, ImageFolder, match_level
 from progan.errors import CheckpointError, DivergenceError, Interrupted, RankError
 from progan.inversion import FoundLatent, find_latent
+from progan.labels import Classes
 from progan.latents import slerp
 from progan.losses.critic import Objective, Regularizer
 from progan.losses.logistic import NonSaturating, Relativistic
@@ -63,6 +64,7 @@ __all__ = [
     "Batch",
     "Callback",
     "CheckpointError",
+    "Classes",
     "Colour",
     "Contrast",
     "CriticLoss",

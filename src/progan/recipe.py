@@ -126,7 +126,7 @@ class Recipe:
 
         Args:
             classes: Number of classes, such as ``len(data.classes)``.
-            balanced: Whether every class is shown equally often: `Training.balance_classes`.
+            balanced: Whether every class is shown equally often, `Training`'s ``balance_classes``.
 
         Example:
             >>> from progan import presets

@@ -30,8 +30,8 @@ class DatasetFeed(Feed):
         self.n_images: int = len(dataset)
         if self.n_images == 0:
             raise ValueError("the data set is empty; pass at least one image")
-        self.order = self.shown = Order(self.n_images, seed)
-        self.items: _Items = _Items(dataset, self.order, seed)
+        self._order = self._shown = Order(self.n_images, seed)
+        self.items: _Items = _Items(dataset, self._order, seed)
         self.workers = workers
         self.first: Tensor = self.items[0][0]
         # One item only: to fetch all could take hours. It is drawn under its own random state, so a random transform
@@ -55,7 +55,7 @@ class DatasetFeed(Feed):
 
     @override
     def _fetched(self, batches: Iterator[range]) -> Iterator[Batch]:
-        items = self.items.ordered(self.shown)
+        items = self.items.ordered(self._shown)
         if self.workers == 0:
             for positions in batches:
                 yield collate([items[position] for position in positions])
@@ -69,8 +69,8 @@ class DatasetFeed(Feed):
     @override
     def subset(self, indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> DatasetFeed:
         feed = copy.copy(self)
-        feed.n_images, feed.order = len(indices), Order(len(indices), self.seed, indices)
-        feed.shown, feed.items = feed.order, self.items.ordered(feed.order)
+        feed.n_images, feed._order = len(indices), Order(len(indices), self.seed, indices)
+        feed._shown, feed.items = feed._order, self.items.ordered(feed._order)
         return feed
 
     def read_labels(self) -> list[Tensor | None]:

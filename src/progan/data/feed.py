@@ -43,8 +43,6 @@ class Feed(ABC):
         held_out: Images that are never trained on, if there are any.
         labels: Label of each image of the data set, (N,), where the networks have classes; else None.
         class_names: Names of the classes, where the data set has them.
-        order: Order of the images, each once in an epoch.
-        shown: Order in which they are trained on: the same, unless the classes are balanced.
     """
 
     n_images: int
@@ -54,8 +52,8 @@ class Feed(ABC):
     held_out: Feed | None = None
     labels: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
     class_names: tuple[str, ...] | None = None
-    order: Order
-    shown: Order | BalancedOrder
+    _order: Order  # in which each image comes once in an epoch
+    _shown: Order | BalancedOrder  # in which they are trained on: the same, unless the classes are balanced
 
     def batches(
         self,
@@ -111,7 +109,7 @@ class Feed(ABC):
         """Return the labels of the images at some positions, (N,), int64; None where the networks have no classes."""
         if self.labels is None:
             return None
-        return torch.from_numpy(self.labels[[self.order[position] for position in positions]])
+        return torch.from_numpy(self.labels[[self._order[position] for position in positions]])
 
     def classes(self, n: int) -> Classes:
         """Count the images of each class.
@@ -123,12 +121,12 @@ class Feed(ABC):
             ValueError: If the labels are not 0 to n - 1, or a class has no image.
         """
         assert self.labels is not None
-        return count_classes(self.labels[self.order.of_epoch(0)], n, self.class_names)
+        return count_classes(self.labels[self._order.of_epoch(0)], n, self.class_names)
 
     def balance(self) -> None:
         """Show every class equally often from now on, whatever its number of images."""
         assert self.labels is not None
-        self.shown = self.order.balanced(self.labels)
+        self._shown = self._order.balanced(self.labels)
 
     @abstractmethod
     def subset(self, indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Feed:

@@ -44,7 +44,7 @@ def open_feed(
         device: Device that trains. A tensor or a folder that fits into its memory is held there, and batches are cut
             there.
         classes: Number of classes of the networks; 0 = they have none, and labels are not looked at. A data set that
-            is neither an `ImageFolder` nor a `Pack` is read once to find the label of each item.
+            is neither a `progan.ImageFolder` nor a `Pack` is read once to find the label of each item.
 
     Raises:
         TypeError: If data is not such a data set, or has another dtype.

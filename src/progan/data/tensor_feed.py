@@ -37,7 +37,7 @@ class TensorFeed(Feed):
         self.images = images
         self.device = device
         self.seed = seed
-        self.order = self.shown = Order(len(images), seed)
+        self._order = self._shown = Order(len(images), seed)
         self._batch_labels = labels
         self.n_images: int = len(images)
         self.fingerprint: dict[str, Any] = {
@@ -48,14 +48,14 @@ class TensorFeed(Feed):
 
     @override
     def images_at(self, positions: Sequence[int]) -> Tensor:
-        chosen = torch.tensor([self.order[position] for position in positions], device=self.images.device)
+        chosen = torch.tensor([self._order[position] for position in positions], device=self.images.device)
         return self.images[chosen]
 
     @override
     def subset(self, indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> TensorFeed:
         feed = copy.copy(self)
-        feed.n_images, feed.order = len(indices), Order(len(indices), self.seed, indices)
-        feed.shown = feed.order
+        feed.n_images, feed._order = len(indices), Order(len(indices), self.seed, indices)
+        feed._shown = feed._order
         return feed
 
     @override
@@ -67,7 +67,7 @@ class TensorFeed(Feed):
     @override
     def _fetched(self, batches: Iterator[range]) -> Iterator[Batch]:
         images = self.images.to(self.device) if fits(self.images, self.device) else self.images
-        chosen, labels = self.shown.on_device(images.device), self._labels_on(images.device)
+        chosen, labels = self._shown.on_device(images.device), self._labels_on(images.device)
         for positions in batches:
             some = chosen[positions]  # by a list, it would wait for the device in every step
             yield Batch(images[some], None if labels is None else labels[some])
@@ -80,7 +80,7 @@ class TensorFeed(Feed):
             yield from super()._converted(batches, convert)
             return
         images = self.images.to(self.device)
-        chosen, labels = self.shown.on_device(self.device), self._labels_on(self.device)
+        chosen, labels = self._shown.on_device(self.device), self._labels_on(self.device)
         for level, steps in groupby(batches, lambda step: step[1]):
             whole = _whole(images, level, convert, self.device)
             for positions, _ in steps:

@@ -107,7 +107,7 @@ def walk_film(
     """Film a closed walk through the latents of a generator: its first frame follows its last without a jump.
 
     Args:
-        grown: Trained generator; with classes, that of one class (`GrownGenerator.of_class`).
+        grown: Trained generator; with classes, that of one class (`progan.GrownGenerator.of_class`).
         path: Path of the film; its suffix determines the format (see `write_film`).
         through: Key points of the walk, as for `progan.GrownGenerator.walk`: how many samples, indices of samples, or
             latents.

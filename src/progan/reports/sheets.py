@@ -26,7 +26,7 @@ def sample_sheet(
     height: int = 96,
     numbers: bool = True,
 ) -> Tensor:
-    """Draw a sheet of chosen samples, each with its index below it; with classes, as `GrownGenerator.sample` does.
+    """Draw a sheet of chosen samples, each with its index below it, of the classes that the generator draws for them.
 
     Args:
         grown: Trained generator.
