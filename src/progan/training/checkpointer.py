@@ -255,6 +255,7 @@ class Checkpointer:
             "dtype": str(self._engine.dtype).removeprefix("torch."),
             "intervals": recorded_options(self._options),
             **({"recover": recovery.to_json()} if recovery.times else {}),
+            **({"notes": dict(self._options.notes)} if self._options.notes else {}),
             "environment": self._engine.environment(),
         }
 

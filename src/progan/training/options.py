@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from progan.training.callbacks.diversity_watch import MEASURE, DiversityWatch
 from progan.training.callbacks.flips import mirrors
 
 OnFailedSave = Literal["raise", "go_on"]
+_LONGEST_NOTES = 100_000
 
 
 class ResumeKeywords(TypedDict, total=False):
@@ -63,6 +65,7 @@ class RunKeywords(ResumeKeywords, total=False):
     judge_every: int | None
     overwrite: bool
     start: str | PathLike[str] | None
+    notes: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,8 @@ class RunOptions:
             generator, discriminator and average, layer by layer where names and shapes match; a warning lists what does
             not match. The count of images and Adam start from zero. The start is no longer read once run_dir holds a
             checkpoint of the new run.
+        notes: Anything of JSON that config.json is to record under this name when the run begins, such as where its
+            data lies; not compared when the run resumes. None = nothing.
 
     Raises:
         TypeError: If an option is unknown or of a wrong type.
@@ -145,6 +150,7 @@ class RunOptions:
     recover: Recovery | int = 0
     overwrite: bool = False
     start: str | PathLike[str] | None = None
+    notes: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Check each option."""
@@ -164,6 +170,7 @@ class RunOptions:
         if self.on_failed_save not in ("raise", "go_on"):
             raise ValueError(f"on_failed_save must be 'raise' or 'go_on', got {self.on_failed_save!r}")
         _check_judged(self)
+        _check_notes(self.notes)
         if self.run_dir is not None:
             user_path(self.run_dir, "run_dir")
 
@@ -193,6 +200,20 @@ def _check_judged(options: RunOptions) -> None:
             "Recovery(collapse=True) needs judgements at fixed counts of images, so that two runs of a seed go back "
             f"alike; pass judge_every= to the trainer, such as {2 * options.save_every}, or every= to the Judge"
         )
+
+
+def _check_notes(notes: object) -> None:
+    """Raise where notes are no JSON object."""
+    if notes is None:
+        return
+    if not isinstance(notes, Mapping):
+        raise wrong_type("notes", "a dict", notes)
+    try:
+        size = len(json.dumps(dict(notes), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"notes must be texts, finite numbers, lists and dicts of them: {error}") from None
+    if size > _LONGEST_NOTES:
+        raise ValueError(f"notes take {size:,} characters as JSON, and at most {_LONGEST_NOTES:,} are recorded")
 
 
 def recorded_options(options: RunOptions) -> dict[str, Any]:

@@ -1,0 +1,43 @@
+"""``progan curate``: propose which pictures of a folder to train on."""
+
+from __future__ import annotations
+
+import argparse
+
+from progan.cli.command import UsageError
+from progan.cli.options import add_reading, at_least_1, check_folder, reading, reading_arguments, user_path
+from progan.cli.output import in_options, show
+
+HELP = "Propose which pictures of a folder to train on, in a list that you can edit, with sheets to look at."
+EXAMPLE = "progan curate my_icons/ --out report"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("folder", type=user_path, metavar="FOLDER", help="folder of pictures, with its sub-folders")
+    parser.add_argument("--out", type=user_path, required=True, metavar="DIR", help="folder for sheets and list.txt")
+    parser.add_argument(
+        "--max-similar",
+        type=at_least_1,
+        default=4,
+        metavar="N",
+        help="near-duplicates to keep per group (default: %(default)s)",
+    )
+    add_reading(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing list, even if it was edited")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check, draw the sheets and write the list."""
+    from progan.data import check
+
+    check_folder(options.folder)
+    path = options.out / "list.txt"
+    if path.exists() and not options.overwrite:
+        raise UsageError(f"{path} is there already, perhaps edited; pass --overwrite or another --out")
+    report = check(options.folder, options.max_similar, sheets=options.out, printed=False, **reading(options))
+    show(in_options(str(report)))
+    report.curation.save(path)
+    show(f"\nThe sheets and the list are in {options.out}. Edit {path}, then:")
+    show(f"progan train {options.folder}{reading_arguments(options)} --only {path}")
+    return 0

@@ -1,0 +1,76 @@
+"""The training itself, and what is shown when it ends in one way or another."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+from progan.cli.output import show, warn
+
+if TYPE_CHECKING:
+    from progan import Trainer
+    from progan.cli.folder import Images
+
+_SHEET = 64  # pictures of the last sheet
+_LEAST_JUDGED = 16  # pixels
+_JUDGED = 640  # samples, and real images at most
+
+
+def fit_and_finish(trainer: Trainer, images: Images, again: str) -> int:
+    """Train to the end, then draw a sheet, film and judge.
+
+    Args:
+        trainer: Trainer with a run directory.
+        images: Pictures to train on.
+        again: Command that goes on where a training has stopped.
+
+    Returns:
+        The exit status.
+    """
+    from progan import DivergenceError, Interrupted
+
+    try:
+        trainer.fit(images)
+    except Interrupted as interrupted:
+        show(f"\nStopped after {trainer.images_seen:,} real images, and saved. To go on: {again}")
+        return 128 + interrupted.signal
+    except KeyboardInterrupt:
+        show(f"\nStopped immediately. To go on from the last checkpoint: {again}")
+        return 130
+    except DivergenceError as error:
+        show(f"\n{error}", sys.stderr)
+        return 1
+    if trainer.rank == 0:
+        try:
+            _finish(trainer, images)
+        except KeyboardInterrupt:
+            show(f"\nStopped. The training is finished and saved in {trainer.run_dir}.")
+            return 130
+    return 0
+
+
+def _finish(trainer: Trainer, images: Images) -> None:
+    """Write a sheet and a film, print the measures, and say where everything is."""
+    from progan import write_png
+    from progan.metrics import evaluate
+    from progan.reports import sample_sheet, time_lapse
+
+    run_dir, grown = trainer.run_dir, trainer.grown()
+    assert run_dir is not None
+    sheet, film = run_dir / "films" / "samples.png", run_dir / "films" / "training.png"
+    sheet.parent.mkdir(exist_ok=True)
+    write_png(sheet, sample_sheet(grown, _SHEET, seed=trainer.seed, numbers=False))
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        show(f"A film of the training: {time_lapse(run_dir, film)}")
+    height, width = trainer.generator.architecture.size(grown.level)
+    if min(height, width) >= _LEAST_JUDGED and len(images) > 1:
+        try:
+            evaluate(grown, images, n=_JUDGED, seed=trainer.seed)
+        except ValueError as error:
+            warn(f"the pictures were not judged: {error}")
+    show("")
+    show(f"sheet    {sheet}")
+    show(f"report   {run_dir / 'report.html'}")
+    show(f"more     progan generate {run_dir} --out icons")
+    show(f"         progan walk {run_dir} walk.webp")

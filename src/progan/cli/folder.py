@@ -1,0 +1,146 @@
+"""What a folder holds, as far as training must know, and the settings that follow from it."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from progan.cli.command import UsageError
+from progan.cli.options import check_folder, reading, reading_arguments
+from progan.cli.output import in_options
+
+if TYPE_CHECKING:
+    from progan.data import ImageFolder, Pack, Report
+    from progan.data.curation.survey import Facts
+
+    Images = ImageFolder | Pack
+
+_GREY = {"1", "L", "LA", "I", "I;16", "I;16B", "F"}  # modes of Pillow's
+_MOSTLY = 0.5  # share of transparent pictures from which transparency is learned
+_SQUARE = 1.05  # ratio of sides up to which a picture counts as square
+_ALIKE = 0.02  # by how much ratios of pictures of one shape may differ
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What pictures have in common.
+
+    Attributes:
+        short_side: Median of their shorter sides, in pixels.
+        channels: 1, 3 or 4.
+        base_size: (height, width) of level 0: (4, 4), or one of another ratio where all pictures have it.
+    """
+
+    short_side: int
+    channels: int
+    base_size: tuple[int, int]
+
+
+def read_report(path: Path, options: argparse.Namespace) -> Report:
+    """Check a folder.
+
+    Raises:
+        UsageError: If it is not one, or nothing in it can be read.
+    """
+    from progan.data import check
+
+    check_folder(path)
+    report = check(path, printed=False, **reading(options))
+    if not report.facts:
+        reasons = [f"{name}: {reason}" for name, reason in list(report.unreadable.items())[:3]]
+        found = f"none of its {len(reasons)} pictures can be read ({'; '.join(reasons)})" if reasons else "no picture"
+        raise UsageError(f"{path} has {found}; pass a folder of PNG, JPEG, WebP, GIF, BMP or TIFF files")
+    return report
+
+
+def shape_of(facts: Sequence[Facts]) -> Shape:
+    """Return what pictures have in common.
+
+    Example:
+        >>> from progan.data.curation.survey import Facts
+        >>> shape_of([Facts("PNG", "RGB", 300, 200, False, None, False, False)] * 3)
+        Shape(short_side=200, channels=3, base_size=(4, 6))
+    """
+    channels = 3
+    if sum(fact.transparent for fact in facts) >= _MOSTLY * len(facts):
+        channels = 4
+    elif all(fact.mode in _GREY for fact in facts):
+        channels = 1
+    short_side = int(statistics.median(min(fact.width, fact.height) for fact in facts))
+    return Shape(short_side, channels, _base_size(facts))
+
+
+def _base_size(facts: Sequence[Facts]) -> tuple[int, int]:
+    """Return (height, width) of level 0 for pictures of one ratio of small numbers; squares for all others."""
+    ratios = [fact.width / fact.height for fact in facts]
+    middle = statistics.median(ratios)
+    if 1 / _SQUARE <= middle <= _SQUARE or any(abs(ratio / middle - 1) > _ALIKE for ratio in ratios):
+        return 4, 4
+    for height, width in ((4, 5), (4, 6), (4, 8), (5, 4), (6, 4), (8, 4), (3, 4), (4, 3), (4, 7), (7, 4)):
+        if abs(width / height / middle - 1) <= _ALIKE:
+            return (height, width) if min(height, width) >= 4 else (2 * height, 2 * width)
+    return 4, 4
+
+
+def in_two_lines(path: Path, report: Report, options: argparse.Namespace) -> list[str]:
+    """Return what was found in a folder: how many pictures of which kind, and what deserves a look."""
+    facts = list(report.facts.values())
+    formats = ", ".join(kind for kind, _ in Counter(fact.format for fact in facts).most_common(3))
+    sides = sorted({(fact.width, fact.height) for fact in facts})
+    size = "{}x{}".format(*sides[0]) if len(sides) == 1 else "{}x{} to {}x{}".format(*sides[0], *sides[-1])
+    first = f"found    {len(facts):,} pictures in {path} ({formats}, {size})"
+    notes = []
+    if report.unreadable:
+        notes.append(f"{len(report.unreadable):,} cannot be read")
+    dropped = len(facts) - len(report.curation.kept)
+    if dropped > 0:
+        notes.append(f"{dropped:,} are copies, near-duplicates or irregular")
+    notes += report.remarks[:1]
+    if not notes:
+        return [first, "         nothing that deserves a look: no copies, nothing irregular"]
+    see = f"progan curate {path}{reading_arguments(options)} --out {path.name}_report"
+    return [first, f"         {'; '.join(map(in_options, notes))}: {see} shows them"]
+
+
+def open_pictures(
+    path: Path, options: argparse.Namespace, size: tuple[int, int], channels: int, only: Sequence[Path] | None = None
+) -> Images:
+    """Read a folder, or open a pack, whose pictures have a size and channels of their own.
+
+    Raises:
+        ValueError: If pictures cannot be read, or a file is no pack.
+    """
+    from progan.data import ImageFolder
+
+    if (packed := open_pack(path)) is not None:
+        return packed
+    return ImageFolder(
+        path,
+        size,
+        channels,
+        only=only,
+        on_unreadable="skip" if options.skip_unreadable else "raise",
+        labels="folders" if options.labels else None,
+        **reading(options),
+    )
+
+
+def open_pack(path: Path) -> Pack | None:
+    """Open a file as a pack; None for a folder.
+
+    Raises:
+        UsageError: If the file is no pack, or damaged.
+    """
+    if not path.is_file():
+        return None
+    from progan.data import Pack
+
+    try:
+        return Pack(path)
+    except ValueError as error:
+        raise UsageError(f"{path} is a file, and no pack: {error}; pass a folder, or what progan pack wrote") from error

@@ -1,0 +1,129 @@
+"""``progan inspect``: what a file or folder is."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from progan.cli.command import UsageError
+from progan.cli.options import add_json, user_path
+from progan.cli.output import show, show_json
+
+HELP = "Say what a run, a checkpoint, a pack or a file of tensors is, without running anything in it."
+EXAMPLE = "progan inspect runs/my_icons"
+_SHOWN = 12  # tensors
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument(
+        "path", type=user_path, metavar="PATH", help="run directory, checkpoint, pack or file of tensors"
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Look, and print what it is."""
+    path = options.path
+    if not path.exists():
+        raise UsageError(f"there is no {path}")
+    found = describe_folder(path) if path.is_dir() else describe_file(path)
+    if options.json:
+        show_json(found)
+    else:
+        show("\n".join(lines_of(found)))
+    return 0
+
+
+def describe_folder(path: Path) -> dict[str, Any]:
+    """Describe a run directory or a checkpoint.
+
+    Raises:
+        UsageError: If it is neither.
+        CheckpointError: If it is damaged.
+    """
+    from progan.runs.checkpoint import checkpoints, is_checkpoint
+    from progan.runs.directory import CONFIG
+    from progan.runs.record import RunRecord
+
+    if is_checkpoint(path):
+        record, kind = RunRecord.from_checkpoint(path), "checkpoint"
+    elif (path / CONFIG).is_file():
+        record, kind = RunRecord.from_config(path), "run"
+    else:
+        raise UsageError(
+            f"{path} is a folder without a run or a checkpoint; progan check describes folders of pictures"
+        )
+    architecture, saved = record.architecture, [int(folder.name) for folder in checkpoints(path)]
+    height, width = architecture.size(architecture.top_level)
+    return {
+        "path": str(path),
+        "kind": kind,
+        "images_seen": record.images_seen if kind == "checkpoint" else max(saved, default=0),
+        "total_images": record.schedule.total_images,
+        "size": f"{width}x{height}",
+        "image_channels": architecture.image_channels,
+        "channels": list(architecture.channels),
+        "latent": list(architecture.latent_shape),
+        "classes": architecture.classes,
+        "seed": record.seed,
+        "data": record.data,
+        **({"checkpoints": saved} if kind == "run" else {}),
+        "progan": (record.contents.get("environment") or {}).get("progan"),
+    }
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Describe a pack, or another file in the safetensors layout.
+
+    Raises:
+        UsageError: If it is neither.
+    """
+    from progan.data import Pack
+    from progan.errors import CheckpointError
+    from progan.runs.checkpoint import read_entries
+
+    try:
+        pack = Pack(path)
+    except (ValueError, OSError):
+        pass
+    else:
+        n, channels, height, width = pack.images.shape
+        found = {
+            "path": str(path),
+            "kind": "pack",
+            "pictures": n,
+            "size": f"{width}x{height}",
+            "image_channels": channels,
+        }
+        return found | {"classes": list(pack.classes), "unreadable": len(pack.unreadable)}
+    try:
+        entries = read_entries(path)
+    except (CheckpointError, OSError, ValueError) as error:
+        raise UsageError(f"{path} is no pack and no file of tensors in the safetensors layout: {error}") from error
+    tensors = {name: {"dtype": str(entry.dtype), "shape": list(entry.shape)} for name, entry in entries.items()}
+    return {"path": str(path), "kind": "file of tensors", "bytes": path.stat().st_size, "tensors": tensors}
+
+
+def lines_of(found: Mapping[str, Any]) -> list[str]:
+    """Return a description as lines."""
+    values = {name: value for name, value in found.items() if name not in ("path", "kind", "tensors")}
+    lines = [f"{found['path']}: {found['kind']}"]
+    lines += [
+        f"  {name.replace('_', ' '):<15} {_shown(value)}" for name, value in values.items() if value not in (None, [])
+    ]
+    tensors = found.get("tensors", {})
+    lines += [f"  {name}: {each['dtype']} {tuple(each['shape'])}" for name, each in list(tensors.items())[:_SHOWN]]
+    if len(tensors) > _SHOWN:
+        lines.append(f"  and {len(tensors) - _SHOWN:,} more; --json lists all")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {each}" for name, each in value.items() if not isinstance(each, dict | list))
+    if isinstance(value, list):
+        return ", ".join(map(str, value[-_SHOWN:]))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,70 @@
+"""What the commands print: texts that name options, and JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import warnings
+from typing import Any, TextIO
+
+# Keywords of Python's functions in messages, and the options that stand for them.
+_FLAGS = {
+    'on_unreadable="skip"': "--skip-unreadable",
+    "hidden=True": "--hidden",
+    "overwrite=True": "--overwrite",
+    'labels="folders"': "--labels",
+}
+_VALUES = re.compile(
+    r"(?<![\w-])(max_pixels|bit_depth|run_dir|held_out|precision|resolution|total_images|seed|start|hours|recover)"
+    r"(?:=(\w+)?|(?= in the command|\b(?=,| or|;|$)))"
+)
+
+
+def in_options(text: str) -> str:
+    """Return a message of progan's in which keywords are named by the options that stand for them.
+
+    Example:
+        >>> in_options('pass on_unreadable="skip", max_pixels=26_000_000 or hidden=True; leave bit_depth out')
+        'pass --skip-unreadable, --max-pixels 26_000_000 or --hidden; leave bit_depth out'
+    """
+    for keyword, option in _FLAGS.items():
+        text = text.replace(keyword, option)
+    return _VALUES.sub(_option, text)
+
+
+def _option(found: re.Match[str]) -> str:
+    if "=" not in found[0]:
+        return found[0]
+    option = "--" + found[1].replace("_", "-").replace("total-images", "images")
+    return option if found[2] is None else f"{option} {found[2]}"
+
+
+def show(text: str, file: TextIO | None = None) -> None:
+    """Print a text that may hold any file's name; letters that the output cannot show are escaped."""
+    stream = sys.stdout if file is None else file
+    encoding = stream.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def show_json(values: Any) -> None:
+    """Print values as JSON."""
+    print(json.dumps(values, indent=1, default=str), flush=True)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning as one line, without the line of the program that it comes from."""
+    del category, filename, lineno, line
+    show(f"warning: {in_options(str(message))}", file or sys.stderr)
+
+
+def warn(text: str) -> None:
+    """Warn of something that a command has noticed."""
+    warnings.warn(text, stacklevel=2)

@@ -1,0 +1,226 @@
+"""The settings of a training: what was found in the folder, what was passed, and what follows from both."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from progan.cli.command import UsageError
+from progan.cli.folder import in_two_lines, open_pack, open_pictures, read_report, shape_of
+from progan.cli.options import add_choice_of_pictures, at_least_1, positive, resolution, share, user_path
+
+if TYPE_CHECKING:
+    from progan import Recipe, Trainer
+    from progan.cli.folder import Images
+
+PRESETS = ("few_images", "mel_icon", "karras2018")
+_CPU_RESOLUTION = 64  # in an hour or so; of larger ones the last level alone takes four times as long for each doubling
+_GPU_RESOLUTION = 256
+_SHORT_HOURS = 0.2  # below which a CPU does not get past 32x32
+_GRIDS = 48  # previews of a run, and checkpoints
+
+
+@dataclass
+class Prepared:
+    """All that a training needs.
+
+    Attributes:
+        recipe: Recipe of the run.
+        images: Pictures.
+        run_dir: Run directory.
+        trainer: Trainer, at the newest checkpoint if there is one.
+        lines: What was found and decided, for people.
+        decisions: The same, for programs.
+    """
+
+    recipe: Recipe
+    images: Images
+    run_dir: Path
+    trainer: Trainer
+    lines: list[str]
+    decisions: dict[str, Any]
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add what `prepare` looks at."""
+    parser.add_argument("data", nargs="?", type=user_path, metavar="DATA", help="folder of pictures, or a pack")
+    parser.add_argument("--run-dir", type=user_path, metavar="DIR", help="run directory (default: runs/<name of DATA>)")
+    parser.add_argument("--preset", choices=PRESETS, default="few_images", help="recipe (default: %(default)s)")
+    parser.add_argument(
+        "--resolution", type=resolution, metavar="PX", help="shorter side of the new pictures: 4, 8, 16, ... (default: "
+        f"as the pictures allow, at most {_CPU_RESOLUTION} on a CPU and {_GPU_RESOLUTION} on a GPU)"
+    )  # fmt: skip
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--hours", type=positive, metavar="H", help="train about as long as this on this machine")
+    length.add_argument(
+        "--images", type=at_least_1, metavar="N", help="real images to show in all (default: the preset's)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the run (default: 0)")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best available)")
+    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="default: %(default)s")
+    parser.add_argument(
+        "--batch-size", type=at_least_1, metavar="N", help="real images per step (default: the preset's)"
+    )
+    parser.add_argument("--balanced", action="store_true", help="show every class of --labels equally often")
+    parser.add_argument("--flips", action="store_true", help="mirror a random half of the real images, left to right")
+    parser.add_argument(
+        "--held-out", type=share, metavar="SHARE", help="share of the pictures to judge by, such as 10%%"
+    )
+    parser.add_argument("--recover", type=int, choices=range(10), default=2, metavar="N", help="times to go back to an "
+        "earlier checkpoint when training diverges (default: 2)")  # fmt: skip
+    parser.add_argument("--start", type=user_path, metavar="RUN", help="begin with the weights of a run or a file")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
+    add_choice_of_pictures(parser)
+
+
+def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None) -> Prepared:
+    """Read the pictures, decide what was not passed, and make the trainer; nothing is written.
+
+    Args:
+        options: What `add_settings` parsed.
+        notes: What config.json is to record beside the settings.
+
+    Raises:
+        UsageError: If options do not go together.
+        ValueError: If the settings do not fit the pictures, or the run directory holds another run.
+    """
+    from progan import Trainer
+    from progan.runtime.device import choose_device
+
+    if options.data is None:
+        raise UsageError("pass a folder of pictures, such as: progan train my_icons/")
+    if options.balanced and not options.labels:
+        raise UsageError("--balanced is about the classes of --labels; pass both")
+    run_dir = options.run_dir or Path("runs") / options.data.resolve().stem
+    if run_dir.resolve().is_relative_to(options.data.resolve()):
+        raise UsageError(f"{run_dir} lies in {options.data}: its samples would be data too; pass another --run-dir")
+    device = choose_device(options.device, options.precision)
+    images, base_size, found = _read(options, device.type)
+    recipe = _recipe(options, images, base_size, device, run_dir)
+    trainer = Trainer.from_recipe(
+        recipe,
+        seed=options.seed,
+        run_dir=run_dir,
+        device=device,
+        save_every=max(1, recipe.schedule.total_images // _GRIDS),
+        preview_every=max(1, recipe.schedule.total_images // _GRIDS),
+        held_out=options.held_out,
+        recover=options.recover,
+        overwrite=options.overwrite,
+        start=options.start,
+        notes=notes,
+    )
+    trainer.check(images)
+    n, channels, height, width = images.images.shape
+    colours = {1: "grey", 3: "colour", 4: "colour and transparency"}[channels]
+    epochs = recipe.schedule.total_images / n
+    lines = [
+        *found,
+        f"decided  {options.preset} at {width}x{height} in {colours}, on {device}, in {options.precision}"
+        + (f", {len(images.classes)} classes" if options.labels else ""),
+        f"         {recipe.schedule.total_images:,} real images will be shown, each {epochs:,.0f} times",
+        f"run      {run_dir}" + (f", after {trainer.images_seen:,} images" if trainer.images_seen else ""),
+    ]
+    decisions = {
+        "data": str(options.data), "pictures": n, "size": [width, height], "channels": channels,
+        "preset": options.preset, "device": str(device), "precision": options.precision,
+        "total_images": recipe.schedule.total_images, "images_seen": trainer.images_seen, "run_dir": str(run_dir),
+        "classes": list(images.classes),
+    }  # fmt: skip
+    return Prepared(recipe, images, run_dir, trainer, lines, decisions)
+
+
+def _read(options: argparse.Namespace, device: str) -> tuple[Images, tuple[int, int], list[str]]:
+    """Return the pictures, (height, width) of level 0, and lines on what was found."""
+    if (packed := open_pack(options.data)) is not None:
+        return packed, _base_of(options, packed), [f"found    {len(packed):,} pictures in the pack {options.data}"]
+    report = read_report(options.data, options)
+    kept = None
+    facts = list(report.facts.values())
+    if options.only is not None:
+        from progan.data import Curation
+
+        kept = Curation.load(options.only, options.data, hidden=options.hidden).kept
+        facts = [report.facts[name] for name in kept if name in report.facts] or facts
+    shape = shape_of(facts)
+    side = options.resolution or _resolution(shape.short_side, device, options.hours)
+    base = shape.base_size
+    size = (base[0] * side // 4, base[1] * side // 4)
+    images = open_pictures(options.data, options, size, options.channels or shape.channels, kept)
+    return images, base, in_two_lines(options.data, report, options)
+
+
+def _resolution(short_side: int, device: str, hours: float | None) -> int:
+    """Return the side of the new pictures: no larger than the real ones, nor than the machine draws in the time."""
+    most = _GPU_RESOLUTION if device == "cuda" else _CPU_RESOLUTION
+    if device != "cuda" and hours is not None and hours < _SHORT_HOURS:
+        most //= 2
+    side = 4
+    while 2 * side <= min(short_side, most):
+        side *= 2
+    return max(side, 8)
+
+
+def _base_of(options: argparse.Namespace, images: Images) -> tuple[int, int]:
+    """Return (height, width) of level 0 for the pictures of a pack."""
+    height, width = images.images.shape[2:]
+    level = 0
+    while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 8:
+        height, width, level = height // 2, width // 2, level + 1
+    if options.resolution is not None and options.resolution != min(images.images.shape[2:]):
+        raise UsageError(
+            f"{options.data} holds pictures of {images.images.shape[3]}x{images.images.shape[2]}; leave --resolution "
+            "out, or pack the folder again"
+        )
+    return height, width
+
+
+def _recipe(
+    options: argparse.Namespace, images: Images, base_size: tuple[int, int], device: Any, run_dir: Path
+) -> Recipe:
+    """Return the recipe of the preset, changed as the options say."""
+    from progan import Trainer
+
+    recipe = _of_length(options, images, base_size, options.images)
+    if options.hours is None:
+        return recipe
+    scaled = Trainer.recipe_for_hours(
+        recipe, options.hours, device=device, run_dir=run_dir, overwrite=options.overwrite
+    )
+    return _of_length(options, images, base_size, scaled.schedule.total_images)
+
+
+def _of_length(
+    options: argparse.Namespace, images: Images, base_size: tuple[int, int], total_images: int | None
+) -> Recipe:
+    """Return the recipe for a number of real images to show; None = the preset's."""
+    from progan import HorizontalFlip, presets
+
+    n, channels, height, width = images.images.shape
+    levels = (min(height // base_size[0], width // base_size[1])).bit_length()
+    side = 4 << (levels - 1)
+    if options.preset == "few_images":
+        recipe = presets.few_images(side, n, total_images=total_images, precision=options.precision)
+    else:
+        recipe = getattr(presets, options.preset)(side)
+        if total_images is not None:
+            stages = recipe.schedule.scaled(total_images / recipe.schedule.total_images).stages
+            recipe = replace(recipe, stages=stages)
+    latent = recipe.architecture.latent_shape
+    architecture = replace(
+        recipe.architecture,
+        image_channels=channels,
+        base_size=base_size,
+        latent_shape=(latent[0], *base_size) if len(latent) == 3 else latent,
+    )
+    stages = recipe.stages
+    if options.batch_size is not None:
+        stages = tuple(replace(stage, batch_size=options.batch_size) for stage in stages)
+    flips = (HorizontalFlip(),) * options.flips
+    training = replace(
+        recipe.training, precision=options.precision, augment_real=(*recipe.training.augment_real, *flips)
+    )
+    recipe = replace(recipe, architecture=architecture, stages=stages, training=training)
+    return recipe.with_classes(len(images.classes), balanced=options.balanced) if options.labels else recipe

@@ -1,0 +1,229 @@
+"""The command line: help without torch, one line for each error, exit statuses, settings from a file."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from progan.cli import program
+from progan.cli.output import in_options
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("icons").mkdir()
+    for index in range(3):
+        Image.new("RGB", (16, 16), (80 * index, 0, 99)).save(f"icons/{index}.png")
+    Path("file.txt").write_text("no picture")
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_help_and_errors_in_options_need_no_torch():
+    done = python(
+        "import sys\n"
+        "from progan.cli.program import COMMANDS, main\n"
+        "assert main(['--help']) == 0\n"
+        "for name in COMMANDS:\n"
+        "    assert main([name, '--help']) == 0, name\n"
+        "assert main(['train', 'icons', '--hours', 'much']) == 2\n"
+        "assert main(['train', '--config', 'missing.toml']) == 2\n"
+        "sys.exit(sorted(name for name in ('torch', 'numpy', 'PIL') if name in sys.modules))"
+    )
+    assert done.stderr.splitlines()[-1] == "[]", done.stderr
+
+
+def test_every_command_has_help_with_an_example_that_parses(capsys):
+    for name, command in program.COMMANDS.items():
+        assert program.main([name, "--help"]) == 0
+        printed = " ".join(capsys.readouterr().out.split())
+        assert command.EXAMPLE in printed and command.HELP in printed
+        words = command.EXAMPLE.split(" > ")[0].split()
+        assert words[:2] == ["progan", name]
+        assert program.parse(program.build_parser(), words[1:]).command == name
+
+
+def test_as_a_module_and_its_version():
+    done = subprocess.run([sys.executable, "-m", "progan", "--version"], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"progan \d+\.\d+\S*\n", done.stdout)
+
+
+NO_FOLDER = "pass a folder of pictures"
+WRONG = [
+    ([], "the following arguments are required: COMMAND"),
+    (["trian"], "invalid choice: 'trian'"),
+    (["train"], "progan train: pass a folder of pictures, such as: progan train my_icons/"),
+    (["train", "missing"], f"progan train: there is no missing; {NO_FOLDER}"),
+    (["train", "empty"], "progan train: empty has no picture; pass a folder of PNG, JPEG"),
+    (["train", "file.txt"], "progan train: file.txt is a file, and no pack: "),
+    (["train", "icons", "--hours", "0"], "argument --hours: must be a number above 0, got '0'"),
+    (["train", "icons", "--hours", "nan"], "argument --hours: must be a number above 0, got 'nan'"),
+    (["train", "icons", "--hours", "1", "--images", "100"], "argument --images: not allowed with argument --hours"),
+    (["train", "icons", "--images", "0"], "argument --images: must be a whole number of at least 1, got '0'"),
+    (["train", "icons", "--images", "100"], "few_images needs at least 640 images in all for 3 levels, got 100"),
+    (["train", "icons", "--resolution", "100"], "argument --resolution: must be one of 4, 8, 16, 32, 64, 128"),
+    (["train", "icons", "--resolution", "1024"], "few_images has widths for up to 256 px, got --resolution 1024"),
+    (["train", "icons", "--preset", "stylegan"], "argument --preset: invalid choice: 'stylegan'"),
+    (["train", "icons", "--precision", "fp8"], "argument --precision: invalid choice: 'fp8'"),
+    (["train", "icons", "--device", "tpu"], "progan train: "),
+    (["train", "icons", "--held-out", "0.9"], "must be a share above 0 and below 0.5, such as 0.1 or 10%"),
+    (["train", "icons", "--held-out", "much"], "must be a share above 0 and below 0.5"),
+    (["train", "icons", "--run-dir", "icons/run"], "icons/run lies in icons: its samples would be data too"),
+    (["train", "icons", "--run-dir", "file.txt"], "run_dir must be a folder, and"),
+    (["train", "icons", "--run-dir", "icons_and", "--start", "missing"], "cannot start from missing: nothing is there"),
+    (["train", "icons", "--only", "missing.txt"], "missing.txt"),
+    (["train", "icons", "--labels"], 'icons: 3 of 3 pictures lie in no sub-folder, such as 0.png; with --labels'),
+    (["train", "icons", "--balanced"], "--balanced is about the classes of --labels; pass both"),
+    (["train", "icons", "--channels", "2"], "argument --channels: invalid choice: 2"),
+    (["train", "icons", "--batch-size", "-1"], "argument --batch-size: must be a whole number of at least 1, got '-1'"),
+    (["train", "icons", "--bit-depth", "7"], "argument --bit-depth: invalid choice: 7"),
+    (["train", "icons", "--recover", "11"], "argument --recover: invalid choice: 11"),
+    (["train", "icons", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
+    (["train", "~nobody-here/icons"], "~nobody-here is not a user with a home directory here"),
+    (["train", ""], "is an empty path; pass . for the current directory"),
+    (["train", "icons", "--config", "missing.toml"], "progan: --config missing.toml: No such file or directory"),
+    (["train", "icons", "--config", "file.txt"], "progan: --config file.txt is not TOML: "),
+    (["plan"], "progan plan: pass a folder of pictures"),
+    (["plan", "missing"], f"there is no missing; {NO_FOLDER}"),
+    (["check", "missing"], f"progan check: there is no missing; {NO_FOLDER}"),
+    (["check", "file.txt"], f"progan check: file.txt is a file; {NO_FOLDER}"),
+    (["check"], "the following arguments are required: FOLDER"),
+    (["curate", "icons"], "the following arguments are required: --out"),
+    (["curate", "missing", "--out", "report"], f"there is no missing; {NO_FOLDER}"),
+    (["curate", "icons", "--out", "report", "--max-similar", "0"], "must be a whole number of at least 1, got '0'"),
+    (["curate", "icons", "--out", "icons/report"], "progan curate: "),
+    (["pack", "icons", "icons.pack"], "the following arguments are required: --resolution"),
+    (["pack", "missing", "icons.pack", "--resolution", "16"], f"there is no missing; {NO_FOLDER}"),
+    (["pack", "icons", "file.txt", "--resolution", "16"], "file.txt exists already and is not a pack; pass another"),
+    (["pack", "icons", "no/such.pack", "--resolution", "16"], "no is not a directory; make it first"),
+    (["resume", "missing"], "progan resume: there is no missing; pass a run directory"),
+    (["resume", "icons"], "progan resume: "),
+    (["status", "missing"], "progan status: there is no missing; pass a run directory"),
+    (["status", "icons"], "icons holds no progan run: it has no valid config.json"),
+    (["status", "file.txt"], "file.txt is a file; pass a run directory"),
+    (["report", "icons"], "icons holds no progan run"),
+    (["report", "icons", "--max-mb", "-1"], "argument --max-mb: must be a number above 0, got '-1'"),
+    (["generate", "icons"], "the following arguments are required: --out"),
+    (["generate", "icons", "--out", "new"], "icons is not a checkpoint, nor a run with one"),
+    (["generate", "icons", "--out", "icons"], "--out icons exists and is not an empty folder; pass a new one"),
+    (["generate", "icons", "--out", "new", "--n", "0"], "argument --n: must be a whole number of at least 1, got '0'"),
+    (["generate", "icons", "--out", "new", "--only", "a"], "must be numbers and ranges such as 0-7,12, got 'a'"),
+    (["generate", "icons", "--out", "new", "--n", "2", "--only", "3"], "not allowed with argument"),
+    (["walk", "icons"], "the following arguments are required: FILE"),
+    (["walk", "icons", "walk.png"], "icons is not a checkpoint, nor a run with one"),
+    (["evaluate", "icons"], "progan evaluate: icons holds no progan run"),
+    (["inspect", "missing"], "progan inspect: there is no missing"),
+    (["inspect", "icons"], "icons is a folder without a run or a checkpoint; progan check describes folders"),
+    (["inspect", "file.txt"], "file.txt is no pack and no file of tensors in the safetensors layout"),
+    (["completion", "tcsh"], "argument SHELL: invalid choice: 'tcsh'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "text"), WRONG, ids=[" ".join(arguments) or "nothing" for arguments, _ in WRONG])
+def test_wrong_use_is_said_in_one_line_and_writes_nothing(arguments, text, capsys):
+    before = sorted(Path().rglob("*"))
+    assert program.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert text in said
+    assert "Traceback" not in said
+    if "usage:" not in said:
+        assert len(said.splitlines()) <= 2, said
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_unexpected_errors_and_where_they_were_raised(capsys, monkeypatch):
+    def run(options):
+        raise KeyError("something")
+
+    monkeypatch.setattr(program.COMMANDS["status"], "run", run)
+    assert program.main(["status", "icons"]) == 1
+    assert capsys.readouterr().err == "progan status: KeyError: 'something'; --debug shows where\n"
+    assert program.main(["status", "icons", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (OSError(28, "No space left", "f"), 1)])
+def test_statuses_of_what_happens_outside(error, status, capsys, monkeypatch):
+    def run(options):
+        raise error
+
+    monkeypatch.setattr(program.COMMANDS["status"], "run", run)
+    assert program.main(["status", "icons"]) == status
+    assert capsys.readouterr().err in ("progan status: interrupted\n", "progan status: f: No space left\n")
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    code = "from progan.cli.program import main; import sys; sys.exit(main(['check', 'icons']))"
+    reader = subprocess.Popen(["head", "-c", "0"], stdin=subprocess.PIPE)
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=reader.stdin, stderr=subprocess.PIPE, text=True, check=False
+    )
+    reader.communicate()
+    assert done.returncode in (0, 141)
+    assert done.stderr == ""
+
+
+def test_check_as_text_and_as_json(capsys):
+    assert program.main(["check", "icons"]) == 0
+    assert "files             3 read as pictures" in capsys.readouterr().out
+    assert program.main(["check", "icons", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["pictures"] == 3
+    assert found["unreadable"] == {}
+
+
+def test_curate_writes_a_list_that_is_not_replaced_by_chance(capsys):
+    assert program.main(["curate", "icons", "--out", "report", "--hidden"]) == 0
+    assert "progan train icons --hidden --only report/list.txt" in capsys.readouterr().out
+    Path("report/list.txt").write_text("# edited\n")
+    assert program.main(["curate", "icons", "--out", "report"]) == 2
+    assert "perhaps edited; pass --overwrite or another --out" in capsys.readouterr().err
+    assert Path("report/list.txt").read_text() == "# edited\n"
+
+
+def test_settings_come_from_a_file_and_the_command_line_wins():
+    Path("train.toml").write_text('data = "icons"\nhours = 2\nbatch_size = 8\nflips = true\nlabels = false\n')
+    options = program.parse(program.build_parser(), ["train", "--config", "train.toml", "--batch-size", "4"])
+    assert (options.data, options.hours, options.batch_size, options.flips) == (Path("icons"), 2.0, 4, True)
+    assert options.labels is False
+    assert options.config_read["batch_size"] == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hour = 2", "hour is no option of progan train; there are balanced, batch-size, "),
+        ("flips = 1", "flips must be true or false, got 1"),
+        ("hours = [1, 2]", "hours must be one value, got [1, 2]"),
+        ("hours = 0", "argument --hours: must be a number above 0, got '0'"),
+    ],
+)
+def test_wrong_settings_in_a_file(text, said, capsys):
+    Path("train.toml").write_text(text)
+    assert program.main(["train", "icons", "--config", "train.toml"]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_the_commands(shell, capsys):
+    pytest.importorskip("shtab", reason="shtab is not installed")
+    assert program.main(["completion", shell]) == 0
+    printed = capsys.readouterr().out
+    for name in program.COMMANDS:
+        assert name in printed
+
+
+def test_messages_name_options():
+    text = 'pass on_unreadable="skip", max_pixels=26_000_000 or hidden=True, or overwrite=True; pass another run_dir'
+    said = "pass --skip-unreadable, --max-pixels 26_000_000 or --hidden, or --overwrite; pass another run_dir"
+    assert in_options(text) == said

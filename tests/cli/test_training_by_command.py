@@ -1,0 +1,232 @@
+"""A run from the command line: what is decided, trained, resumed, shown and made of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from progan import CheckpointError, load_generator
+from progan.cli.folder import shape_of
+from progan.cli.program import main
+from progan.cli.settings import _resolution
+from progan.data.curation.survey import Facts
+from progan.render import read_png
+
+LENGTH = ["--images", "700", "--device", "cpu", "--recover", "0"]
+
+
+def folder_of_pictures(path: Path, n: int = 60, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> Path:
+    path.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    shape = (n, size[1], size[0], len(mode)) if len(mode) > 1 else (n, size[1], size[0])
+    for index, pixels in enumerate(rng.integers(0, 200, shape, dtype=np.uint8)):
+        Image.fromarray(pixels, mode).save(path / f"{index}.png")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a finished run in it, and what was printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    folder_of_pictures(folder / "icons")
+    return folder
+
+
+@pytest.fixture
+def run(trained, monkeypatch, capsys):
+    """The directory of the run, trained by the first test that needs it."""
+    monkeypatch.chdir(trained)
+    if not Path("runs/icons/config.json").exists():
+        assert main(["train", "icons", *LENGTH]) == 0
+        Path("printed.txt").write_text(capsys.readouterr().out)
+    return Path("runs/icons")
+
+
+def test_train_says_what_it_found_decided_and_made(run):
+    printed = Path("printed.txt").read_text()
+    for text in (
+        "found    60 pictures in icons (PNG, 8x8)\n",
+        "decided  few_images at 8x8 in colour, on cpu, in fp32\n",
+        "         700 real images will be shown, each 12 times\n",
+        "run      runs/icons\n",
+        "stage  resolution  batch  images/s  time left",
+        "sheet    runs/icons/films/samples.png\n",
+        "report   runs/icons/report.html\n",
+        "progan generate runs/icons --out icons",
+    ):
+        assert text in printed
+    assert read_png(run / "films/samples.png").shape[0] == 3
+    assert (run / "films/training.png").exists()
+    notes = json.loads((run / "config.json").read_text())["notes"]["command"]
+    assert notes["options"]["images"] == 700
+    assert notes["options"]["data"] == str(Path("icons").absolute())
+    assert notes["config"] is None
+
+
+def test_a_finished_run_is_not_trained_again(run, capsys):
+    assert main(["train", "icons", *LENGTH]) == 0
+    assert capsys.readouterr().out == "The run in runs/icons is finished; --overwrite replaces it.\n"
+    assert main(["resume", "runs/icons"]) == 0
+    assert "is finished: progan generate runs/icons" in capsys.readouterr().out
+    assert main(["train", "icons", "--images", "900", "--device", "cpu"]) == 2
+    assert "runs/icons holds another run" in capsys.readouterr().err
+
+
+def test_status_report_and_inspect(run, capsys):
+    assert main(["status", "runs/icons"]) == 0
+    assert "runs/icons: 8x8, finished" in capsys.readouterr().out
+    assert main(["status", "runs/icons", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["state"], found["images_seen"], found["total_images"]) == ("finished", 704, 700)
+    assert main(["report", "runs/icons"]) == 0
+    assert "<html" in (run / "report.html").read_text()
+    capsys.readouterr()
+    for path, kind in ((run, "run"), (sorted((run / "checkpoints").iterdir())[-1], "checkpoint")):
+        assert main(["inspect", str(path), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["kind"], found["size"], found["images_seen"]) == (kind, "8x8", 704)
+        assert main(["inspect", str(path)]) == 0
+        assert f"{path}: {kind}\n" in capsys.readouterr().out
+    tensors = next((run / "checkpoints").rglob("*.safetensors"))
+    assert main(["inspect", str(tensors)]) == 0
+    assert "file of tensors" in capsys.readouterr().out
+
+
+def test_generate_draws_the_pictures_of_the_seed(run, capsys):
+    assert main(["generate", "runs/icons", "--n", "5", "--seed", "3", "--out", "five"]) == 0
+    assert "5 pictures of 8x8 and sheet.png are in five." in capsys.readouterr().out
+    assert main(["generate", "runs/icons", "--only", "4,1-2", "--seed", "3", "--out", "three"]) == 0
+    assert sorted(path.name for path in Path("three").iterdir()) == ["0001.png", "0002.png", "0004.png", "sheet.png"]
+    expected = (load_generator(run).sample(5, seed=3) * 255).round()
+    for index in (1, 2, 4):
+        assert Path(f"three/{index:04d}.png").read_bytes() == Path(f"five/{index:04d}.png").read_bytes()
+        assert (read_png(Path(f"five/{index:04d}.png")).float() - expected[index]).abs().max() <= 1
+    assert main(["generate", "runs/icons", "--between", "3", "17", "--truncation", "0.5", "--out", "way"]) == 0
+    assert len(list(Path("way").iterdir())) == 10
+
+
+def test_walk_writes_a_film(run, capsys):
+    assert main(["walk", "runs/icons", "walk.png", "--seconds", "0.5", "--stops", "3"]) == 0
+    assert Path("walk.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["walk", "runs/icons", "walk.txt"]) == 2
+    assert "walk.txt" in capsys.readouterr().err
+
+
+def test_options_of_classes_need_classes(run, capsys):
+    assert main(["generate", "runs/icons", "--label", "3", "--out", "classes"]) == 2
+    assert "the generator has no classes, got label" in capsys.readouterr().err
+    assert not Path("classes").exists()
+
+
+def test_evaluate_finds_the_pictures_of_the_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures(Path("icons"), size=(16, 16))
+    length = ["--images", "700", "--device", "cpu", "--recover", "0"]
+    assert main(["train", "icons", *length]) == 0
+    assert "640 samples against 60 real images, at 16x16:" in capsys.readouterr().out
+    assert main(["evaluate", "runs/icons", "--n", "20", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_samples"] == 20
+    Path("icons").rename("moved")
+    assert main(["evaluate", "runs/icons"]) == 2
+    assert "are no longer at" in capsys.readouterr().err
+
+
+def test_dry_run_and_plan_write_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures(Path("icons"))
+    for arguments in (["train", "icons", *LENGTH, "--dry-run"], ["plan", "icons", *LENGTH]):
+        assert main(arguments) == 0
+        assert "in all: " in capsys.readouterr().out
+    assert main(["plan", "icons", *LENGTH, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["total_images"] == 700
+    assert found["seconds"] == pytest.approx(sum(found["stage_seconds"]))
+    assert [path.name for path in Path().iterdir()] == ["icons"]
+
+
+def test_a_stopped_run_is_resumed_from_where_its_pictures_were(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures(Path("icons"))
+    for name in ("whole", "parts"):
+        assert main(["train", "icons", *LENGTH, "--run-dir", name]) == 0
+    newest = sorted(Path("parts/checkpoints").iterdir())
+    for folder in newest[1:]:  # as if it had been killed after an earlier one
+        shutil.rmtree(folder)
+    capsys.readouterr()
+    assert main(["resume", "parts", "--device", "cpu"]) == 0
+    assert f"Resuming parts after {int(newest[0].name):,} of 700 images." in capsys.readouterr().out
+    one, other = (load_generator(name).sample(3) for name in ("whole", "parts"))
+    assert one.equal(other)
+
+
+def test_classes_go_from_sub_folders_to_samples(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("cats", "dogs"):
+        folder_of_pictures(Path("pets", name), 30)
+    with pytest.raises(CheckpointError):
+        load_generator("runs/pets")
+    assert main(["train", "pets", *LENGTH, "--labels", "--balanced"]) == 0
+    assert "on cpu, in fp32, 2 classes\n" in capsys.readouterr().out
+    assert main(["generate", "runs/pets", "--label", "dogs", "--n", "3", "--out", "dogs"]) == 0
+    assert main(["generate", "runs/pets", "--label", "1", "--n", "3", "--out", "ones"]) == 0
+    assert Path("dogs/0002.png").read_bytes() == Path("ones/0002.png").read_bytes()
+    assert main(["generate", "runs/pets", "--label", "birds", "--out", "birds"]) == 2
+    assert "there is no class 'birds', there are 2 classes ('cats', 'dogs')" in capsys.readouterr().err
+
+
+def test_a_pack_is_trained_on_as_its_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures(Path("grey"), mode="L", size=(12, 8))
+    assert main(["pack", "grey", "grey.pack", "--resolution", "8"]) == 0
+    assert "60 pictures of 12x8 with 1 channels are in grey.pack." in capsys.readouterr().out
+    assert main(["inspect", "grey.pack"]) == 0
+    assert "grey.pack: pack\n" in capsys.readouterr().out
+    for data in ("grey", "grey.pack"):
+        assert main(["plan", data, *LENGTH, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["size"], found["channels"], found["pictures"]) == ([12, 8], 1, 60)
+
+
+def picture(width: int, height: int, mode: str = "RGB", *, transparent: bool = False) -> Facts:
+    return Facts("PNG", mode, width, height, transparent, None, dark=False, constant=False)
+
+
+@pytest.mark.parametrize(
+    ("facts", "short_side", "channels", "base_size"),
+    [
+        ([picture(256, 256)] * 3, 256, 3, (4, 4)),
+        ([picture(100, 102)] * 3, 100, 3, (4, 4)),
+        ([picture(300, 200)] * 2 + [picture(600, 400)], 200, 3, (4, 6)),
+        ([picture(200, 300)] * 3, 200, 3, (6, 4)),
+        ([picture(300, 200), picture(200, 300), picture(200, 200)], 200, 3, (4, 4)),
+        ([picture(640, 480)] * 3, 480, 3, (6, 8)),
+        ([picture(64, 64, "L")] * 3, 64, 1, (4, 4)),
+        ([picture(64, 64, "L"), picture(64, 64)], 64, 3, (4, 4)),
+        ([picture(64, 64, "RGBA", transparent=True)] * 2 + [picture(64, 64)], 64, 4, (4, 4)),
+        ([picture(64, 64, "RGBA")] * 3, 64, 3, (4, 4)),
+    ],
+)
+def test_what_pictures_have_in_common(facts, short_side, channels, base_size):
+    shape = shape_of(facts)
+    assert (shape.short_side, shape.channels, shape.base_size) == (short_side, channels, base_size)
+
+
+@pytest.mark.parametrize(
+    ("short_side", "device", "hours", "expected"),
+    [
+        (256, "cpu", None, 64),
+        (256, "cpu", 0.1, 32),
+        (256, "cpu", 1.0, 64),
+        (1000, "cuda", None, 256),
+        (100, "cuda", None, 64),
+        (40, "cpu", None, 32),
+        (3, "cpu", None, 8),
+    ],
+)
+def test_the_resolution_follows_from_pictures_device_and_time(short_side, device, hours, expected):
+    assert _resolution(short_side, device, hours) == expected
