@@ -47,7 +47,8 @@ def test_every_command_has_help_with_an_example_that_parses(capsys):
     for name, command in program.COMMANDS.items():
         assert program.main([name, "--help"]) == 0
         printed = " ".join(capsys.readouterr().out.split())
-        assert command.EXAMPLE in printed and command.HELP in printed
+        assert command.EXAMPLE in printed
+        assert command.HELP in printed
         words = command.EXAMPLE.split(" > ")[0].split()
         assert words[:2] == ["progan", name]
         assert program.parse(program.build_parser(), words[1:]).command == name
@@ -82,7 +83,7 @@ WRONG = [
     (["train", "icons", "--run-dir", "file.txt"], "run_dir must be a folder, and"),
     (["train", "icons", "--run-dir", "icons_and", "--start", "missing"], "cannot start from missing: nothing is there"),
     (["train", "icons", "--only", "missing.txt"], "missing.txt"),
-    (["train", "icons", "--labels"], 'icons: 3 of 3 pictures lie in no sub-folder, such as 0.png; with --labels'),
+    (["train", "icons", "--labels"], "icons: 3 of 3 pictures lie in no sub-folder, such as 0.png; with --labels"),
     (["train", "icons", "--balanced"], "--balanced is about the classes of --labels; pass both"),
     (["train", "icons", "--channels", "2"], "argument --channels: invalid choice: 2"),
     (["train", "icons", "--batch-size", "-1"], "argument --batch-size: must be a whole number of at least 1, got '-1'"),

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from progan import CheckpointError, load_generator
+from progan import CheckpointError, load_generator, presets
+from progan.cli import finish, settings
 from progan.cli.folder import shape_of
 from progan.cli.program import main
-from progan.cli.settings import _resolution
 from progan.data.curation.survey import Facts
 from progan.render import read_png
 
@@ -27,6 +27,14 @@ def folder_of_pictures(path: Path, n: int = 60, size: tuple[int, int] = (8, 8), 
     for index, pixels in enumerate(rng.integers(0, 200, shape, dtype=np.uint8)):
         Image.fromarray(pixels, mode).save(path / f"{index}.png")
     return path
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch):
+    """Networks that train in a moment, few checkpoints, and few samples to judge."""
+    monkeypatch.setattr(presets, "_FEW_CHANNELS", (8, 6, 4))
+    monkeypatch.setattr(settings, "_GRIDS", 4)
+    monkeypatch.setattr(finish, "_JUDGED", 40)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +136,7 @@ def test_evaluate_finds_the_pictures_of_the_run(tmp_path, monkeypatch, capsys):
     folder_of_pictures(Path("icons"), size=(16, 16))
     length = ["--images", "700", "--device", "cpu", "--recover", "0"]
     assert main(["train", "icons", *length]) == 0
-    assert "640 samples against 60 real images, at 16x16:" in capsys.readouterr().out
+    assert "40 samples against 60 real images, at 16x16:" in capsys.readouterr().out
     assert main(["evaluate", "runs/icons", "--n", "20", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n_samples"] == 20
     Path("icons").rename("moved")
@@ -229,4 +237,4 @@ def test_what_pictures_have_in_common(facts, short_side, channels, base_size):
     ],
 )
 def test_the_resolution_follows_from_pictures_device_and_time(short_side, device, hours, expected):
-    assert _resolution(short_side, device, hours) == expected
+    assert settings._resolution(short_side, device, hours) == expected

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from progan.cli.output import show, warn
+from progan.cli.output import show, shown, warn
 
 if TYPE_CHECKING:
     from progan import Trainer
@@ -17,19 +18,20 @@ _LEAST_JUDGED = 16  # pixels
 _JUDGED = 640  # samples, and real images at most
 
 
-def fit_and_finish(trainer: Trainer, images: Images, again: str) -> int:
+def fit_and_finish(trainer: Trainer, images: Images, run_dir: Path) -> int:
     """Train to the end, then draw a sheet, film and judge.
 
     Args:
         trainer: Trainer with a run directory.
         images: Pictures to train on.
-        again: Command that goes on where a training has stopped.
+        run_dir: Its run directory, as the user wrote it.
 
     Returns:
         The exit status.
     """
     from progan import DivergenceError, Interrupted
 
+    again = f"progan resume {shown(run_dir)}"
     try:
         trainer.fit(images)
     except Interrupted as interrupted:
@@ -43,21 +45,20 @@ def fit_and_finish(trainer: Trainer, images: Images, again: str) -> int:
         return 1
     if trainer.rank == 0:
         try:
-            _finish(trainer, images)
+            _finish(trainer, images, run_dir)
         except KeyboardInterrupt:
-            show(f"\nStopped. The training is finished and saved in {trainer.run_dir}.")
+            show(f"\nStopped. The training is finished and saved in {run_dir}.")
             return 130
     return 0
 
 
-def _finish(trainer: Trainer, images: Images) -> None:
+def _finish(trainer: Trainer, images: Images, run_dir: Path) -> None:
     """Write a sheet and a film, print the measures, and say where everything is."""
     from progan import write_png
     from progan.metrics import evaluate
     from progan.reports import sample_sheet, time_lapse
 
-    run_dir, grown = trainer.run_dir, trainer.grown()
-    assert run_dir is not None
+    grown = trainer.grown()
     sheet, film = run_dir / "films" / "samples.png", run_dir / "films" / "training.png"
     sheet.parent.mkdir(exist_ok=True)
     write_png(sheet, sample_sheet(grown, _SHEET, seed=trainer.seed, numbers=False))
@@ -72,5 +73,5 @@ def _finish(trainer: Trainer, images: Images) -> None:
     show("")
     show(f"sheet    {sheet}")
     show(f"report   {run_dir / 'report.html'}")
-    show(f"more     progan generate {run_dir} --out icons")
-    show(f"         progan walk {run_dir} walk.webp")
+    show(f"more     progan generate {shown(run_dir)} --out icons")
+    show(f"         progan walk {shown(run_dir)} walk.webp")

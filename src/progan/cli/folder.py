@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from progan.cli.command import UsageError
 from progan.cli.options import check_folder, reading, reading_arguments
-from progan.cli.output import in_options
+from progan.cli.output import in_options, shown
 
 if TYPE_CHECKING:
     from progan.data import ImageFolder, Pack, Report
@@ -103,7 +103,7 @@ def in_two_lines(path: Path, report: Report, options: argparse.Namespace) -> lis
     notes += report.remarks[:1]
     if not notes:
         return [first, "         nothing that deserves a look: no copies, nothing irregular"]
-    see = f"progan curate {path}{reading_arguments(options)} --out {path.name}_report"
+    see = f"progan curate {shown(path)}{reading_arguments(options)} --out {shown(Path(path.name + '_report'))}"
     return [first, f"         {'; '.join(map(in_options, notes))}: {see} shows them"]
 
 

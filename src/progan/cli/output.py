@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 import warnings
+from pathlib import Path
 from typing import Any, TextIO
 
 # Keywords of Python's functions in messages, and the options that stand for them.
@@ -38,6 +40,16 @@ def _option(found: re.Match[str]) -> str:
         return found[0]
     option = "--" + found[1].replace("_", "-").replace("total-images", "images")
     return option if found[2] is None else f"{option} {found[2]}"
+
+
+def shown(path: Path) -> str:
+    """Return a path as a shell takes it.
+
+    Example:
+        >>> shown(Path("my icons"))
+        "'my icons'"
+    """
+    return shlex.quote(str(path))
 
 
 def show(text: str, file: TextIO | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from progan.cli.config import add_config
 from progan.cli.options import add_json
@@ -40,9 +39,3 @@ def show_plan(prepared: Prepared, *, json: bool = False) -> None:
         return
     show("")
     show(plan.table(stages, prepared.recipe.architecture.base_size))
-
-
-def shown(path: Path) -> str:
-    """Return a path as another command takes it."""
-    text = str(path)
-    return f'"{text}"' if " " in text else text

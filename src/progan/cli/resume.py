@@ -40,4 +40,4 @@ def run(options: argparse.Namespace) -> int:
     size = architecture.size(architecture.top_level)
     images = open_pictures(data, options, size, architecture.image_channels, only)
     show(f"Resuming {options.run_dir} after {trainer.images_seen:,} of {trainer.schedule.total_images:,} images.")
-    return fit_and_finish(trainer, images, f"progan resume {options.run_dir}")
+    return fit_and_finish(trainer, images, options.run_dir)

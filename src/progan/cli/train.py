@@ -34,4 +34,4 @@ def run(options: argparse.Namespace) -> int:
     show_plan(prepared, json=options.json)
     if options.dry_run:
         return 0
-    return fit_and_finish(trainer, prepared.images, f"progan resume {prepared.run_dir}")
+    return fit_and_finish(trainer, prepared.images, prepared.run_dir)
