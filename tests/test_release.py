@@ -57,7 +57,9 @@ def test_the_wheel_holds_the_package_alone(built):
     package = {path for path in (ROOT / "src").rglob("*") if path.is_file() and path.suffix != ".pyc"}
     described = {name for name in names if ".dist-info/" in name}
     assert names - described == {path.relative_to(ROOT / "src").as_posix() for path in package}
-    assert {name.partition("/")[2] for name in described} == {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}
+    assert {name.partition("/")[2] for name in described} == {
+        *("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
+    }
     required = re.findall(r"^Requires-Dist: (.+)$", metadata, re.M)
     assert [one for one in required if "extra ==" not in one] == ["numpy", "torch>=2.6", "typing-extensions"]
 
@@ -129,8 +131,9 @@ for name, read in {
 
 def test_a_missing_extra_is_named(tmp_path):
     """Of all; `progress` is not missed: without tqdm there are lines; for `tensorboard` see
-    test_trackers, for `fidelity` test_inception.
+    test_trackers, for `fidelity` test_inception, for `completion` test_program.
     """
-    assert set(PROJECT["optional-dependencies"]) == {"images", "progress", "tensorboard", "fidelity", "all"}
+    extras = {"completion", "images", "progress", "tensorboard", "fidelity", "all"}
+    assert set(PROJECT["optional-dependencies"]) == extras
     done = subprocess.run([sys.executable, "-c", NEEDS_PILLOW], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -224,6 +224,12 @@ def test_completion_knows_the_commands(shell, capsys):
         assert name in printed
 
 
+def test_completion_without_its_library_says_how_to_get_it(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert program.main(["completion", "bash"]) == 2
+    assert 'completion needs shtab: pip install "progan[completion]"' in capsys.readouterr().err
+
+
 def test_messages_name_options():
     text = 'pass on_unreadable="skip", max_pixels=26_000_000 or hidden=True, or overwrite=True; pass another run_dir'
     said = "pass --skip-unreadable, --max-pixels 26_000_000 or --hidden, or --overwrite; pass another run_dir"

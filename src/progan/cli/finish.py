@@ -57,10 +57,11 @@ def _finish(trainer: Trainer, images: Images, run_dir: Path) -> None:
     from progan import write_png
     from progan.metrics import evaluate
     from progan.reports import sample_sheet, time_lapse
+    from progan.storage.files import make_folder
 
     grown = trainer.grown()
     sheet, film = run_dir / "films" / "samples.png", run_dir / "films" / "training.png"
-    sheet.parent.mkdir(exist_ok=True)
+    make_folder(sheet.parent)
     write_png(sheet, sample_sheet(grown, _SHEET, seed=trainer.seed, numbers=False))
     with contextlib.suppress(ImportError, OSError, ValueError):
         show(f"A film of the training: {time_lapse(run_dir, film)}")

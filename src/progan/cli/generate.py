@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from progan import enlarge, image_grid, to_uint8, write_png
+    from progan.storage.files import make_folder
 
     check_new_folder(options.out)
     grown = load(options)
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         grown.check_one_class("pictures on the way from one to another")
         ends = grown.latents(options.between, seed=options.seed)
         z, labels, indices = grown.latents_between(ends[0], ends[1], 9), None, range(9)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     digits = max(4, len(str(max(indices))))
     pictures = []
     for begin in range(0, len(z), _AT_ONCE):

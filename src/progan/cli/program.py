@@ -125,8 +125,8 @@ def _run(command: Command, options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return _complain(f"{prefix}: interrupted", 130)
     except BrokenPipeError:
-        with contextlib.suppress(OSError):  # which Python would try to flush at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError, ValueError):  # what is left would be written at the end of the process
+            os.dup2(os.pipe()[1], sys.stdout.fileno())
         return 128 + _PIPE
     except Exception as error:
         if options.debug:
