@@ -12,6 +12,7 @@ from conftest import ROOT
 from draw_icons import draw_icons
 
 from progan import write_png
+from progan.cli import program
 
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/reference/*.md")]
 DOCUMENTS += ROOT.glob("examples/*/README.md")
@@ -81,6 +82,9 @@ def test_commands_exist(text):
             assert (ROOT / words[1]).is_file()
             if words[1].endswith("train.py"):
                 train.argument_parser().parse_args(words[2:])
+        elif words[0] == "progan":
+            named = [word for word in words[1:] if word not in ("--config", "train.toml")]
+            program.parse(program.build_parser(), named[: named.index(">")] if ">" in named else named)
         else:
             assert words[:2] in (["pip", "install"], ["pip", "download"], ["tar", "-xzf"], ["cd", "progan-*/"])
 

@@ -99,7 +99,8 @@ def in_two_lines(path: Path, report: Report, options: argparse.Namespace) -> lis
         notes.append(f"{len(report.unreadable):,} cannot be read")
     dropped = len(facts) - len(report.curation.kept)
     if dropped > 0:
-        notes.append(f"{dropped:,} are copies, near-duplicates or irregular")
+        kinds = "is a copy, near-duplicate or irregular" if dropped == 1 else "are copies, near-duplicates or irregular"
+        notes.append(f"{dropped:,} {kinds}")
     notes += report.remarks[:1]
     if not notes:
         return [first, "         nothing that deserves a look: no copies, nothing irregular"]

@@ -112,7 +112,9 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
     values = {name: value for name, value in found.items() if name not in ("path", "kind", "tensors")}
     lines = [f"{found['path']}: {found['kind']}"]
     lines += [
-        f"  {name.replace('_', ' '):<15} {_shown(value)}" for name, value in values.items() if value not in (None, [])
+        f"  {name.replace('_', ' '):<15} {_shown(value)}"
+        for name, value in values.items()
+        if value not in (None, [], 0)
     ]
     tensors = found.get("tensors", {})
     lines += [f"  {name}: {each['dtype']} {tuple(each['shape'])}" for name, each in list(tensors.items())[:_SHOWN]]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 
 from progan.cli.options import add_json, check_folder, user_path
 from progan.cli.output import show, show_json
 
 HELP = "Say how a run stands, also one that trains now."
 EXAMPLE = "progan status runs/my_icons"
+_LONGEST = 140  # characters of a warning
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     show(f"{options.run_dir}: {standing(found)}")
     if found.n_warnings:
-        show(f"  {found.n_warnings} warnings, the newest: {found.warnings[-1][1]}")
+        many = f"{found.n_warnings} warnings, the newest" if found.n_warnings > 1 else "1 warning"
+        show(f"  {many}: {textwrap.shorten(found.warnings[-1][1], _LONGEST, placeholder=' ...')}")
     if found.state in ("stopped", "broke off"):
         show(f"  progan resume {options.run_dir} goes on")
     elif found.state == "finished":
