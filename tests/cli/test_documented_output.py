@@ -14,7 +14,7 @@ from progan.cli.program import COMMANDS, main
 
 PAGE = (ROOT / "docs/command_line.md").read_text()
 SHOWN = re.findall(r"```text\n\$ progan (.*)\n((?:(?!```).*\n)*)```", PAGE)
-SOMETIMES = ("- ", "# is a copy", "Judging takes about")  # where there is something to say
+SOMETIMES = ("- ", "irregular #: ", "# is a copy", "Judging takes about")  # where there is something to say
 NUMBER = r"-?\d[\d,.]*%?"
 
 
