@@ -154,7 +154,25 @@ def test_hours_are_a_number_above_0(recipe, hours):
 def test_a_lazy_regulariser_counts_as_often_as_it_is_applied(recipe, monkeypatch):
     lazy = replace(recipe, training=replace(recipe.training, regularizers=R1(every=4)))
     monkeypatch.setattr(planning, "_check_fits", lambda *_: None)
-    monkeypatch.setattr(planning, "_time", lambda step, captured, growth, *_: 1.0 if growth.step % 4 else 5.0)
+    monkeypatch.setattr(planning._Stopwatch, "_time", lambda _, growth: 1.0 if growth.step % 4 else 5.0)
     plan, plain = make(lazy).plan(printed=False), make(recipe).plan(printed=False)
     assert set(plan.image_s) == {(1 * 3 + 5) / 4 / 8}
     assert set(plain.image_s) == {5 / 8}
+
+
+def test_a_rough_plan_times_one_step_of_each_level(recipe, monkeypatch):
+    lazy = replace(recipe, training=replace(recipe.training, regularizers=R1(every=4)))
+    timed = []
+
+    def step_on_noise(step, growth, *_):
+        timed.append((growth.level, growth.step % 4 == 0))
+        return 10.0 * 4**growth.level * (3 if growth.step % 4 == 0 else 1)
+
+    checked = []
+    monkeypatch.setattr(planning, "_step_on_noise", step_on_noise)
+    monkeypatch.setattr(planning, "_check_fits", lambda step, growth, *_: checked.append(growth.level))
+    plan = make(lazy).plan(printed=False, rough=True)
+    assert checked == [2]
+    assert timed == [*[(0, False)] * 2, *[(0, True)] * 2, *[(1, False)] * 2, *[(2, False)] * 2]
+    for level, image_s in enumerate(plan.image_s):
+        assert image_s == pytest.approx(10 * 4**level * 1.5 / 8)  # every fourth step takes three times as long

@@ -26,13 +26,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def show_plan(prepared: Prepared, *, json: bool = False) -> None:
+def show_plan(prepared: Prepared, *, json: bool = False, rough: bool = False) -> None:
     """Print what was found and decided, and the plan."""
     trainer, stages = prepared.trainer, prepared.recipe.schedule
     if not json:
         for line in prepared.lines:
             show(line)
-    plan = trainer.plan(printed=False)
+    plan = trainer.plan(printed=False, rough=rough)
     if json:
         memory = {"memory_bytes": plan.memory, "memory_limit_bytes": plan.memory_limit}
         show_json(prepared.decisions | {"seconds": plan.total_s, "stage_seconds": list(plan.stage_s)} | memory)

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     if trainer.images_seen >= prepared.recipe.schedule.total_images:
         show(f"The run in {prepared.run_dir} is finished; --overwrite replaces it.")
         return 0
-    show_plan(prepared, json=options.json)
+    show_plan(prepared, json=options.json, rough=options.dry_run)
     if options.dry_run:
         return 0
     return fit_and_finish(trainer, prepared.images, prepared.run_dir)

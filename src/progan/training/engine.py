@@ -218,8 +218,8 @@ class Engine:
                 stack.enter_context(self.draws.running())
             yield cores
 
-    def plan(self) -> Plan:
-        """Time a few steps of every stage to come, on copies."""
+    def plan(self, *, rough: bool = False) -> Plan:
+        """Time a few steps of every stage to come, on copies; roughly, one of each level."""
         with self.settings(), shared_cores(self.device) as cores:
             return make_plan(
                 self.state.generator,
@@ -230,4 +230,5 @@ class Engine:
                 ranks=self.ranks.size,
                 graph=self.captures,
                 after_step=cores.look,
+                rough=rough,
             )

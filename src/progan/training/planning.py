@@ -112,6 +112,7 @@ def make_plan(
     ranks: int = 1,
     graph: bool = False,
     after_step: Callable[[], None] = lambda: None,
+    rough: bool = False,
 ) -> Plan:
     """Time a few steps of every stage that is still to come, and measure their memory.
 
@@ -128,6 +129,8 @@ def make_plan(
         ranks: Number of processes that share each batch; the plan does not include averaging their gradients.
         graph: Whether the run's steps are captured as CUDA graphs.
         after_step: Called after each step; its time is not counted.
+        rough: Whether to time one step of each level only, fading or not, and to measure the memory at the top level
+            only: several times as fast, and off by a fifth or so.
 
     Raises:
         ValueError: If a batch takes more memory than there is; the message names the largest one that fits.
@@ -144,6 +147,7 @@ def make_plan(
     ema = EmaGenerator(generator, training.ema.decay)
     step = TrainingStep(TrainingState.for_training(generator, discriminator, ema, training), training)
     captured = DeviceStep(step, CudaGraphs(next(generator.parameters()).device)) if graph else None
+    stopwatch = _Stopwatch(step, captured, 1 if rough else timed_steps, after_step, rough=rough)
     seconds: dict[tuple[int, bool, int], float] = {}
     image_s: list[float | None] = []
     stage_s = []
@@ -154,19 +158,16 @@ def make_plan(
             stage_s.append(0.0)
             continue
         per_image = {}
-        for fading in {stage.fade_images > 0, stage.hold_images == 0}:
+        for fading in {stage.hold_images == 0} if rough else {stage.fade_images > 0, stage.hold_images == 0}:
             kind = (stage.level, fading, stage.batch_size)
             if kind not in seconds:
                 growth = Growth(index, stage.level, 0.5 if fading else None, stage.learning_rate, stage.batch_size)
-                _check_fits(step, growth, ranks, base)
-                growth = replace(growth, batch_size=stage.batch_size // ranks)
-                seconds[kind] = _time(step, captured, growth, timed_steps, after_step)
-                intervals = [each.every for each in training.regularizers if each.every > 1]
-                if intervals:  # growth is that of the step 0 of a stage, in which all regularisers are applied
-                    without = _time(step, captured, replace(growth, step=1), timed_steps, after_step)
-                    share = sum(1 / every for every in intervals) / len(intervals)
-                    seconds[kind] = without + (seconds[kind] - without) * share
+                if not rough or stage.level == generator.architecture.top_level:
+                    _check_fits(step, growth, ranks, base)
+                seconds[kind] = stopwatch.seconds(replace(growth, batch_size=stage.batch_size // ranks))
             per_image[fading] = seconds[kind] / stage.batch_size
+            if rough:
+                per_image[not fading] = per_image[fading]
         fade_left = min(left, max(0, left - stage.hold_images))
         total = fade_left * per_image.get(True, 0.0) + (left - fade_left) * per_image.get(False, 0.0)
         stage_s.append(total)
@@ -223,23 +224,51 @@ def worth_planning(schedule: Schedule, begin: int, stop: int) -> bool:
     return (stop - begin) // last > 200 * len(schedule.stages)
 
 
-def _time(
-    step: TrainingStep,
-    captured: DeviceStep | None,
-    growth: Growth,
-    timed_steps: int,
-    after_step: Callable[[], None],
-) -> float:
-    """Return the seconds of one step: the mean of a few, after one that is not counted, or those before a capture.
+class _Stopwatch:
+    """The seconds of a step: the mean of a few, after one that is not counted, or those before a capture.
 
     The time of a run is the sum of its steps. Their median is 3 % below the mean on a CPU that other processes use.
+
+    Args:
+        step: Step that is timed.
+        captured: The same, captured; None = it is not.
+        timed_steps: Number of timed steps; fewer if they take longer than two seconds in total.
+        after_step: Called after each step; its time is not counted.
+        rough: Whether what lazy regularisers add is measured once, as a share of the step, instead of each time.
     """
-    uncounted = 1 if captured is None else WARM_UP + 1
-    times: list[float] = []
-    while len(times) < uncounted + timed_steps and sum(times[uncounted:]) < 2.0:
-        times.append(_step_on_noise(step, growth, len(times), captured))
-        after_step()
-    return sum(times[uncounted:]) / len(times[uncounted:])
+
+    def __init__(
+        self,
+        step: TrainingStep,
+        captured: DeviceStep | None,
+        timed_steps: int,
+        after_step: Callable[[], None],
+        *,
+        rough: bool,
+    ) -> None:
+        self._step, self._captured = step, captured
+        self._timed_steps, self._after_step = timed_steps, after_step
+        self._rough = rough
+        self._added: float | None = None  # by lazy regularisers, as a share of a step without them
+
+    def seconds(self, growth: Growth) -> float:
+        """Return the mean seconds of the steps of a stage; growth is that of its step 0, which applies every penalty."""
+        intervals = [each.every for each in self._step.training.regularizers if each.every > 1]
+        if not intervals:
+            return self._time(growth)
+        without = self._time(replace(growth, step=1))
+        if self._added is None or not self._rough:
+            share = sum(1 / every for every in intervals) / len(intervals)
+            self._added = (self._time(growth) / without - 1) * share
+        return without * (1 + self._added)
+
+    def _time(self, growth: Growth) -> float:
+        uncounted = 1 if self._captured is None else WARM_UP + 1
+        times: list[float] = []
+        while len(times) < uncounted + self._timed_steps and sum(times[uncounted:]) < 2.0:
+            times.append(_step_on_noise(self._step, growth, len(times), self._captured))
+            self._after_step()
+        return sum(times[uncounted:]) / len(times[uncounted:])
 
 
 def scale_to_hours(
