@@ -252,7 +252,7 @@ class _Stopwatch:
         self._added: float | None = None  # by lazy regularisers, as a share of a step without them
 
     def seconds(self, growth: Growth) -> float:
-        """Return the mean seconds of the steps of a stage; growth is that of its step 0, which applies every penalty."""
+        """Return the mean seconds of a stage's steps; growth is that of step 0, which applies all penalties."""
         intervals = [each.every for each in self._step.training.regularizers if each.every > 1]
         if not intervals:
             return self._time(growth)
