@@ -16,6 +16,7 @@ from progan.cli.folder import shape_of
 from progan.cli.program import main
 from progan.data.curation.survey import Facts
 from progan.render import read_png
+from progan.runtime import device
 
 LENGTH = ["--images", "700", "--device", "cpu", "--recover", "0"]
 
@@ -35,6 +36,7 @@ def narrow(monkeypatch):
     monkeypatch.setattr(presets, "_FEW_CHANNELS", (8, 6, 4))
     monkeypatch.setattr(settings, "_GRIDS", 4)
     monkeypatch.setattr(finish, "_JUDGED", 40)
+    monkeypatch.setattr(device, "_cpu_flags", set)  # of a machine that computes in fp32
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,20 @@ def test_evaluate_finds_the_pictures_of_the_run(tmp_path, monkeypatch, capsys):
     Path("icons").rename("moved")
     assert main(["evaluate", "runs/icons"]) == 2
     assert "are no longer at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flags", "expected"), [({"avx512_bf16"}, "bf16"), ({"avx512f"}, "fp32")])
+def test_the_precision_is_the_fastest_and_kept_on_resume(flags, expected, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures(Path("icons"))
+    monkeypatch.setattr(device, "_cpu_flags", lambda: flags)
+    assert main(["plan", "icons", *LENGTH, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["precision"] == expected
+    if expected == "bf16":
+        assert main(["train", "icons", *LENGTH]) == 0
+        monkeypatch.setattr(device, "_cpu_flags", set)
+        assert main(["train", "icons", *LENGTH]) == 0
+        assert "is finished" in capsys.readouterr().out
 
 
 def test_dry_run_and_plan_write_nothing(tmp_path, monkeypatch, capsys):

@@ -59,7 +59,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="random seed of the run (default: 0)")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best available)")
-    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="default: %(default)s")
+    parser.add_argument(
+        "--precision", choices=("fp32", "tf32", "bf16"), help="default: bf16 where the device has it, else fp32"
+    )
     parser.add_argument(
         "--batch-size", type=at_least_1, metavar="N", help="real images per step (default: the preset's)"
     )
@@ -87,7 +89,7 @@ def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None)
         ValueError: If the settings do not fit the pictures, or the run directory holds another run.
     """
     from progan import Trainer
-    from progan.runtime.device import choose_device
+    from progan.runtime.device import choose_device, fastest_precision
 
     if options.data is None:
         raise UsageError("pass a folder of pictures, such as: progan train my_icons/")
@@ -96,7 +98,8 @@ def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None)
     run_dir = options.run_dir or Path("runs") / options.data.resolve().stem
     if run_dir.resolve().is_relative_to(options.data.resolve()):
         raise UsageError(f"{run_dir} lies in {options.data}: its samples would be data too; pass another --run-dir")
-    device = choose_device(options.device, options.precision)
+    device = choose_device(options.device, options.precision or "fp32")
+    options.precision = options.precision or _recorded_precision(run_dir, options) or fastest_precision(device)
     images, base_size, found = _read(options, device.type)
     recipe = _recipe(options, images, base_size, device, run_dir)
     trainer = Trainer.from_recipe(
@@ -130,6 +133,19 @@ def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None)
         "classes": list(images.classes),
     }  # fmt: skip
     return Prepared(recipe, images, run_dir, trainer, lines, decisions)
+
+
+def _recorded_precision(run_dir: Path, options: argparse.Namespace) -> str | None:
+    """Return the precision of the run in a directory, so that the same command resumes it on another machine too."""
+    from progan.errors import CheckpointError
+    from progan.runs.record import RunRecord
+
+    if options.overwrite:
+        return None
+    try:
+        return RunRecord.from_config(run_dir).recipe().training.precision
+    except (CheckpointError, OSError):
+        return None  # there is none, or the trainer will say what is wrong with it
 
 
 def _read(options: argparse.Namespace, device: str) -> tuple[Images, tuple[int, int], list[str]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
 from progan.arguments import wrong_type
 from progan.errors import warn
 from progan.runtime.connections import local_rank, world_size
+
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 def choose_device(device: str | torch.device | None, precision: str) -> torch.device:
@@ -51,6 +54,26 @@ def _is_fast_at_bf16() -> bool:
     """Return whether this CPU computes in bf16; an x86 CPU without AVX-512 converts to float32 and back instead."""
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
     return not is_x86 or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+
+
+def fastest_precision(device: torch.device) -> Literal["fp32", "bf16"]:
+    """Return the precision that a device trains fastest in: bf16 where it has instructions for it, else fp32.
+
+    Those are AVX-512 BF16 and AMX on x86, as Linux names them; on another system a CPU is taken to have none.
+    """
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and _BF16_FLAGS & _cpu_flags() else "fp32"
+
+
+def _cpu_flags() -> set[str]:
+    """Return the names of a CPU's instruction sets; empty where the system does not tell them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return set()
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return set(line.partition(":")[2].split())
 
 
 @contextmanager
