@@ -40,7 +40,7 @@ def make_step(level: int, batch_size: int) -> Callable[[], object]:
         ranks,
     )
     real = ranks.part(uniform((batch_size, 3, 4 << level, 4 << level), 0, "plan", 0))
-    draws = Draws.at(0, batch_size, recipe.architecture.latent_shape, 0, recipe.training).part(ranks)
+    draws = Draws.at(0, batch_size, recipe.architecture.latent_shape, 0, recipe.training).part(ranks.rank, ranks.size)
     return lambda: step(real, draws, Growth(0, level, 0.5, 5e-4, batch_size), 0)
 
 

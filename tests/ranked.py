@@ -101,6 +101,7 @@ def main(settings: dict[str, Any]) -> None:
         judge_every=0,
         start=settings.get("start") if rank == 0 else None,
         recover=settings.get("recovers", [0] * 8)[rank],
+        micro_batch=settings.get("micro_batch"),
     )
     kept.append(trainer)
     if "breaks" in settings:

@@ -34,7 +34,7 @@ from progan.runtime.device import precision_scope
 from progan.training import step as step_module
 from progan.training.captured_step import WARM_UP
 from progan.training.draws import Draws
-from progan.training.step import TrainingStep
+from progan.training.micro_batches import StepBatch
 from progan.training.step_growth import StepGrowth
 
 pytestmark = [
@@ -60,9 +60,10 @@ def one_order(monkeypatch):
     torch.use_deterministic_algorithms(before)
 
 
-def make(graph, preset=presets.mel_icon, run_dir=None, stages=STAGES, **training):
+def make(graph, preset=presets.mel_icon, run_dir=None, stages=STAGES, micro_batch=None, **training):
     recipe = replace(small_recipe(preset, **training), stages=stages)
-    return Trainer.from_recipe(recipe, run_dir=run_dir, device=CUDA, graph=graph, seed=3, progress=False)
+    options = {"run_dir": run_dir, "device": CUDA, "graph": graph, "seed": 3, "progress": False}
+    return Trainer.from_recipe(recipe, micro_batch=micro_batch, **options)
 
 
 def kind_of(trainer):
@@ -126,6 +127,18 @@ def test_captured_steps_are_plain_steps(recipe):
             torch.testing.assert_close(ours[name], loss, rtol=1e-2, atol=1e-2, msg=name)
 
 
+def test_captured_steps_in_micro_batches_are_steps_on_whole_batches():
+    stages = (Stage(0, 0, 7 * 16, 16, 1e-3), Stage(1, 7 * 16, 0, 16, 1e-3))
+    whole, parts = (
+        make(graph, presets.few_images, stages=stages, micro_batch=size) for graph, size in ((False, None), (True, 4))
+    )
+    start = tensors(whole)
+    train(whole, 14)
+    train(parts, 14)
+    assert parts._engine.device_step.captures
+    assert apart(tensors(whole), tensors(parts), start) < 0.02
+
+
 def test_it_is_captured_by_default():
     trainer = make(None)
     train(trainer, WARM_UP + 1)
@@ -156,16 +169,9 @@ def test_works_at_once_have_the_gradients_of_one_after_the_other(preset, dtype, 
     growth = StepGrowth(2, 0.3, (True,), 1e-3, 0.1, 0)
     real = torch.rand(8, 3, 16, 16, dtype=dtype, generator=torch.Generator().manual_seed(0)).to(CUDA)
     draws = Draws.at(0, 8, trainer.generator.architecture.latent_shape, 3, trainer.training).beside(real)
-    parameters = list(trainer.discriminator.in_use(2, 0.3).values())
 
     def gradients():
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                TrainingStep,
-                "_apply",
-                lambda self, role, losses, growth: torch.autograd.grad(losses["critic_loss"], parameters),
-            )
-            return step._update_discriminator(real, draws, growth)
+        return list(step._critic_gradient(StepBatch(real, draws, None), growth).gradients.values())
 
     ours = gradients()
     monkeypatch.setattr(step_module, "run_concurrently_beside", lambda beside, first, second: (first(), second()))

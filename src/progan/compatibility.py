@@ -21,6 +21,44 @@ def check_fit(architecture: Architecture, schedule: Schedule) -> None:
             raise ValueError(f"stage {index}: {error}") from None
 
 
+def micro_batch_sizes(architecture: Architecture, schedule: Schedule, ranks: int) -> list[int]:
+    """Return the values of micro_batch that suit the batches of all stages, rising; the last one splits none of them.
+
+    Args:
+        architecture: Architecture of both networks.
+        schedule: Schedule of the run.
+        ranks: Number of processes that share each batch; a micro-batch is a part of one process's share.
+    """
+    largest = max(stage.batch_size for stage in schedule.stages) // ranks
+    sizes = range(1, largest + 1)
+    return [size for size in sizes if _unsplit(architecture, schedule, ranks, size) is None]
+
+
+def check_micro_batch(architecture: Architecture, schedule: Schedule, ranks: int, micro_batch: int) -> None:
+    """Raise where the batch of a stage cannot be split into micro-batches of whole MiniBatchStd groups."""
+    index = _unsplit(architecture, schedule, ranks, micro_batch)
+    if index is None:
+        return
+    batch = schedule.stages[index].batch_size
+    share = f"{batch}" if ranks == 1 else f"{batch // ranks} in each of {ranks} processes"
+    *smaller, _ = micro_batch_sizes(architecture, schedule, ranks)
+    remedy = f"pass micro_batch={' or '.join(map(str, smaller))}" if smaller else "leave micro_batch out"
+    raise ValueError(
+        f"micro_batch={micro_batch} does not split the batch of stage {index}, {share}, into equal parts of whole "
+        f"MiniBatchStd groups of {fitting_group_size(batch, architecture.minibatch_std_group)}; {remedy}"
+    )
+
+
+def _unsplit(architecture: Architecture, schedule: Schedule, ranks: int, micro_batch: int) -> int | None:
+    """Return the first stage whose batch is larger than a micro-batch, and cannot be split into such; else None."""
+    for index, stage in enumerate(schedule.stages):
+        group = fitting_group_size(stage.batch_size, architecture.minibatch_std_group)
+        batch = stage.batch_size // ranks
+        if micro_batch < batch and (micro_batch % group or batch % micro_batch):
+            return index
+    return None
+
+
 def check_ranks(architecture: Architecture, schedule: Schedule, ranks: int) -> None:
     """Raise where processes cannot share a schedule's batches so that each MiniBatchStd group lies on one of them."""
     for index, stage in enumerate(schedule.stages):

@@ -169,6 +169,16 @@ def test_two_ranks_train_on_classes_as_one_process_does(tmp_path):
     assert_close(one, two, 1e-10)
 
 
+@pytest.mark.parametrize(("preset", "micro_batch"), [("mel_icon", 8), ("karras2018", 4)])
+def test_two_ranks_in_micro_batches_do_what_one_process_does_on_whole_batches(preset, micro_batch, tmp_path):
+    whole = train(1, tmp_path, "whole", preset, dtype="float64")
+    parts = train(2, tmp_path, "parts", preset, dtype="float64", micro_batch=micro_batch)
+    assert_close(whole, parts, 1e-10)
+    assert (
+        json.loads((checkpoints(parts)[-1] / "manifest.json").read_text())["environment"]["micro_batch"] == micro_batch
+    )
+
+
 def test_rank_zero_judges_while_the_others_wait(tmp_path):
     plain = train(2, tmp_path, "plain", held_out=0.2)
     judged = train(2, tmp_path, "judged", held_out=0.2, judged=True)

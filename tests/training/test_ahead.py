@@ -66,7 +66,7 @@ def test_each_rank_has_the_numbers_of_its_images():
     for rank in (0, 1):
         ranks = Ranks()
         ranks.rank, ranks.size = rank, 2
-        part = draws.part(ranks)
+        part = draws.part(ranks.rank, ranks.size)
         for name, draw in draws.items():
             mine = draw[:, rank::2] if "/" in name else draw[rank::2]
             assert torch.equal(part[name], mine)

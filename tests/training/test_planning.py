@@ -74,6 +74,35 @@ def test_the_largest_batch_that_fits_is_named(recipe, limit, largest, monkeypatc
         assert make(fits).plan(printed=False).fits
 
 
+@pytest.mark.parametrize(("micro_batch", "tried"), [(None, [8, 16]), (32, [8, 16]), (16, [8, 16, 128]), (8, [8, 128])])
+def test_a_batch_that_does_not_fit_may_do_so_in_parts(recipe, micro_batch, tried, monkeypatch):
+    steps, at_once = [], []
+
+    def step(step, growth, number, captured=None):
+        steps.append(growth.batch_size)
+        at_once.append(min(growth.batch_size, step._micro_batch or 128))
+        return 1.0
+
+    monkeypatch.setattr(planning, "_step_on_noise", step)
+    monkeypatch.setattr(planning, "memory_limit", lambda _: 3_000)  # of 16 images
+    monkeypatch.setattr(planning, "begin_peak", lambda _: None)
+    monkeypatch.setattr(planning, "peak", lambda _: 1_000 + 125 * max(at_once, default=0))
+    trainer = make(replace(recipe, stages=(Stage(0, hold_images=1000, batch_size=128),)), micro_batch=micro_batch)
+    if micro_batch in (None, 32):
+        parts = "" if micro_batch is None else " in parts of 32"
+        remedy = (
+            "Pass micro_batch=16 to train on the same batch in parts, give stage 0 a smaller batch_size, or train a"
+        )
+        with pytest.raises(
+            ValueError, match=rf"batch of 128{parts} at level 0 takes .* fits is 16\. {remedy} lower res"
+        ):
+            trainer.plan()
+        assert steps == tried
+    else:
+        assert trainer.plan(printed=False).fits
+        assert steps[: len(tried)] == tried
+
+
 @pytest.mark.parametrize(
     "error",
     [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you ...")],

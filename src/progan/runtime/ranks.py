@@ -88,7 +88,7 @@ class Ranks:
 
     def part(self, whole: Tensor, dim: int = 0) -> Tensor:
         """Return this rank's part of a batch: every size-th item, beginning with its own number."""
-        return whole if self.size == 1 else whole[(slice(None),) * dim + (slice(self.rank, None, self.size),)]
+        return part_of(whole, self.rank, self.size, dim)
 
     def average(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return the means over all ranks.
@@ -341,6 +341,14 @@ class Ranks:
         except BaseException:
             self._connections.close()
             raise
+
+
+def part_of(whole: Tensor, number: int, parts: int, dim: int = 0) -> Tensor:
+    """Return one of the parts of a batch, a view: every n-th item, beginning with the part's number.
+
+    With as many parts, or a divisor of as many, as there are MiniBatchStd groups, each group lies in one part.
+    """
+    return whole if parts == 1 else whole[(slice(None),) * dim + (slice(number, None, parts),)]
 
 
 def _sum_of_bits(tensor: Tensor) -> Tensor:

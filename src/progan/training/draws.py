@@ -11,7 +11,7 @@ from torch import Tensor
 
 from progan.randomness import normal, uniform
 from progan.recipe import Training
-from progan.runtime.ranks import Ranks
+from progan.runtime.ranks import part_of
 
 AHEAD = 4  # steps, each in a thread: one thread alone takes longer for them than a GPU for a step at 4x4
 
@@ -64,9 +64,11 @@ class Draws(dict[str, Tensor]):
         """Return them on the device of images, and in their dtype."""
         return Draws({name: draw.to(images.device, images.dtype, non_blocking=True) for name, draw in self.items()})
 
-    def part(self, ranks: Ranks) -> Draws:
-        """Return those of a rank's images."""
-        return Draws({name: ranks.part(draw, draw.ndim - 1 if "/" in name else 0) for name, draw in self.items()})
+    def part(self, number: int, parts: int) -> Draws:
+        """Return those of one of the parts of the batch, such as a rank's."""
+        return Draws(
+            {name: part_of(draw, number, parts, draw.ndim - 1 if "/" in name else 0) for name, draw in self.items()}
+        )
 
     def mirrored(self) -> Draws:
         """Return other numbers of the same distributions."""

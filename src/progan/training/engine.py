@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from progan.compatibility import check_ranks
+from progan.compatibility import check_micro_batch, check_ranks, micro_batch_sizes
 from progan.data import Batch, Feed, match_level, open_feed
 from progan.data.held_out import hold_out
 from progan.data.workers import refuse_in_starting_process
@@ -32,6 +32,7 @@ from progan.training.divergence import DivergenceCheck
 from progan.training.draws import DrawsAhead
 from progan.training.ema import EmaGenerator
 from progan.training.identity import environment
+from progan.training.micro_batches import naming_remedy
 from progan.training.options import RunOptions
 from progan.training.planning import Plan, make_plan
 from progan.training.reconciliation import WeightReconciler
@@ -81,8 +82,10 @@ class Engine:
         self.ranks: Ranks = Ranks.join(self.device)
         self.saves: bool = self.ranks.broadcast(options.run_dir is not None)  # the other ranks need no run_dir
         check_ranks(generator.architecture, schedule, self.ranks.size)
+        if options.micro_batch is not None:
+            check_micro_batch(generator.architecture, schedule, self.ranks.size, options.micro_batch)
         self.state: TrainingState = TrainingState.for_training(generator, discriminator, self.ema, training)
-        self.step: TrainingStep = TrainingStep(self.state, training, self.ranks)
+        self.step: TrainingStep = TrainingStep(self.state, training, self.ranks, options.micro_batch)
         custom_blocks = generator.block_name is not None or discriminator.block_name is not None
         self.device_step: DeviceStep | None = device_step(
             self.step, self.device, options.graph, self.ranks, own_blocks=custom_blocks
@@ -97,6 +100,8 @@ class Engine:
         self._schedule = schedule
         self._seed = options.seed
         self._training = training
+        self._micro_batch = options.micro_batch
+        self._sizes = micro_batch_sizes(generator.architecture, schedule, self.ranks.size)
 
     @property
     def growth(self) -> Growth:
@@ -111,7 +116,7 @@ class Engine:
 
     def environment(self) -> dict[str, Any]:
         """Return what may change when a run resumes."""
-        return environment(self.device, self.ranks.size, graph=self.captures)
+        return environment(self.device, self.ranks.size, graph=self.captures, micro_batch=self._micro_batch)
 
     def open_data(self, data: Tensor | Dataset[Any], options: RunOptions) -> Feed:
         """Open a data set and the images that are held out, and check that they fit the networks.
@@ -168,9 +173,10 @@ class Engine:
         draws = self.draws.at(state.images_seen, growth.batch_size)
         real = real.to(self.device, self.dtype)
         labels = None if labels is None else to_device(labels, self.device)
-        with self._random.keyed(state.images_seen):
+        at_once = min(share, self._micro_batch or share)
+        with self._random.keyed(state.images_seen), naming_remedy(self._sizes, at_once, growth.stage):
             step = self.device_step or self.step
-            losses = step(real, draws.part(self.ranks), growth, state.images_seen, labels)
+            losses = step(real, draws.part(self.ranks.rank, self.ranks.size), growth, state.images_seen, labels)
         state.images_seen += growth.batch_size
         if self._training.adam.resets(growth, self.growth):
             state.reset_adam()
@@ -229,6 +235,7 @@ class Engine:
                 self.state.images_seen,
                 ranks=self.ranks.size,
                 graph=self.captures,
+                micro_batch=self._micro_batch,
                 after_step=cores.look,
                 rough=rough,
             )

@@ -101,13 +101,14 @@ class RunIdentity:
         self.held_out = {"data": here}
 
 
-def environment(device: torch.device, ranks: int, *, graph: bool) -> dict[str, Any]:
+def environment(device: torch.device, ranks: int, *, graph: bool, micro_batch: int | None = None) -> dict[str, Any]:
     """Return what may change when a run resumes; the bits of the training then differ.
 
     Args:
         device: Device of the networks.
         ranks: Number of processes that train together.
         graph: Whether steps are captured as CUDA graphs.
+        micro_batch: Number of images that are trained on at once; None = a whole batch.
     """
     kernels: dict[str, dict[str, Any]] = {
         "cuda": {"graph": graph, "kernels": _kernels(device)},
@@ -115,6 +116,7 @@ def environment(device: torch.device, ranks: int, *, graph: bool) -> dict[str, A
     }
     return {
         **kernels.get(device.type, {}),
+        **({} if micro_batch is None else {"micro_batch": micro_batch}),
         "device": device.type,
         "ranks": ranks,
         "threads": torch.get_num_threads(),

@@ -48,6 +48,7 @@ class ResumeKeywords(TypedDict, total=False):
     on_failed_save: OnFailedSave
     workers: int
     graph: bool | None
+    micro_batch: int | None
     progress: bool
     held_out: HeldOut | None
     recover: Recovery | int
@@ -99,6 +100,12 @@ class RunOptions:
             ``if __name__ == "__main__":``.
         graph: Whether to launch the kernels of a step together, as a CUDA graph; None = on CUDA, unless the networks
             have a custom block or several processes train. A warning says why when a graph cannot be used.
+        micro_batch: Number of real images that a process trains on at once; None = its whole batch. A larger batch is
+            taken in such parts, one after another, which takes less memory and more time: gradients and losses are
+            means over the parts, the same as of the whole batch up to rounding. It divides every larger batch of the
+            schedule into whole MiniBatchStd groups. In parts, a custom objective or regulariser that is not a mean over
+            images gives other results, and so does a custom block or augmentation that compares images or draws random
+            numbers of its own. A run may resume with another value.
         progress: Whether to show a progress bar, or lines where there is no terminal.
         recover: How often `Trainer.fit` goes back to an earlier checkpoint, with half the learning rate, when training
             has diverged, before it raises `DivergenceError`: a number of times, or a `Recovery`; 0 = never. It needs a
@@ -146,6 +153,7 @@ class RunOptions:
     on_failed_save: OnFailedSave = "raise"
     workers: int = 0
     graph: bool | None = None
+    micro_batch: int | None = None
     progress: bool = True
     recover: Recovery | int = 0
     overwrite: bool = False
@@ -166,6 +174,8 @@ class RunOptions:
             if not isinstance(callback, Callback):
                 raise wrong_type("each of callbacks", "an instance of a class derived from progan.Callback", callback)
         check_counts({**recorded_options(self), "workers": self.workers})
+        if self.micro_batch is not None:
+            check_int("micro_batch", self.micro_batch, 1)
         check_held_out(self.held_out)
         if self.on_failed_save not in ("raise", "go_on"):
             raise ValueError(f"on_failed_save must be 'raise' or 'go_on', got {self.on_failed_save!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from typing_extensions import override
 
 from progan.arguments import check_number
+from progan.compatibility import micro_batch_sizes
 from progan.errors import CheckpointError
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
@@ -29,6 +30,7 @@ from progan.schedule import Growth, Schedule, Stage
 from progan.training.captured_step import WARM_UP, DeviceStep
 from progan.training.draws import Draws
 from progan.training.ema import EmaGenerator
+from progan.training.micro_batches import memory_remedy
 from progan.training.state import TrainingState
 from progan.training.step import TrainingStep
 
@@ -111,6 +113,7 @@ def make_plan(
     timed_steps: int = 10,
     ranks: int = 1,
     graph: bool = False,
+    micro_batch: int | None = None,
     after_step: Callable[[], None] = lambda: None,
     rough: bool = False,
 ) -> Plan:
@@ -128,6 +131,7 @@ def make_plan(
         timed_steps: Number of timed steps per stage; fewer if they take longer than two seconds in total.
         ranks: Number of processes that share each batch; the plan does not include averaging their gradients.
         graph: Whether the run's steps are captured as CUDA graphs.
+        micro_batch: Number of images that a process trains on at once; None = its whole batch.
         after_step: Called after each step; its time is not counted.
         rough: Whether to time one step of each level only, fading or not, and to measure the memory at the top level
             only: several times as fast, and off by a fifth or so.
@@ -145,7 +149,9 @@ def make_plan(
     )
     generator, discriminator = copy.deepcopy(generator), copy.deepcopy(discriminator)
     ema = EmaGenerator(generator, training.ema.decay)
-    step = TrainingStep(TrainingState.for_training(generator, discriminator, ema, training), training)
+    state = TrainingState.for_training(generator, discriminator, ema, training)
+    step = TrainingStep(state, training, micro_batch=micro_batch)
+    sizes = micro_batch_sizes(generator.architecture, schedule, ranks)
     captured = DeviceStep(step, CudaGraphs(next(generator.parameters()).device)) if graph else None
     stopwatch = _Stopwatch(step, captured, 1 if rough else timed_steps, after_step, rough=rough)
     seconds: dict[tuple[int, bool, int], float] = {}
@@ -163,7 +169,7 @@ def make_plan(
             if kind not in seconds:
                 growth = Growth(index, stage.level, 0.5 if fading else None, stage.learning_rate, stage.batch_size)
                 if not rough or stage.level == generator.architecture.top_level:
-                    _check_fits(step, growth, ranks, base)
+                    _check_fits(step, growth, ranks, base, sizes, micro_batch)
                 seconds[kind] = stopwatch.seconds(replace(growth, batch_size=stage.batch_size // ranks))
             per_image[fading] = seconds[kind] / stage.batch_size
             if rough:
@@ -176,22 +182,40 @@ def make_plan(
     return Plan(tuple(image_s), tuple(stage_s), None if taken is None else taken - size_of_copies, memory_limit(device))
 
 
-def _check_fits(step: TrainingStep, growth: Growth, ranks: int, base: int | None) -> None:
+def _check_fits(
+    step: TrainingStep, growth: Growth, ranks: int, base: int | None, sizes: Sequence[int], micro_batch: int | None
+) -> None:
     """Raise where a batch takes more memory than there is.
 
-    Batches of doubled size are tried, from the smallest one: each only if the earlier ones predict that it fits.
+    Batches of doubled size are tried, from the smallest one: each only if the earlier ones predict that it fits. Of a
+    batch that is split, these are batches of up to the micro-batch; then the whole batch is tried.
     """
     device = next(step.state.generator.parameters()).device
-    limit, whole = memory_limit(device), growth.batch_size
-    group = fitting_group_size(whole, step.state.generator.architecture.minibatch_std_group) * ranks
+    limit, batch = memory_limit(device), growth.batch_size
+    whole = min(batch, (micro_batch or batch) * ranks)
+    group = fitting_group_size(batch, step.state.generator.architecture.minibatch_std_group) * ranks
     size, tried = min(group, whole), [(0, base or 0)]  # images, bytes
+
+    def too_large(largest: int, wanted: int | None) -> ValueError:
+        parts = f"{batch}" if whole == batch else f"{batch} in parts of {micro_batch}"
+        takes = "more memory than there is" if wanted is None else f"about {_gigabytes(wanted)} of memory"
+        there = "" if limit is None else f", and {_gigabytes(limit)} is available"
+        found = f"the largest that fits is {largest}" if largest else "not even the smallest fits"
+        remedy = memory_remedy(sizes, largest // ranks, growth.stage)
+        return ValueError(
+            f"stage {growth.stage} does not fit: a batch of {parts} at level {growth.level} takes {takes}{there}; "
+            f"{found}. {remedy[0].upper()}{remedy[1:]}"
+        )
+
     while True:
         try:
             _step_on_noise(step, replace(growth, batch_size=size // ranks), 0)
+            if size == whole < batch:
+                _step_on_noise(step, replace(growth, batch_size=batch // ranks), 0)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise _too_large(growth, tried[-1][0], None, limit) from None
+            raise too_large(tried[-1][0], None) from None
         taken = peak(device)
         if size == whole or limit is None or taken is None:
             return
@@ -199,19 +223,9 @@ def _check_fits(step: TrainingStep, growth: Growth, ranks: int, base: int | None
         following = whole if taken + slope * (whole - size) <= limit else min(2 * size, whole)
         if taken + slope * (following - size) > limit:
             largest = size + max(0, int((limit - taken) / slope)) // group * group
-            raise _too_large(growth, largest, int(taken + slope * (whole - size)), limit)
+            raise too_large(largest, int(taken + slope * (whole - size)))
         tried.append((size, taken))
         size = following
-
-
-def _too_large(growth: Growth, largest: int, wanted: int | None, limit: int | None) -> ValueError:
-    takes = "more memory than there is" if wanted is None else f"about {_gigabytes(wanted)} of memory"
-    there = "" if limit is None else f", and {_gigabytes(limit)} is available"
-    remedy = f"the largest that fits is {largest}" if largest else "not even the smallest fits"
-    return ValueError(
-        f"stage {growth.stage} does not fit: a batch of {growth.batch_size} at level {growth.level} takes {takes}"
-        f"{there}; {remedy}. Give the stage a smaller batch_size, or train a lower resolution"
-    )
 
 
 def _gigabytes(number: int) -> str:

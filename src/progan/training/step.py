@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import compress
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from progan.runtime.streams import First, Second, run_concurrently_beside
 from progan.schedule import Growth
 from progan.training.divergence import Watch
 from progan.training.draws import Draws
+from progan.training.micro_batches import Derivatives, StepBatch
 from progan.training.state import TrainingState
 from progan.training.step_growth import StepGrowth
 
@@ -49,16 +50,20 @@ class TrainingStep:
         state: Networks, EMA and optimizers.
         training: Objective, regularisers, augmentations, order, precision.
         ranks: Processes that train together; None = this process alone.
+        micro_batch: Number of images that are trained on at once, which divides the batches; None = a whole batch.
 
     Attributes:
         watch: Watch for losses and gradients that are not finite.
     """
 
-    def __init__(self, state: TrainingState, training: Training, ranks: Ranks | None = None) -> None:
+    def __init__(
+        self, state: TrainingState, training: Training, ranks: Ranks | None = None, micro_batch: int | None = None
+    ) -> None:
         self.state = state
         self.training = training
         self.watch: Watch = Watch()
         self._ranks = ranks or Ranks()
+        self._micro_batch = micro_batch
         self._heap = hold_heap_beside(next(state.generator.parameters()))
 
     def __call__(
@@ -100,14 +105,15 @@ class TrainingStep:
             What the watch looks at, 0-d: the losses, and a number for each network's gradients.
         """
         with without_autocast(real):
-            real = self._as_shown(real, draws, growth)
+            batch = StepBatch(self._as_shown(real, draws, growth), draws, labels)
+            parts = batch.micro_batches(self._micro_batch)
             updates = [self._update_discriminator, self._update_generator]
             if self.training.order == "generator_first":
                 updates.reverse()
-            seen = updates[0](real, draws, growth, labels)
+            seen = updates[0](parts, growth)
             if self.state.ema is not None:
                 self.state.ema.blend(self.state.generator, growth.ema_weight)
-            seen |= updates[1](real, draws, growth, labels)
+            seen |= updates[1](parts, growth)
             self.watch.look(seen, growth.images_seen)
             return seen
 
@@ -123,20 +129,26 @@ class TrainingStep:
             real = blend_with_lower(real, growth.alpha)
         return real
 
-    def _update_discriminator(
-        self, real: Tensor, draws: Draws, growth: StepGrowth, labels: Tensor | None
-    ) -> dict[str, Tensor]:
+    def _update_discriminator(self, parts: Sequence[StepBatch], growth: StepGrowth) -> dict[str, Tensor]:
+        return self._apply("adam_discriminator", (self._critic_gradient(part, growth) for part in parts), growth)
+
+    def _update_generator(self, parts: Sequence[StepBatch], growth: StepGrowth) -> dict[str, Tensor]:
+        return self._apply("adam_generator", (self._generator_gradient(part, growth) for part in parts), growth)
+
+    def _critic_gradient(self, batch: StepBatch, growth: StepGrowth) -> Derivatives:
+        """Return the critic's loss and its parts, and the gradient by the discriminator."""
+        real, draws, labels = batch
         with torch.no_grad(), cached_weights(growth.level, growth.alpha, self.state.generator):
             fake = self._generate(draws["z_critic"], growth, labels)
         with cached_weights(growth.level, growth.alpha, self.state.discriminator):
             critic = StepCritic(self, growth, draws.for_augment("critic"), labels)
             applied = list(compress(self.training.regularizers, growth.regularized))
             loss, parts = critic_loss(self.training.objective, applied, critic, real, fake, draws.get("mix"))
-            return self._apply("adam_discriminator", {"critic_loss": loss, **parts}, growth)
+            return self._differentiate("adam_discriminator", {"critic_loss": loss, **parts}, growth)
 
-    def _update_generator(
-        self, real: Tensor, draws: Draws, growth: StepGrowth, labels: Tensor | None
-    ) -> dict[str, Tensor]:
+    def _generator_gradient(self, batch: StepBatch, growth: StepGrowth) -> Derivatives:
+        """Return the generator's loss and its gradient."""
+        real, draws, labels = batch
         objective = self.training.objective
         with cached_weights(growth.level, growth.alpha, self.state.generator, self.state.discriminator):
             fake = self._generate(draws["z_generator"], growth, labels)
@@ -144,31 +156,37 @@ class TrainingStep:
             real_scores = critic(real) if getattr(objective, "needs_real", False) else None
             loss = objective.generator(critic(fake), real_scores)
             check_scalar(objective, loss)
-            return self._apply("adam_generator", {"generator_loss": loss}, growth)
+            return self._differentiate("adam_generator", {"generator_loss": loss}, growth)
 
-    def _apply(self, role: str, losses: Mapping[str, Tensor], growth: StepGrowth) -> dict[str, Tensor]:
-        """Move the parameters in use along the first loss; all others keep no gradient and stay where they are.
-
-        Returns:
-            The losses, and a number that is finite where all gradients are; means over the ranks.
-        """
-        optimizer, network = self.state.optimizers()[role]
+    def _differentiate(self, role: str, losses: Mapping[str, Tensor], growth: StepGrowth) -> Derivatives:
+        """Return the losses, and the gradient of the first one by the parameters in use that are not frozen."""
+        _, network = self.state.optimizers()[role]
         in_use = network.in_use(growth.level, growth.alpha).values()
         parameters = [parameter for parameter in in_use if parameter.requires_grad]
-        gradients: list[Tensor] = []
+        found: Sequence[Tensor | None] = ()
         if parameters:  # else frozen by the user
             found = torch.autograd.grad(next(iter(losses.values())), parameters, allow_unused=True)
-            pairs = [pair for pair in zip(parameters, found, strict=True) if pair[1] is not None]
-            parameters, gradients = [parameter for parameter, _ in pairs], [gradient for _, gradient in pairs]
-        means = self._ranks.average([*gradients, *(loss.detach() for loss in losses.values())])
-        gradients, seen = means[: len(gradients)], dict(zip(losses, means[len(gradients) :], strict=True))
+        pairs = zip(parameters, found, strict=True)
+        gradients = {parameter: gradient for parameter, gradient in pairs if gradient is not None}
+        return Derivatives({name: loss.detach() for name, loss in losses.items()}, gradients)
+
+    def _apply(self, role: str, parts: Iterable[Derivatives], growth: StepGrowth) -> dict[str, Tensor]:
+        """Move parameters along the mean gradient; all others keep no gradient and stay where they are.
+
+        Returns:
+            The losses, and a number that is finite where all gradients are; means over the parts and the ranks.
+        """
+        losses, by_parameter = Derivatives.mean(parts)
+        means = self._ranks.average([*by_parameter.values(), *losses.values()])
+        gradients, seen = means[: len(by_parameter)], dict(zip(losses, means[len(by_parameter) :], strict=True))
         if gradients:
-            for parameter, gradient in zip(parameters, gradients, strict=True):
+            for parameter, gradient in zip(by_parameter, gradients, strict=True):
                 # The fused kernel walks both memories alike; a gradient from autograd.grad may lie in another order.
                 if gradient.stride() != parameter.stride():
                     gradient = torch.empty_like(parameter).copy_(gradient)
                 parameter.grad = gradient
             seen[_GRADIENTS[role]] = self.watch.measure(gradients)
+            optimizer, _ = self.state.optimizers()[role]
             optimizer.param_groups[0]["lr"] = growth.learning_rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

@@ -72,7 +72,8 @@ class Trainer:
     Raises:
         TypeError: If a part or an option is of a wrong type.
         ValueError: If the parts do not fit together, run_dir holds a run of other settings (each is named), the
-            processes cannot share the schedule's batches, graph=True is not for this device, or start is in run_dir.
+            processes cannot share the schedule's batches, micro_batch does not divide them into whole groups,
+            graph=True is not for this device, or start is in run_dir.
         CheckpointError: If the run's checkpoints are all damaged, or start cannot be read, or nothing in it fits.
         AttributeError: If one of the attributes is replaced later.
         RankError: If another process does not join, or the first one cannot begin.
@@ -176,8 +177,8 @@ class Trainer:
             discriminator_block: Custom block that the discriminator was built with, if any.
             parts: Custom classes of objectives, regularisers and augmentations that the run trains with, if any.
             **options: ``run_dir``, for a run that continues from path in another directory, or resumes there; and
-                ``device``, ``callbacks``, ``on_failed_save``, ``workers``, ``graph``, ``progress``, ``recover`` and
-                ``held_out`` (a share is recorded): see `RunOptions`.
+                ``device``, ``callbacks``, ``on_failed_save``, ``workers``, ``graph``, ``micro_batch``, ``progress``,
+                ``recover`` and ``held_out`` (a share is recorded): see `RunOptions`.
 
         Raises:
             CheckpointError: If path holds no run, its checkpoints are damaged, the blocks are not the recorded ones, or
