@@ -166,7 +166,7 @@ def test_works_at_once_have_the_gradients_of_one_after_the_other(preset, dtype, 
     trainer = make(False, preset)
     step = trainer._engine.step
     trainer.generator.to(dtype), trainer.discriminator.to(dtype)
-    growth = StepGrowth(2, 0.3, (True,), 1e-3, 0.1, 0)
+    growth = StepGrowth(2, 0.3, (True,), 1e-3, (0.1,), 0)
     real = torch.rand(8, 3, 16, 16, dtype=dtype, generator=torch.Generator().manual_seed(0)).to(CUDA)
     draws = Draws.at(0, 8, trainer.generator.architecture.latent_shape, 3, trainer.training).beside(real)
 

@@ -27,6 +27,7 @@ from progan.ops.resampling import downsample, upsample
 from progan.optimization import Adam, Ema
 from progan.recipe import Recipe, Training
 from progan.render import enlarge, image_grid, to_uint8, write_png
+from progan.runs.average_choice import AverageChoice
 from progan.runs.generator import load_generator
 from progan.runs.recovery import Recovery, Setback
 from progan.runs.start import Start
@@ -60,6 +61,7 @@ __all__ = [
     "Adam",
     "Architecture",
     "Augmentation",
+    "AverageChoice",
     "Batch",
     "Callback",
     "CheckpointError",

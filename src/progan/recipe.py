@@ -40,7 +40,7 @@ class Training:
         regularizers: Penalties on the critic, each kind at most once; a lone one is taken as a tuple of one.
         order: Network that is updated first; the EMA takes the generator in between.
         adam: Settings of both optimizers.
-        ema: Settings of the generator's moving average.
+        ema: Settings of the generator's moving average, and of those beside it.
         blend_real: Whether real images are blended with their lower level, with the same alpha, while a level fades in.
         augment_real: Augmentations of real images, in this order, each kind at most once.
         augment_all: Augmentations of all images that the critic sees, real and generated, in both networks' updates.

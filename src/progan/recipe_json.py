@@ -36,7 +36,10 @@ _PARTS["augment_all"] = _PARTS["augment_real"]
 def training_to_json(training: Any) -> dict[str, Any]:
     """Return the settings of a `Training` as a dict that `json.dump` takes."""
     parts = {name: list(map(part_to_json, several(getattr(training, name)))) for name in _PARTS}
-    groups = {"adam": settings_of(training.adam), "ema": settings_of(training.ema)}
+    ema = settings_of(training.ema)
+    if not training.ema.other_half_lives:
+        del ema["other_half_lives"]
+    groups = {"adam": settings_of(training.adam), "ema": ema}
     return settings_of(training) | groups | parts | {"objective": parts["objective"][0]}
 
 

@@ -328,7 +328,7 @@ class Freezing(Remembering):
     def input_of(self, work):
         kind = work.__self__
         *_, numbers, _ = kind._ring.targets
-        numbers = dict(zip(("learning rate", "average's weight", "alpha"), numbers.unbind(), strict=True))
+        numbers = dict(zip(("learning rate", "alpha", "average's weight"), numbers.unbind(), strict=True))
         return {"real": kind._real, **kind._draws, **numbers}[self.frozen]
 
 

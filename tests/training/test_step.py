@@ -367,7 +367,7 @@ def test_works_are_at_once_where_all_parameters_are_taken_at_once(own, monkeypat
         "run_concurrently_beside",
         lambda parameter, *works: asked.append(parameter.device) or [each() for each in works],
     )
-    critic = StepCritic(step, StepGrowth(1, None, (True,), 1e-3, 0.0, 0), {})
+    critic = StepCritic(step, StepGrowth(1, None, (True,), 1e-3, (), 0), {})
     assert list(critic.run_concurrently(lambda: 1, lambda: 2)) == [1, 2]
     assert asked == ([] if own else [torch.device("cpu")])
 

@@ -297,7 +297,7 @@ def test_what_much_is_made_from_cannot_be_replaced(name, recipe):
 def test_a_look_reads_no_tensor_and_a_change_of_what_trains_is_seen(recipe, monkeypatch):
     trainer = make(recipe)
     networks = {"generator": trainer.generator, "discriminator": trainer.discriminator}
-    tracker = ParameterTracker(networks, trainer.ema)
+    tracker = ParameterTracker(networks, trainer.averages)
     called = []
 
     class Refuse(torch.overrides.TorchFunctionMode):

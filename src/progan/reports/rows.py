@@ -89,12 +89,14 @@ class Rows:
     Attributes:
         losses: Rows of losses, by rising count.
         judgements: Judgements, by rising count.
+        choice: (images_seen, text) of the newest choice among averages, if there is one.
         skipped: Number of lines that are not rows.
         is_whole: Whether the whole file was read.
     """
 
     losses: tuple[LossRow, ...] = ()
     judgements: tuple[Judgement, ...] = ()
+    choice: tuple[int, str] | None = None
     skipped: int = 0
     is_whole: bool = True
 
@@ -124,6 +126,7 @@ def parse_rows(lines: Iterable[bytes], *, is_whole: bool = True) -> Rows:
     """
     losses: list[LossRow] = []
     judgements: list[Judgement] = []
+    choice: tuple[int, str] | None = None
     skipped = 0
     for line in lines:
         if not line.strip():
@@ -131,13 +134,14 @@ def parse_rows(lines: Iterable[bytes], *, is_whole: bool = True) -> Rows:
         row = _parse_row(line)
         if row is None:
             skipped += 1
-        elif isinstance(row, dict):  # a setback, which is among the warnings
-            continue
+        elif isinstance(row, dict):  # a setback is among the warnings
+            if "average_choice" in row and texts([row.get("text")]):
+                choice = row["images_seen"], *texts([row["text"]])
         elif isinstance(row, Judgement):
             _append(judgements, row)
         else:
             _append(losses, row)
-    return Rows(tuple(_with_time(losses)), tuple(judgements), skipped, is_whole)
+    return Rows(tuple(_with_time(losses)), tuple(judgements), choice, skipped, is_whole)
 
 
 class Clock:
@@ -215,7 +219,7 @@ def _parse_row(line: bytes) -> LossRow | Judgement | dict[str, Any] | None:
     images_seen = count(row.get("images_seen"))
     if images_seen is None:
         return None
-    if "setback" in row:
+    if "setback" in row or "average_choice" in row:
         return row
     if "measures" not in row:
         others = {name: value for name, value in row.items() if name not in _NOT_LOSSES and not name.endswith("_s")}

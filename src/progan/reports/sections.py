@@ -115,6 +115,9 @@ def measures(run: RunFiles) -> str:
         best = run.best
         reached = amount(best.measure, best.value)
         remarks.append(f"Best checkpoint by {within_sentence(best.measure)}: {best.images_seen:,} images ({reached}).")
+    if run.rows.choice is not None and run.rows.choice[0] >= judgement.images_seen:
+        text = run.rows.choice[1]
+        remarks.append(f"{text[:1].upper()}{text[1:]}.")
     said = "".join(f"<li>{escaped(remark)}</li>" for remark in remarks)
     side = f'<div><h3>Remarks</h3><ul class="remarks">{said}</ul></div>' if said else ""
     when = (

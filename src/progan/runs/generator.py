@@ -10,8 +10,10 @@ from progan.arguments import check_flag
 from progan.errors import CheckpointError
 from progan.networks.base import Block
 from progan.networks.generator import ProgressiveGenerator
+from progan.optimization import FIRST_AVERAGE
+from progan.runs.average_choice import recorded_choice
 from progan.runs.blocks import check_block
-from progan.runs.checkpoint import read_tensors
+from progan.runs.checkpoint import read_entries, read_tensors
 from progan.runs.judging import best_checkpoint
 from progan.runs.rebuild import check_tensors, without_memory
 from progan.runs.record import RunRecord
@@ -25,31 +27,38 @@ def load_generator(
     *,
     block: Block | None = None,
     best: bool = False,
+    average: str | None = None,
 ) -> GrownGenerator:
     """Load the averaged generator of a run, at the level to which it has grown.
+
+    Of a run that keeps several averages, it is the one that was chosen at the checkpoint's count of images, at the end
+    of the schedule or by `Trainer.choose_average`; without a choice, the first one.
 
     Args:
         path: Run directory, for its newest sound checkpoint; or the folder of one checkpoint.
         device: Device to put the generator on; None = the CPU.
         block: Class of the custom block that the generator was built with, if any.
         best: Whether to take the run's best checkpoint by the leading measure of its judgements instead of the newest.
+        average: Name of another average, such as ``ema_1``: see `Trainer.averages`.
 
     Raises:
+        ValueError: If the checkpoint has no average of this name.
         CheckpointError: If there is no sound checkpoint, it was made with another block, or best is wanted and no
             checkpoint was judged.
     """
     check_flag("best", best)
     record = RunRecord.from_checkpoint(best_checkpoint(user_path(path)) if best else user_path(path))
     folder, recorded = record.path, record.blocks["generator"]
+    prefix = f"{_name_of_average(record, average)}/"
     if block is None:
         check_block(None, recorded, folder, "block")
         generator = without_memory(ProgressiveGenerator, record.architecture, record.file)
-        check_tensors(generator, folder, "ema/")
+        check_tensors(generator, folder, prefix)
     else:
         with torch.random.fork_rng(devices=[]):
             generator = ProgressiveGenerator(record.architecture, block=block)
         check_block(generator.block_name, recorded, folder, "block")
-    state = read_tensors(folder, "ema/")
+    state = read_tensors(folder, prefix)
     try:
         generator.load_state_dict(state, assign=True)
     except RuntimeError as error:
@@ -57,3 +66,18 @@ def load_generator(
     generator.requires_grad_(False)
     reached = record.schedule.reached(record.images_seen)
     return GrownGenerator(generator, *reached, classes=record.classes).to(device or "cpu")
+
+
+def _name_of_average(record: RunRecord, wanted: str | None) -> str:
+    """Return the name of the average to load from a checkpoint: the wanted one, the chosen one, or the first one."""
+    there = sorted({name.partition("/")[0] for name in read_entries(record.path) if name.startswith(FIRST_AVERAGE)})
+    if wanted is not None:
+        if wanted not in there:
+            raise ValueError(f"the averages in {record.path} are {', '.join(there)}, got {wanted!r}")
+        return wanted
+    choice = recorded_choice(record)
+    if choice is None:
+        return FIRST_AVERAGE
+    if choice.chosen not in there:
+        raise CheckpointError(f"{record.path} has no average {choice.chosen}, which it says was chosen")
+    return choice.chosen

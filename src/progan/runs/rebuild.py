@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from progan.networks.architecture import Architecture
 from progan.networks.base import Block
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
+from progan.optimization import FIRST_AVERAGE
 from progan.runs.blocks import check_block
 from progan.runs.checkpoint import read_entries
 from progan.runs.record import DTYPES, RunRecord
@@ -23,7 +25,11 @@ Network = TypeVar("Network", ProgressiveGenerator, ProgressiveDiscriminator)
 
 
 def rebuild(
-    record: RunRecord, found: RunRecord | None, generator_block: Block | None, discriminator_block: Block | None
+    record: RunRecord,
+    found: RunRecord | None,
+    generator_block: Block | None,
+    discriminator_block: Block | None,
+    averages: Iterable[str] = (FIRST_AVERAGE,),
 ) -> tuple[ProgressiveGenerator, ProgressiveDiscriminator]:
     """Build the networks of a run on the CPU, to be filled from a checkpoint.
 
@@ -34,6 +40,7 @@ def rebuild(
         found: Record of the checkpoint that they are to be filled from; None = there is none yet.
         generator_block: Custom block of the generator, if any.
         discriminator_block: Custom block of the discriminator, if any.
+        averages: Names of the generator's averages, of which the checkpoint must have the tensors too.
 
     Raises:
         CheckpointError: If the blocks are not the recorded ones, or the checkpoint does not fit.
@@ -63,7 +70,7 @@ def rebuild(
         network.initialize(record.seed)
         return network.to(dtype)
 
-    generator = built(ProgressiveGenerator, generator_block, "generator/", "ema/")
+    generator = built(ProgressiveGenerator, generator_block, "generator/", *(f"{name}/" for name in averages))
     discriminator = built(ProgressiveDiscriminator, discriminator_block, "discriminator/")
     return generator, discriminator
 

@@ -246,7 +246,7 @@ def _others(real: Tensor, draws: Draws, now: StepGrowth) -> tuple[Tensor, Draws,
         now._replace(
             alpha=None if now.alpha is None else (now.alpha + 0.5) % 1,
             learning_rate=now.learning_rate / 2,
-            ema_weight=(now.ema_weight + 0.5) % 1,
+            ema_weights=tuple((weight + 0.5) % 1 for weight in now.ema_weights),
         ),
     )
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from progan.data.held_out import held_out_identity
 from progan.errors import CheckpointError, warn
 from progan.runs import checkpoint
+from progan.runs.average_choice import AverageChoice
 from progan.runs.continuation import Continuation, current_continuation
 from progan.runs.directory import RunDirectory, differences
 from progan.runs.record import RunRecord
@@ -114,8 +115,11 @@ class Checkpointer:
         self._identity.start, notes = take(
             source, state.generator, state.discriminator, state.ema.module, self._identity.recipe.schedule
         )
+        for average in state.averages.values():
+            if average is not state.ema:
+                average.take(state.ema.module)
         if "ema" in self._identity.start.taken:
-            state.ema.warm_up = False  # its first step would discard the weights taken
+            state.set_warm_up(False)  # the first step would discard the weights taken
         self.saved_at = None
         if notes:
             warn(f"start {path} is not taken as it is: {'. '.join(notes)}")
@@ -215,10 +219,10 @@ class Checkpointer:
         if self._ranks.size == 1:
             return
         state = self._state
-        assert state.ema is not None
         sent = [state.images_seen, self.saved_at, list(state.adam_tensors()), state.numbers()]
         state.images_seen, self.saved_at, moments, numbers = self._ranks.broadcast(sent)
-        state.ema.warm_up = numbers["ema_warm_up"]
+        state.set_warm_up(numbers["ema_warm_up"])
+        state.choice = AverageChoice.from_json(numbers.get("average_choice"))
         if self._ranks.rank != 0:
             state.recovery.load(numbers.get("recovery"))
             state.load_adam_tensors(dict.fromkeys(moments, torch.zeros(())))

@@ -20,6 +20,7 @@ _FIXED = {
     "generator": "load weights with trainer.generator.load_state_dict, or pass start=",
     "discriminator": "load weights with trainer.discriminator.load_state_dict, or pass start=",
     "ema": "load weights with trainer.ema.module.load_state_dict",
+    "averages": "load weights with trainer.averages[name].module.load_state_dict",
     **dict.fromkeys(("recipe", "schedule", "training"), "to train on with other settings, pass start="),
     "seed": "pass seed=",
     "device": "pass device=",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from progan.arguments import check_instance, check_int
-from progan.optimization import check_ema
+from progan.optimization import Ema, check_ema
 
 
 class EmaGenerator(nn.Module):
@@ -132,3 +132,20 @@ class EmaGenerator(nn.Module):
         """Return the averaged generator's images."""
         images: Tensor = self.module(z, level, alpha)
         return images
+
+
+def averages_of(generator: nn.Module, settings: Ema) -> dict[str, EmaGenerator]:
+    """Return the averages of a generator by name, each a copy of it.
+
+    Args:
+        generator: Generator that is averaged.
+        settings: Settings of the first average, and of those beside it.
+
+    Example:
+        >>> list(averages_of(nn.Linear(1, 1), Ema(0.99, other_half_lives=(3.0,))))
+        ['ema', 'ema_1']
+    """
+    return {
+        name: EmaGenerator(generator, each.decay, batch=each.batch, warm_up=each.warm_up, ramp_up=each.ramp_up)
+        for name, each in settings.averages().items()
+    }

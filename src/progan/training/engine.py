@@ -18,8 +18,8 @@ from progan.data.workers import refuse_in_starting_process
 from progan.networks.classes import check_labels
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
-from progan.parts import settings_of
 from progan.recipe import Training
+from progan.runs.average_choice import AverageChoice
 from progan.runtime.connections import world_size
 from progan.runtime.contention import CoreSharing, shared_cores
 from progan.runtime.device import choose_device, precision_scope
@@ -30,7 +30,7 @@ from progan.training.block_randomness import BlockRandomness
 from progan.training.captured_step import DeviceStep, device_step
 from progan.training.divergence import DivergenceCheck
 from progan.training.draws import DrawsAhead
-from progan.training.ema import EmaGenerator
+from progan.training.ema import EmaGenerator, averages_of
 from progan.training.identity import environment
 from progan.training.micro_batches import naming_remedy
 from progan.training.options import RunOptions
@@ -56,7 +56,7 @@ class Engine:
         dtype: Data type of the networks.
         ranks: Processes that train together.
         saves: Whether the run writes checkpoints; the same on every rank.
-        ema: Moving average of the generator.
+        averages: Moving averages of the generator by name.
         state: State of the training.
         step: Training step.
         device_step: How steps run on a CUDA device; None on other devices.
@@ -76,7 +76,7 @@ class Engine:
         self.device: torch.device = choose_device(options.device, training.precision)
         self.dtype: torch.dtype = next(generator.parameters()).dtype
         generator, discriminator = generator.to(self.device), discriminator.to(self.device)
-        self.ema: EmaGenerator = EmaGenerator(generator, **settings_of(training.ema))
+        self.averages: dict[str, EmaGenerator] = averages_of(generator, training.ema)
         if world_size() > 1:  # a second process would join under the same rank
             refuse_in_starting_process("Trainer, of several that train together,")
         self.ranks: Ranks = Ranks.join(self.device)
@@ -84,7 +84,7 @@ class Engine:
         check_ranks(generator.architecture, schedule, self.ranks.size)
         if options.micro_batch is not None:
             check_micro_batch(generator.architecture, schedule, self.ranks.size, options.micro_batch)
-        self.state: TrainingState = TrainingState.for_training(generator, discriminator, self.ema, training)
+        self.state: TrainingState = TrainingState.for_training(generator, discriminator, self.averages, training)
         self.step: TrainingStep = TrainingStep(self.state, training, self.ranks, options.micro_batch)
         custom_blocks = generator.block_name is not None or discriminator.block_name is not None
         self.device_step: DeviceStep | None = device_step(
@@ -95,7 +95,7 @@ class Engine:
             custom_blocks=custom_blocks, device=self.device, seed=options.seed, ranks=self.ranks
         )
         self.check_finite: DivergenceCheck = DivergenceCheck(self.step.watch, self.state, schedule, saves=self.saves)
-        self._reconciler = WeightReconciler(self.step, self.ema, self.ranks)
+        self._reconciler = WeightReconciler(self.step, self.averages, self.ranks)
         self.tracker: ParameterTracker = self._reconciler.tracker
         self._schedule = schedule
         self._seed = options.seed
@@ -197,6 +197,13 @@ class Engine:
         alone = self.ranks.size == 1 and not self.tracker.is_untouched()
         if not self.tracker.trusts and (together or alone):
             self.reconcile(together=together, before="compare weights")
+
+    def share_choice(self) -> None:
+        """Give every rank the choice among the averages that rank 0 has made."""
+        if len(self.averages) > 1:
+            choice = self.state.choice
+            sent = self.ranks.broadcast(None if choice is None else choice.to_json())
+            self.state.choice = AverageChoice.from_json(sent)
 
     def to_level(self, images: Tensor, level: int) -> Tensor:
         """Return images of the data as a step at a level takes them: floats in [0, 1]."""

@@ -90,6 +90,7 @@ class TrainingLoop:
                 self._checkpointer.save_start(run)
                 self._recoverer.announce(run)
                 self._train(feed, until, cores)
+                engine.share_choice()
         return self._signals.number
 
     def _train(self, feed: Feed, until: int, cores: CoreSharing) -> None:

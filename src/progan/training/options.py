@@ -17,7 +17,7 @@ from progan.arguments import check_flag, check_int, tuple_of, wrong_type
 from progan.data.held_out import HeldOut, check_held_out
 from progan.recipe import Training
 from progan.runs.record import INTERVALS, check_counts
-from progan.runs.recovery import Recovery, RecoveryRecord
+from progan.runs.recovery import Recovery
 from progan.storage.paths import user_path
 from progan.training.callbacks import (
     Callback,
@@ -32,8 +32,10 @@ from progan.training.callbacks import (
     WarningsLog,
 )
 from progan.training.callbacks.base import listens_to_rows
+from progan.training.callbacks.choice_record import ChoiceRecord
 from progan.training.callbacks.diversity_watch import MEASURE, DiversityWatch
 from progan.training.callbacks.flips import mirrors
+from progan.training.state import TrainingState
 
 OnFailedSave = Literal["raise", "go_on"]
 _LONGEST_NOTES = 100_000
@@ -232,14 +234,14 @@ def recorded_options(options: RunOptions) -> dict[str, Any]:
 
 
 def build_callbacks(
-    options: RunOptions, training: Training, recovery: RecoveryRecord, first: bool
+    options: RunOptions, training: Training, state: TrainingState, first: bool
 ) -> tuple[CallbackList, MetricsLog]:
     """Return all callbacks of a trainer, built-in ones included, and its metrics log.
 
     Args:
         options: Options of the run.
         training: How a step trains.
-        recovery: Record of the recovery, part of the state.
+        state: State of the training, to whose records callbacks write.
         first: Whether this is the first of the processes that train together; the others have no callbacks.
     """
     own = options.callbacks
@@ -256,7 +258,9 @@ def build_callbacks(
     elif not logs and any(listens_to_rows(callback) for callback in own):
         built_in.append(LossRows(options.log_every))
     if options.recovery.collapse:
-        built_in.append(DiversityWatch(recovery))
+        built_in.append(DiversityWatch(state.recovery))
+    if training.ema.other_half_lives:
+        built_in.append(ChoiceRecord(state))
     report = [] if options.run_dir is None else [ReportPage(options.preview_every)]
     shown = [Progress()] if options.progress else []
     return CallbackList([*built_in, *own, *report, *shown] if first else []), log

@@ -29,7 +29,7 @@ from progan.runtime.ranks import Ranks
 from progan.schedule import Growth, Schedule, Stage
 from progan.training.captured_step import WARM_UP, DeviceStep
 from progan.training.draws import Draws
-from progan.training.ema import EmaGenerator
+from progan.training.ema import averages_of
 from progan.training.micro_batches import memory_remedy
 from progan.training.state import TrainingState
 from progan.training.step import TrainingStep
@@ -144,12 +144,12 @@ def make_plan(
     base = peak(device)
     size_of_copies = sum(
         copies * parameter.numel() * parameter.element_size()
-        for copies, network in ((2, generator), (1, discriminator))
+        for copies, network in ((1 + len(training.ema.averages()), generator), (1, discriminator))
         for parameter in network.parameters()
     )
     generator, discriminator = copy.deepcopy(generator), copy.deepcopy(discriminator)
-    ema = EmaGenerator(generator, training.ema.decay)
-    state = TrainingState.for_training(generator, discriminator, ema, training)
+    averages = averages_of(generator, training.ema)
+    state = TrainingState.for_training(generator, discriminator, averages, training)
     step = TrainingStep(state, training, micro_batch=micro_batch)
     sizes = micro_batch_sizes(generator.architecture, schedule, ranks)
     captured = DeviceStep(step, CudaGraphs(next(generator.parameters()).device)) if graph else None

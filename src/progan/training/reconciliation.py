@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from progan.errors import warn
+from progan.optimization import FIRST_AVERAGE
 from progan.runtime.ranks import Ranks
 from progan.training.ema import EmaGenerator
 from progan.training.step import TrainingStep
@@ -10,29 +13,29 @@ from progan.training.tracking import ParameterTracker
 
 
 class WeightReconciler:
-    """What brings the average, Adam's moments and the other ranks in line with weights that were changed from outside.
+    """What brings the averages, Adam's moments and the other ranks in line with weights that were changed from outside.
 
     Args:
         step: Training step.
-        ema: Moving average of the generator.
+        averages: Moving averages of the generator by name.
         ranks: Processes that train together.
 
     Attributes:
-        tracker: Tracker of the parameters of both networks and the average.
+        tracker: Tracker of the parameters of both networks and the averages.
     """
 
-    def __init__(self, step: TrainingStep, ema: EmaGenerator, ranks: Ranks) -> None:
+    def __init__(self, step: TrainingStep, averages: Mapping[str, EmaGenerator], ranks: Ranks) -> None:
         networks = {"generator": step.state.generator, "discriminator": step.state.discriminator}
-        self.tracker: ParameterTracker = ParameterTracker(networks, ema)
+        self.tracker: ParameterTracker = ParameterTracker(networks, averages)
         self._step = step
-        self._ema = ema
+        self._averages = averages
         self._ranks = ranks
         self._warned = False
 
     def reconcile(self, images_seen: int, *, together: bool, before: str = "begin fit") -> bool:
         """Find changes since the tracker's last record, and adapt to them.
 
-        Before the first step, the average is reset to the generator, unless weights were loaded into it too, and all
+        Before the first step, the averages are reset to the generator, unless weights were loaded into one too, and all
         ranks take the weights of rank 0. Later, a warning says what is no longer consistent.
 
         Args:
@@ -52,19 +55,27 @@ class WeightReconciler:
             self._step.state.load_adam_tensors(self._step.state.adam_tensors())
         on_any = self._ranks.maximum(int(bool(changed)), before) > 0 if together else bool(changed)
         if on_any and images_seen == 0:
-            if "ema" in changed:
-                self._ema.warm_up = False  # its first step would discard the loaded weights
-            elif "generator" in changed:
-                self._ema.take(self._step.state.generator)
-                self._ema.warm_up = self._step.training.ema.warm_up
-            self._ema.warm_up = self._ranks.broadcast(self._ema.warm_up)
+            self._begin_averages(changed)
             self._ranks.broadcast_tensors(self._step.state.tensors())
         elif on_any:
             if together:
                 self._ranks.check_same_tensors(self._step.state.tensors())
-            self._warn_once(images_seen, self.tracker.changed_beside_hooks(changed), ema_too="ema" in changed)
+            self._warn_once(images_seen, self.tracker.changed_beside_hooks(changed), ema_too=FIRST_AVERAGE in changed)
         self.tracker.record()
         return not untouched
+
+    def _begin_averages(self, changed: set[str]) -> None:
+        """Begin the averages anew from what was loaded: an average, or else the generator."""
+        state, loaded = self._step.state, changed & self._averages.keys()
+        warm_up = self._averages[FIRST_AVERAGE].warm_up
+        if FIRST_AVERAGE in loaded or "generator" in changed:
+            source = self._averages[FIRST_AVERAGE].module if FIRST_AVERAGE in loaded else state.generator
+            for name in self._averages.keys() - loaded:
+                self._averages[name].take(source)
+            warm_up = self._step.training.ema.warm_up
+        if loaded:
+            warm_up = False  # the first step would discard the loaded weights
+        state.set_warm_up(self._ranks.broadcast(warm_up))
 
     def _warn_once(self, images_seen: int, roles: set[str], *, ema_too: bool) -> None:
         """Warn of weights that were changed in the middle of a run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from progan.errors import CheckpointError
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
-from progan.optimization import Adam
+from progan.optimization import FIRST_AVERAGE, Adam
 from progan.recipe import Training
+from progan.runs.average_choice import AverageChoice
 from progan.runs.recovery import RecoveryRecord
 from progan.training.ema import EmaGenerator
 
@@ -26,11 +27,13 @@ class TrainingState:
     Args:
         generator: Generator, on its device.
         discriminator: Discriminator, on the same device.
-        ema: Moving average of the generator, or None.
+        ema: Moving average of the generator; or several by name, of which that named ``ema`` is the first; or None.
         adam: Settings of both optimizers.
         augment_strength: Strength of `Training.augment_all`; None where there are no such augmentations.
 
     Attributes:
+        averages: Moving averages of the generator by name.
+        choice: Choice among the averages, of the count of images that it names; None = there has been none.
         augment_strength: Strength of `Training.augment_all`, 0-d, float32, on the device; changed in place. Or None.
         images_seen: Real images shown to the critic so far.
         recovery: Record of the setbacks, by which the learning rate is lowered.
@@ -41,13 +44,15 @@ class TrainingState:
         self,
         generator: ProgressiveGenerator,
         discriminator: ProgressiveDiscriminator,
-        ema: EmaGenerator | None,
+        ema: EmaGenerator | Mapping[str, EmaGenerator] | None,
         adam: Adam,
         augment_strength: float | None = None,
     ) -> None:
         self.generator = generator
         self.discriminator = discriminator
-        self.ema = ema
+        named = {} if ema is None else {FIRST_AVERAGE: ema} if isinstance(ema, EmaGenerator) else dict(ema)
+        self.averages: dict[str, EmaGenerator] = named
+        self.choice: AverageChoice | None = None
         self.augment_strength: Tensor | None = None
         if augment_strength is not None:
             self.augment_strength = torch.tensor(augment_strength, dtype=torch.float32, device=_device_of(generator))
@@ -64,12 +69,44 @@ class TrainingState:
         cls,
         generator: ProgressiveGenerator,
         discriminator: ProgressiveDiscriminator,
-        ema: EmaGenerator | None,
+        averages: Mapping[str, EmaGenerator],
         training: Training,
     ) -> TrainingState:
         """Return the state of a training that begins; it has a strength where `Training.augment_all` needs one."""
         strength = training.augment_strength if training.augment_all else None
-        return cls(generator, discriminator, ema, training.adam, strength)
+        return cls(generator, discriminator, averages, training.adam, strength)
+
+    @property
+    def ema(self) -> EmaGenerator | None:
+        """The first of the averages, if there are any."""
+        return self.averages.get(FIRST_AVERAGE)
+
+    def average(self, name: str | None = None) -> EmaGenerator:
+        """Return an average by its name; None = the one chosen at this count of images, else the first one.
+
+        Raises:
+            ValueError: If there is no such average.
+        """
+        if name is None:
+            name = FIRST_AVERAGE if self.current_choice is None else self.current_choice.chosen
+        if name not in self.averages:
+            raise ValueError(f"the averages are {', '.join(self.averages)}, got {name!r}")
+        return self.averages[name]
+
+    @property
+    def current_choice(self) -> AverageChoice | None:
+        """The choice among the averages, if there is one at the current count of images."""
+        return self.choice if self.choice is not None and self.choice.images_seen == self.images_seen else None
+
+    def update_averages(self, weights: Sequence[float | Tensor]) -> None:
+        """Take one step of the generator into each average, with a weight of the generator for each."""
+        for average, weight in zip(self.averages.values(), weights, strict=True):
+            average.blend(self.generator, weight)
+
+    def set_warm_up(self, warm_up: bool) -> None:
+        """Set whether the averages begin as a plain mean."""
+        for average in self.averages.values():
+            average.warm_up = warm_up
 
     def optimizers(self) -> dict[str, tuple[torch.optim.Adam, Network]]:
         """Return each optimizer with its network, by role."""
@@ -81,8 +118,7 @@ class TrainingState:
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors, not copies, by name: ``generator/blocks.0...``, ``ema/...``, ``augment/strength``."""
         networks: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
-        if self.ema is not None:
-            networks["ema"] = self.ema.module
+        networks |= {name: average.module for name, average in self.averages.items()}
         tensors = {
             f"{role}/{name}": tensor
             for role, network in networks.items()
@@ -95,6 +131,8 @@ class TrainingState:
     def numbers(self) -> dict[str, Any]:
         """Return what changes while training and is not a tensor, beside images_seen."""
         numbers: dict[str, Any] = {} if self.ema is None else {"ema_warm_up": self.ema.warm_up}
+        if self.current_choice is not None:
+            numbers["average_choice"] = self.current_choice.to_json()
         return numbers if self.recovery.is_empty() else numbers | {"recovery": self.recovery.to_json()}
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,11 +153,25 @@ class TrainingState:
             recovery.load(numbers.get("recovery") if isinstance(numbers, Mapping) else None)
         except ValueError as error:
             raise CheckpointError(f"the state's record of recovery is not valid: {error}") from None
+        choice = self._choice_in(numbers)
         self._load_tensors(tensors)
-        if self.ema is not None and isinstance(warm_up, bool):
-            self.ema.warm_up = warm_up
+        if isinstance(warm_up, bool):
+            self.set_warm_up(warm_up)
         self.recovery.load(recovery.to_json())
+        self.choice = choice
         self.images_seen = images_seen
+
+    def _choice_in(self, numbers: Mapping[str, Any]) -> AverageChoice | None:
+        """Return the choice among these averages that `numbers` returned, if any."""
+        try:
+            choice = AverageChoice.from_json(numbers.get("average_choice") if isinstance(numbers, Mapping) else None)
+        except ValueError as error:
+            raise CheckpointError(f"the state's choice among averages is not valid: {error}") from None
+        if choice is not None and choice.values.keys() != self.averages.keys():
+            raise CheckpointError(
+                f"the state's choice is among {', '.join(choice.values)}, and there are {', '.join(self.averages)}"
+            )
+        return choice
 
     def _load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         own = {name: tensor for name, tensor in self.tensors().items() if not _is_adams(name)}
@@ -145,12 +197,8 @@ class TrainingState:
 
     def moved(self) -> dict[str, list[Tensor]]:
         """Return all tensors that a step changes in place, by what they are."""
-        networks = {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
-        found = {
-            name: [*network.parameters(), *network.buffers()]
-            for name, network in networks.items()
-            if network is not None
-        }
+        networks = {"generator": self.generator, "discriminator": self.discriminator, **self.averages}
+        found = {name: [*network.parameters(), *network.buffers()] for name, network in networks.items()}
         for name, tensor in self.adam_tensors().items():
             found.setdefault(name.rsplit("/", 1)[0], []).append(tensor)
         return found

@@ -90,7 +90,7 @@ class TrainingStep:
 
     def growth_of(self, growth: Growth, images_seen: int) -> StepGrowth:
         """Return what governs the step that begins at ``images_seen``."""
-        return StepGrowth.of(growth, images_seen, self.training, self.state.ema)
+        return StepGrowth.of(growth, images_seen, self.training, self.state.averages.values())
 
     def update(self, real: Tensor, draws: Draws, growth: StepGrowth, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Train on one batch; all tensors lie beside the images, and no value of theirs is looked at.
@@ -111,8 +111,7 @@ class TrainingStep:
             if self.training.order == "generator_first":
                 updates.reverse()
             seen = updates[0](parts, growth)
-            if self.state.ema is not None:
-                self.state.ema.blend(self.state.generator, growth.ema_weight)
+            self.state.update_averages(growth.ema_weights)
             seen |= updates[1](parts, growth)
             self.watch.look(seen, growth.images_seen)
             return seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ class StepGrowth(NamedTuple):
         alpha: Weight of the newest level; None once it is fully grown.
         regularized: Whether each regulariser is applied.
         learning_rate: Learning rate of both optimizers.
-        ema_weight: Weight of the generator in its moving average.
+        ema_weights: Weight of the generator in each of its moving averages.
         images_seen: Real images shown when the step begins.
     """
 
@@ -28,18 +29,18 @@ class StepGrowth(NamedTuple):
     alpha: float | Tensor | None
     regularized: tuple[bool, ...]
     learning_rate: float | Tensor
-    ema_weight: float | Tensor
+    ema_weights: tuple[float | Tensor, ...]
     images_seen: int | Tensor
 
     @classmethod
-    def of(cls, growth: Growth, images_seen: int, training: Training, ema: EmaGenerator | None) -> StepGrowth:
+    def of(cls, growth: Growth, images_seen: int, training: Training, averages: Iterable[EmaGenerator]) -> StepGrowth:
         """Return what governs the step that begins at ``images_seen``."""
         return cls(
             growth.level,
             growth.alpha,
             tuple(growth.step % regularizer.every == 0 for regularizer in training.regularizers),
             growth.learning_rate,
-            0.0 if ema is None else ema.weight_of_new(images_seen, growth.batch_size),
+            tuple(average.weight_of_new(images_seen, growth.batch_size) for average in averages),
             images_seen,
         )
 
@@ -52,20 +53,20 @@ class StepGrowth(NamedTuple):
         return self.with_tensors(numbers, torch.tensor(self.images_seen).to(device, non_blocking=True))
 
     def numbers(self) -> tuple[float | Tensor, ...]:
-        """Return the learning rate, the average's weight and alpha, 0 where there is none."""
-        return self.learning_rate, self.ema_weight, 0.0 if self.alpha is None else self.alpha
+        """Return the learning rate, alpha, 0 where there is none, and the weights of the averages."""
+        return self.learning_rate, 0.0 if self.alpha is None else self.alpha, *self.ema_weights
 
     def with_tensors(self, numbers: Tensor, images_seen: Tensor) -> StepGrowth:
         """Return it with tensors in place of numbers.
 
         Args:
-            numbers: What `numbers` returned, (3,), float32: a fused Adam takes its learning rate in no other dtype.
+            numbers: What `numbers` returned, 1-d, float32: a fused Adam takes its learning rate in no other dtype.
             images_seen: 0-d, int64.
         """
-        learning_rate, ema_weight, alpha = numbers.unbind()
+        learning_rate, alpha, *ema_weights = numbers.unbind()
         return self._replace(
             alpha=None if self.alpha is None else alpha,
             learning_rate=learning_rate,
-            ema_weight=ema_weight,
+            ema_weights=tuple(ema_weights),
             images_seen=images_seen,
         )

@@ -32,16 +32,16 @@ class ParameterTracker:
 
     Args:
         trained: Networks with optimizers, by role. Their parameters must stay the same objects.
-        ema: Moving average of the generator. Its parameters may be replaced.
+        averages: Moving averages of the generator by name. Their parameters may be replaced.
 
     Attributes:
         trusts: Whether all current changes count as the trainer's own.
     """
 
-    def __init__(self, trained: Mapping[str, nn.Module], ema: nn.Module) -> None:
+    def __init__(self, trained: Mapping[str, nn.Module], averages: Mapping[str, nn.Module]) -> None:
         self.trusts: bool = False
         self._trained: dict[str, nn.Module] = dict(trained)
-        self._ema = ema
+        self._averages: dict[str, nn.Module] = dict(averages)
         self._named: dict[str, dict[str, nn.Parameter]] = {
             role: dict(network.named_parameters()) for role, network in trained.items()
         }
@@ -61,8 +61,8 @@ class ParameterTracker:
     def record(self) -> None:
         """Record the current weights as those that the trainer has set."""
         self._parameters = {role: list(named.values()) for role, named in self._named.items()}
-        self._parameters["ema"] = list(self._ema.parameters())
-        self._averaged = dict(self._ema._modules)
+        self._parameters |= {name: list(average.parameters()) for name, average in self._averages.items()}
+        self._averaged = self._modules_of_averages()
         self._stamps = {role: _stamps(parameters) for role, parameters in self._parameters.items()}
         self._flags = self._trains()
 
@@ -77,7 +77,7 @@ class ParameterTracker:
             self.record()
 
     def changed(self) -> set[str]:
-        """Return the roles, including ``ema``, whose weights were set from outside since the last `record`.
+        """Return the roles and averages whose weights were set from outside since the last `record`.
 
         Nothing is read from the device. A change of the memory layout alone is not a change of the weights.
         """
@@ -86,9 +86,11 @@ class ParameterTracker:
             for role, parameters in self._parameters.items()
             if _stamps(parameters) != self._stamps[role] and self._has_new_values(role)
         }
-        known = {id(parameter) for parameter in self._parameters["ema"]}
-        replaced = any(id(parameter) not in known for parameter in self._ema.parameters())
-        return changed | {"ema"} if replaced else changed
+        for name, average in self._averages.items():
+            known = {id(parameter) for parameter in self._parameters[name]}
+            if any(id(parameter) not in known for parameter in average.parameters()):
+                changed.add(name)
+        return changed
 
     def is_untouched(self) -> bool:
         """Return whether all parameters are the same objects with the same contents in the same memory.
@@ -99,7 +101,7 @@ class ParameterTracker:
             all(there.get(name) is parameter for there, name, parameter in self._links)
             and all(_stamps(parameters) == self._stamps[role] for role, parameters in self._parameters.items())
             and self._trains() == self._flags
-            and self._averaged == self._ema._modules
+            and self._averaged == self._modules_of_averages()
         )
 
     def check(self) -> bool:
@@ -110,7 +112,7 @@ class ParameterTracker:
 
         Raises:
             ValueError: If a network has gained or lost parameters, or has parameters of another shape, dtype or device,
-                or the average no longer has the generator's parameters.
+                or an average no longer has the generator's parameters.
         """
         relaid = False
         for role, network in self._trained.items():
@@ -136,7 +138,8 @@ class ParameterTracker:
                     )
             relaid |= kinds != self._kinds[role]
             self._kinds[role] = kinds
-        _check_average(self._trained["generator"], self._ema)
+        for role, average in self._averages.items():
+            _check_average(self._trained["generator"], average, role)
         return relaid
 
     def changed_beside_hooks(self, roles: set[str]) -> set[str]:
@@ -168,26 +171,27 @@ class ParameterTracker:
                 return True
         return False
 
+    def _modules_of_averages(self) -> dict[str, dict[str, nn.Module | None]]:
+        return {name: dict(average._modules) for name, average in self._averages.items()}
+
     def _trains(self) -> list[bool]:
         return [parameter.requires_grad for role in self._trained for parameter in self._parameters[role]]
 
 
-def _check_average(generator: nn.Module, ema: nn.Module) -> None:
+def _check_average(generator: nn.Module, average: nn.Module, role: str) -> None:
     """Raise ValueError if the parameters of an average do not match those of its generator."""
+    remedy = f"load weights into it with trainer.averages[{role!r}].module.load_state_dict"
     ours = {f"module.{name}": parameter for name, parameter in generator.named_parameters()}
-    theirs = dict(ema.named_parameters())
+    theirs = dict(average.named_parameters())
     if list(ours) != list(theirs):
         differing = sorted(ours.keys() ^ theirs.keys()) or list(theirs)
-        raise ValueError(
-            f"the average does not have the generator's parameters; differing: {differing[0]}. Load weights into it "
-            "with trainer.ema.module.load_state_dict"
-        )
+        raise ValueError(f"the average does not have the generator's parameters; differing: {differing[0]}; {remedy}")
     for name, parameter in ours.items():
         own, other = _described(_kind(parameter)), _described(_kind(theirs[name]))
         if own != other:
             raise ValueError(
-                f"the average's {name.removeprefix('module.')} must be {own}, as the generator's is, got {other}; load "
-                "weights into it with trainer.ema.module.load_state_dict"
+                f"the average's {name.removeprefix('module.')} must be {own}, as the generator's is, got {other}; "
+                f"{remedy}"
             )
 
 

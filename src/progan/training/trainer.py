@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -22,7 +23,9 @@ from progan.errors import Interrupted
 from progan.networks.base import Block
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
+from progan.optimization import FIRST_AVERAGE
 from progan.recipe import Recipe, Training
+from progan.runs.average_choice import AverageChoice
 from progan.runs.continuation import Continuation, continuing
 from progan.runs.rebuild import rebuild
 from progan.runs.recovery import Setback
@@ -32,6 +35,7 @@ from progan.schedule import Growth, Schedule
 from progan.storage.paths import user_path
 from progan.training.checkpointer import Checkpointer
 from progan.training.checks import check_parts, check_recipe, last_count, set_attribute
+from progan.training.choosing import choose_average
 from progan.training.ema import EmaGenerator
 from progan.training.engine import Engine
 from progan.training.identity import RunIdentity
@@ -60,7 +64,9 @@ class Trainer:
         generator: Generator that is trained. Load weights into it before `fit`, not in the middle of a run; the trainer
             detects it, and resets its average or warns.
         discriminator: Discriminator that is trained.
-        ema: Moving average of the generator.
+        ema: Moving average of the generator; the first of them, where there are several.
+        averages: Moving averages of the generator by name: ``ema``, and ``ema_1``, ``ema_2``, ... of
+            `Ema.other_half_lives`.
         schedule: Stages of the run.
         training: How a step trains.
         recipe: Architecture, stages and training together.
@@ -101,7 +107,8 @@ class Trainer:
         self._engine = Engine(generator, discriminator, schedule, training, self.options)
         self.generator: ProgressiveGenerator = self._engine.state.generator
         self.discriminator: ProgressiveDiscriminator = self._engine.state.discriminator
-        self.ema: EmaGenerator = self._engine.ema
+        self.averages: Mapping[str, EmaGenerator] = MappingProxyType(self._engine.averages)
+        self.ema: EmaGenerator = self.averages[FIRST_AVERAGE]
         self.schedule = schedule
         self.training = training
         self.seed: int = self.options.seed
@@ -110,7 +117,7 @@ class Trainer:
         self.plan_made: Plan | None = None
         blocks = {"generator": generator.block_name, "discriminator": discriminator.block_name}
         self._identity = RunIdentity(self.recipe, self.seed, blocks)
-        self._callbacks, log = build_callbacks(self.options, training, self._engine.state.recovery, self.rank == 0)
+        self._callbacks, log = build_callbacks(self.options, training, self._engine.state, self.rank == 0)
         self._checkpointer = Checkpointer(self._engine, self._identity, self.options, self._callbacks, log)
         self._stop_requested = threading.Event()
         self._checkpointer.restore()
@@ -190,7 +197,9 @@ class Trainer:
         continuation = Continuation.read(path, elsewhere)
         record = continuation.recorded
         training = record.recipe(parts).training
-        networks = rebuild(record, continuation.checkpoint, generator_block, discriminator_block)
+        networks = rebuild(
+            record, continuation.checkpoint, generator_block, discriminator_block, training.ema.averages()
+        )
         settings: Any = continuation.options() | options
         with continuing(continuation):
             return cls(*networks, record.schedule, training, **settings)
@@ -325,10 +334,39 @@ class Trainer:
             print(self.plan_made.table(self.schedule, self.generator.architecture.base_size))
         return self.plan_made
 
-    def grown(self) -> GrownGenerator:
-        """Return a copy of the averaged generator, at the level to which it has been trained."""
+    def choose_average(self, data: Tensor | Dataset[Any]) -> AverageChoice:
+        """Judge all averages of the generator, and record which is the best, for `grown` and `load_generator`.
+
+        Each is measured by the leading measure of the run's `Judge` against the training images, from the same latents.
+        The judgement at the end of the schedule does so by itself. A run that is not judged (``judge_every=0``, or no
+        run_dir) uses the first average until this is called. A choice holds for one count of images; in a run_dir, the
+        checkpoint is written anew with it.
+
+        Args:
+            data: Training data, as for `fit`.
+
+        Raises:
+            ValueError: If there is one average only, the images are smaller than 16x16, no average could be judged, or
+                the data is not that of the run.
+        """
+        refuse_in_starting_process("Trainer.choose_average")
+        with self._engine.ranks.closing_on_error():
+            feed = self._open(data)
+            self._engine.reconcile_before_reading(together=True)
+            return choose_average(self, feed, self._engine, self._checkpointer, self._callbacks)
+
+    def grown(self, average: str | None = None) -> GrownGenerator:
+        """Return a copy of the averaged generator, at the level to which it has been trained.
+
+        Args:
+            average: Name of the average, one of `averages`; None = the chosen one (see `choose_average`), or the first
+                one where there has been no choice at this count of images.
+
+        Raises:
+            ValueError: If there is no such average.
+        """
         self._engine.reconcile_before_reading()
-        averaged = copy.deepcopy(self.ema.module)
+        averaged = copy.deepcopy(self._engine.state.average(average).module)
         assert isinstance(averaged, ProgressiveGenerator)
         return GrownGenerator(averaged, *self.schedule.reached(self.images_seen), classes=self._identity.classes)
 

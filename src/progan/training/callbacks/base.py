@@ -46,8 +46,8 @@ class Run(Protocol):
         """The growth of the next step."""
         ...
 
-    def grown(self) -> GrownGenerator:
-        """A copy of the averaged generator, at the level to which it has grown."""
+    def grown(self, average: str | None = None) -> GrownGenerator:
+        """A copy of the averaged generator, at the level to which it has grown: see `Trainer.grown`."""
         ...
 
     def stop(self) -> None:

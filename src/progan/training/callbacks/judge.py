@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from typing_extensions import override
 
 from progan.arguments import check_flag, check_int
@@ -14,15 +15,17 @@ from progan.data import Feed
 from progan.errors import warn
 from progan.randomness import keyed_state
 from progan.render import write_png
+from progan.runs.average_choice import AverageChoice
 from progan.runs.judging import Judged, JudgingRecord
 from progan.runtime.autocast import without_autocast
 from progan.sampling import GrownGenerator
 from progan.schedule import Growth
 from progan.storage.files import make_folder
 from progan.training.callbacks.base import Callback, Run, ends_stage
+from progan.training.callbacks.choice_record import choice_row
 from progan.training.callbacks.judged_images import JudgedImages, RealImages, sample_images
 from progan.training.callbacks.judging_intervals import JudgingIntervals
-from progan.training.callbacks.measures import Measure, Measured, check_measures, judge
+from progan.training.callbacks.measures import Measure, Measured, check_measures, judge, leading_value
 from progan.training.step import StepMetrics
 
 LEAST_SIZE = 16  # pixels; below, the measures have nothing to see
@@ -42,7 +45,8 @@ class Judge(Callback):
 
     A run is judged at the end of each stage, and between at counts at which a checkpoint is written, from 16x16 pixels
     on. The checkpoint that is best by the leading measure is kept: see `load_generator`. The training's bits are the
-    same with and without. A measure that fails has the value null, with a warning.
+    same with and without. A measure that fails has the value null, with a warning. Where the run keeps several averages
+    of the generator, the judgement at the end of the schedule chooses the best of them: see `Trainer.choose_average`.
 
     Args:
         every: Number of real images between two judgements, rounded up to a multiple of the trainer's save_every. None
@@ -120,11 +124,33 @@ class Judge(Callback):
     def on_end(self, run: Run) -> None:
         self._feed = self._reals = None  # which hold the data
 
+    def choose(self, run: Run) -> AverageChoice | None:
+        """Judge each average of the generator by the leading measure, from the same latents; nothing is logged.
+
+        Returns:
+            The choice; None where no average has a value.
+        """
+        parameter = next(run.generator.parameters())
+        device = _device_to_judge_on(parameter)
+        values: dict[str, float | None] = {}
+        leading = self.leading
+        for name in run.training.ema.averages():
+            grown, values[name] = run.grown(name), None
+            with keyed_state(run.seed, "metrics", run.images_seen), without_autocast(parameter):
+                sampled = sample_images(grown, self.n, run.seed, device)
+                if sampled is not None:  # else its values are not finite
+                    reals = self._reals_at(run, grown.level, device)
+                    images = JudgedImages(run, reals, *sampled, grown=grown, thorough=True)
+                    leading, values[name] = leading_value(images, self.measures, leading, self._failed)
+        if leading is None or all(value is None for value in values.values()):
+            return None
+        return AverageChoice(run.images_seen, leading, values)
+
     def _judge(self, run: Run, growth: Growth, *, ends: bool) -> None:
         height, width = run.generator.architecture.size(growth.level)
         thorough = self._intervals.is_thorough(growth.stage, height * width, ends=ends)
         parameter = next(run.generator.parameters())
-        device = parameter.device if parameter.device.type == "cuda" else torch.device("cpu")
+        device = _device_to_judge_on(parameter)
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # what the steps before take is not the judgement's time
         begun, n, result, before = time.perf_counter(), run.images_seen, None, (0.0, 0.0)
@@ -157,13 +183,29 @@ class Judge(Callback):
             "remarks": list(found.remarks),
             "judge_s": round(seconds, 3),
         }
-        self._keep(run, row, found)
+        choice = self._choose_at_end(run)
+        self._keep(run, row, found, choice)
         run.log(row)
+        if choice is not None:
+            run.log(choice_row(run, choice))
         when = f"at {n:,} images"
         if growth.alpha is not None:
             when += ", while a level fades in, which may pass"
         for alarm in found.alarms:
             warn(f"{when}: {alarm}")
+
+    def _choose_at_end(self, run: Run) -> AverageChoice | None:
+        """Choose among the averages at the end of the schedule, if there are several."""
+        if run.images_seen < run.schedule.total_images or not run.training.ema.other_half_lives:
+            return None
+        try:
+            choice = self.choose(run)
+        except Exception as error:
+            warn(f"no choice among the averages; the first one is used: {type(error).__name__}: {error}")
+            return None
+        if choice is None:
+            warn("no choice among the averages, since none could be judged; the first one is used")
+        return choice
 
     def _measure(
         self, run: Run, level: int, device: torch.device, *, thorough: bool
@@ -186,11 +228,11 @@ class Judge(Callback):
             self._reals = RealImages.read(self._feed, level, base_size, self.n, run.seed, device)
         return self._reals
 
-    def _keep(self, run: Run, row: Mapping[str, Any], found: Measured) -> None:
+    def _keep(self, run: Run, row: Mapping[str, Any], found: Measured, choice: AverageChoice | None) -> None:
         """Record a judgement in judging.json, before the checkpoint is written, and draw the closest pairs."""
         if run.run_dir is None:
             return
-        value = found.values.get(row["leading"])
+        value = found.values.get(row["leading"]) if choice is None else choice.values[choice.chosen]
         if value is not None:
             self._record.judged[row["images_seen"]] = Judged(
                 row["images_seen"], row["level"], row["alpha"], row["leading"], value
@@ -220,3 +262,7 @@ class Judge(Callback):
             self._record.write(run.run_dir)
         except OSError as error:
             warn(f"the judgement at {run.images_seen:,} images is not recorded yet; training continues: {error}")
+
+
+def _device_to_judge_on(parameter: Tensor) -> torch.device:
+    return parameter.device if parameter.device.type == "cuda" else torch.device("cpu")

@@ -76,6 +76,26 @@ def judge(images: JudgedImages, measures: Mapping[str, Measure], failed: set[str
     return Measured(values, floors, tuple(remarks), tuple(alarms), sheet)
 
 
+def leading_value(
+    images: JudgedImages, measures: Mapping[str, Measure], leading: str | None, failed: set[str]
+) -> tuple[str | None, float | None]:
+    """Return the name of the leading measure and its value; measures are applied until one has it.
+
+    Args:
+        images: Images to judge.
+        measures: Measures by name.
+        leading: Name of the leading measure; None = the first that is found.
+        failed: As for `judge`.
+    """
+    for name in sorted(measures, key=lambda name: name != leading):
+        found = judge(images, {name: measures[name]}, failed).values
+        if found and leading is None:
+            leading = next(iter(found))
+        if leading is not None and leading in found:
+            return leading, found[leading]
+    return leading, None
+
+
 def check_measures(measures: object) -> dict[str, Measure]:
     """Return measures of a user's own as a dict.
 

@@ -91,11 +91,11 @@ class MetricsLog(LossRows):
 
     @override
     def on_log(self, run: Run, row: Mapping[str, Any]) -> None:
-        self._lines.add(row, replaces="setback" in row)
+        self._lines.add(row, replaces="setback" in row or "average_choice" in row)
         try:
             self.write(run)
         except OSError as error:
-            if not self.go_on and "measures" not in row:
+            if not self.go_on and not {"measures", "average_choice"} & row.keys():
                 raise
             warn(f"no line of metrics at {run.images_seen:,} images yet; training continues: {error}")
 

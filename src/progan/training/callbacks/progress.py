@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from typing_extensions import override
@@ -19,7 +20,7 @@ from progan.training.step import StepMetrics
 class Progress(Callback):
     """The progress display: stage, resolution, alpha, images per second, time left for the stage and for the run.
 
-    It is a tqdm bar on a terminal, and plain lines elsewhere or without tqdm.
+    It is a tqdm bar on a terminal, and plain lines elsewhere or without tqdm. A choice among averages is a line too.
 
     Args:
         line_every_s: Seconds between two plain lines.
@@ -50,6 +51,14 @@ class Progress(Callback):
         elif time.perf_counter() >= self._next_line:
             self._next_line = time.perf_counter() + self.line_every_s
             self._print(run, metrics)
+
+    @override
+    def on_log(self, run: Run, row: Mapping[str, Any]) -> None:
+        if "average_choice" in row:
+            if self._bar is not None:
+                self._bar.write(row["text"], file=sys.stderr)
+            else:
+                print(row["text"], file=sys.stderr, flush=True)
 
     @override
     def on_stage_end(self, run: Run, growth: Growth) -> None:
