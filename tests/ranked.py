@@ -129,6 +129,8 @@ def main(settings: dict[str, Any]) -> None:
         if settings.get("destroys_between"):
             dist.destroy_process_group()
         trainer.fit(images)
+    if trainer.training.ema.other_half_lives:
+        print(f"chosen: {trainer._engine.state.current_choice}", flush=True)
     print(f"ended at {trainer.images_seen}, memory shared: {trainer._engine.ranks._shared is not None}", flush=True)
 
 

@@ -28,6 +28,7 @@ from conftest import ROOT, small_recipe
 
 from progan import (
     R1,
+    AverageChoice,
     Contrast,
     Ema,
     GradientPenalty,
@@ -41,7 +42,7 @@ from progan import (
 from progan.compatibility import check_ranks
 from progan.errors import RankError
 from progan.networks.layers import MiniBatchStd
-from progan.runs.checkpoint import checkpoints, read_tensors
+from progan.runs.checkpoint import checkpoints, read_manifest, read_tensors
 from progan.runs.recovery import read_setbacks
 from progan.runtime import connections
 from progan.runtime.ranks import Ranks
@@ -188,6 +189,23 @@ def test_rank_zero_judges_while_the_others_wait(tmp_path):
     assert [line["images_seen"] for line in lines if "measures" in line] == [256, 320, 352]
     held = json.loads((judged / "config.json").read_text())["held_out"]
     assert held == {"share": 0.2}
+
+
+def test_all_ranks_keep_the_same_averages_and_know_the_choice(tmp_path):
+    settings = {
+        "run_dir": str(tmp_path / "run"),
+        "preset": "mel_icon",
+        "batch_size": 32,
+        "judged": True,
+        "training": [{"ema": Ema(0.99, batch=8, warm_up=True, other_half_lives=(0.2, 5))}] * 2,
+    }
+    for until in (96, None):
+        started = Started(2, tmp_path, settings | {"until": until})
+        assert started.statuses == [0, 0], "\n".join(started.said)
+    choices = [re.findall("^chosen: (.*)$", said, re.MULTILINE) for said in started.said]
+    recorded = read_manifest(checkpoints(tmp_path / "run")[-1])["numbers"]["average_choice"]
+    assert choices == [[str(AverageChoice.from_json(recorded))]] * 2
+    assert recorded["images_seen"] == 352
 
 
 @pytest.mark.parametrize(("sign_s", "ends_well"), [(0.2, True), (60, False)])
