@@ -336,6 +336,7 @@ def test_a_run_that_is_not_judged_chooses_when_asked(with_run_dir, tmp_path):
         assert recorded(run_dir) == choice.to_json()
         assert [row["average_choice"] for row in choice_rows(run_dir)] == [choice.to_json()]
         assert same(load_generator(run_dir).generator.state_dict(), trainer.averages["ema_1"].module.state_dict())
+        assert f"<p>A{choice_rows(run_dir)[0]['text'][1:]}.</p>" in measures_section(read_run(run_dir))
         assert trainer.choose_average(GREY) == choice
         assert len(choice_rows(run_dir)) == 1
 

@@ -90,7 +90,7 @@ def measures(run: RunFiles) -> str:
     if judgement is None:
         return _nothing(
             "No judgement yet: metrics.jsonl holds losses only, which do not tell how good the samples are."
-        )
+        ) + "".join(f"<p>{escaped(chosen)}</p>" for chosen in _chosen(run))
     rows = []
     names = sorted(judgement.measures, key=lambda name: name != judgement.leading)[:_MOST_MEASURES]
     for name in names:
@@ -115,9 +115,7 @@ def measures(run: RunFiles) -> str:
         best = run.best
         reached = amount(best.measure, best.value)
         remarks.append(f"Best checkpoint by {within_sentence(best.measure)}: {best.images_seen:,} images ({reached}).")
-    if run.rows.choice is not None and run.rows.choice[0] >= judgement.images_seen:
-        text = run.rows.choice[1]
-        remarks.append(f"{text[:1].upper()}{text[1:]}.")
+    remarks += _chosen(run)
     said = "".join(f"<li>{escaped(remark)}</li>" for remark in remarks)
     side = f'<div><h3>Remarks</h3><ul class="remarks">{said}</ul></div>' if said else ""
     when = (
@@ -125,6 +123,14 @@ def measures(run: RunFiles) -> str:
     )
     when += "real images themselves: no samples can be expected to do better.</p>"
     return f'{when}<div class="two"><div>{table}</div>{side}</div>'
+
+
+def _chosen(run: RunFiles) -> list[str]:
+    """Return a sentence on the choice among averages, if there is one of the newest judgement or after it."""
+    if run.rows.choice is None or (run.judgement is not None and run.rows.choice[0] < run.judgement.images_seen):
+        return []
+    text = run.rows.choice[1]
+    return [f"{text[:1].upper()}{text[1:]}."]
 
 
 def closest(gallery: Gallery, run: RunFiles) -> str:
