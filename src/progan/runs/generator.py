@@ -39,7 +39,7 @@ def load_generator(
         device: Device to put the generator on; None = the CPU.
         block: Class of the custom block that the generator was built with, if any.
         best: Whether to take the run's best checkpoint by the leading measure of its judgements instead of the newest.
-        average: Name of another average, such as ``ema_1``: see `Trainer.averages`.
+        average: Name of another average, such as ``ema_1``, one of the attribute ``averages`` of `Trainer`.
 
     Raises:
         ValueError: If the checkpoint has no average of this name.

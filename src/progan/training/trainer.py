@@ -66,7 +66,7 @@ class Trainer:
         discriminator: Discriminator that is trained.
         ema: Moving average of the generator; the first of them, where there are several.
         averages: Moving averages of the generator by name: ``ema``, and ``ema_1``, ``ema_2``, ... of
-            `Ema.other_half_lives`.
+            ``other_half_lives`` (see `Ema`).
         schedule: Stages of the run.
         training: How a step trains.
         recipe: Architecture, stages and training together.
@@ -359,8 +359,8 @@ class Trainer:
         """Return a copy of the averaged generator, at the level to which it has been trained.
 
         Args:
-            average: Name of the average, one of `averages`; None = the chosen one (see `choose_average`), or the first
-                one where there has been no choice at this count of images.
+            average: Name of the average, one of ``averages``; None = the chosen one (see `choose_average`), or the
+                first one where there has been no choice at this count of images.
 
         Raises:
             ValueError: If there is no such average.
