@@ -239,6 +239,24 @@ def test_schedules_are_values():
     assert repr(Schedule(FIRST)) == f"Schedule([{FIRST[0]!r}, {FIRST[1]!r}])"
 
 
+def test_starting_at_keeps_the_images_of_every_level_from_one_on():
+    stages = (Stage(0, 0, 80), Stage(1, 60, 20), Stage(2, 40, 40, 16, 5e-4), Stage(2, 0, 80), Stage(3, 80))
+    schedule = Schedule(stages)
+    assert schedule.starting_at(0) == schedule
+    assert schedule.starting_at(2).stages == (Stage(2, 0, 80, 16, 5e-4), *stages[3:])
+    assert schedule.starting_at(2, fade=True).stages == stages[2:]
+    assert schedule.starting_at(3).stages == (Stage(3, 0, 80),)
+    assert schedule.starting_at(1).starting_at(2) == schedule.starting_at(2)
+    with pytest.raises(ValueError, match="the stages are at levels 0 to 3, and none is at level 4; pass one of these"):
+        schedule.starting_at(4)
+    with pytest.raises(ValueError, match="the stages are at levels 2 to 3, and none is at level 1"):
+        schedule.starting_at(2).starting_at(1)
+    with pytest.raises(ValueError, match="level 2 does not fade in in this schedule; leave fade=True out"):
+        schedule.starting_at(2).starting_at(2, fade=True)
+    with pytest.raises(TypeError, match="level must be an int, got '2'"):
+        schedule.starting_at("2")
+
+
 def test_table():
     schedule = Schedule([Stage(0, hold_images=1200, batch_size=128), Stage(1, 800, 400, learning_rate=5e-4)])
     assert schedule.table((6, 4)).splitlines() == [

@@ -136,6 +136,25 @@ class Recipe:
         architecture = replace(self.architecture, classes=classes)
         return Recipe(architecture, self.stages, replace(self.training, balance_classes=balanced))
 
+    def starting_at(self, level: int, *, fade: bool = False) -> Recipe:
+        """Return the recipe without the stages below a level, for networks that start from a trained run.
+
+        Args:
+            level: Level of the first stage, such as 4 for 64x64.
+            fade: Whether the level fades in, as for a run that has grown to the level below; see
+                `Schedule.starting_at`.
+
+        Raises:
+            ValueError: If no stage is at the level, or it is to fade in and does not.
+
+        Example:
+            >>> from progan import presets
+            >>> recipe = presets.mel_icon(256)
+            >>> recipe.starting_at(6, fade=True).stages[0].fade_images  # after a run at 128x128
+            60000
+        """
+        return replace(self, stages=self.schedule.starting_at(level, fade=fade).stages)
+
     @property
     def schedule(self) -> Schedule:
         """The stages as a schedule."""

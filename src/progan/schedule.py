@@ -16,7 +16,7 @@ from itertools import accumulate
 
 from typing_extensions import override
 
-from progan.arguments import check_instance, check_int, check_number, check_size, tuple_of, wrong_type
+from progan.arguments import check_flag, check_instance, check_int, check_number, check_size, tuple_of, wrong_type
 
 _MOST_STAGES = 1000  # so that a crafted file cannot make them take long
 
@@ -236,6 +236,40 @@ class Schedule:
                 fade, hold = (fade, hold + missing) if hold else (fade + missing, hold)
             stages.append(replace(stage, fade_images=fade, hold_images=hold))
         return Schedule(stages)
+
+    def starting_at(self, level: int, *, fade: bool = False) -> Schedule:
+        """Return the schedule without the stages below a level, for networks that start from a trained run.
+
+        Args:
+            level: Level of the first stage.
+            fade: Whether the level fades in, as for a run that has grown to the level below. Else it has been trained
+                already, and the images of its fade are added to its hold.
+
+        Raises:
+            ValueError: If no stage is at the level, or it is to fade in and does not.
+
+        Example:
+            >>> schedule = Schedule([Stage(0, hold_images=800), Stage(1, 800, 400), Stage(2, 800, 400)])
+            >>> print(schedule.starting_at(1).table())
+            stage  resolution  fade   hold  batch  learning rate
+                0         8x8     0  1,200      8          0.001
+                1       16x16   800    400      8          0.001
+            total: 2,400 images
+        """
+        check_int("level", level)
+        check_flag("fade", fade)
+        stages = [stage for stage in self.stages if stage.level >= level]
+        if not stages or stages[0].level != level:
+            raise ValueError(
+                f"the stages are at levels {self.stages[0].level} to {self.stages[-1].level}, and none is at level "
+                f"{level}; pass one of these"
+            )
+        first = stages[0]
+        if fade and not first.fade_images:
+            raise ValueError(f"level {level} does not fade in in this schedule; leave fade=True out")
+        if not fade:
+            first = replace(first, fade_images=0, hold_images=first.images)
+        return Schedule([first, *stages[1:]])
 
     def table(self, base_size: tuple[int, int] = (4, 4), n_images: int | None = None) -> str:
         """Return the stages as a text table.

@@ -15,6 +15,7 @@ from conftest import OwnBlock, contents, small_recipe
 
 from progan import (
     CheckpointError,
+    Ema,
     ProgressiveDiscriminator,
     ProgressiveGenerator,
     Recipe,
@@ -153,8 +154,7 @@ def test_the_weights_take_the_dtype_of_the_run(sources):
 
 def test_a_grown_run_keeps_the_levels_that_it_has(sources, images, tmp_path):
     recipe = replace(small_recipe(), stages=(Stage(2, 24, 16), Stage(2, 0, 8)))
-    with pytest.warns(UserWarning, match=r"is not taken as it is: it has no level 2 \(16x16\); initial weights stay"):
-        trainer = make(recipe, tmp_path / "new", start=sources / "8px")
+    trainer = make(recipe, tmp_path / "new", start=sources / "8px")
     theirs = read_tensors(checkpoints(sources / "8px")[-1])
     fresh = dict(zip(("generator", "discriminator"), (n.state_dict() for n in recipe.build(seed=3)), strict=True))
     fresh["ema"] = fresh["generator"]
@@ -490,3 +490,108 @@ def test_a_path_in_a_config_is_not_opened(old, images, tmp_path, monkeypatch):
     Trainer.from_run(tmp_path / "new", device="cpu", progress=False)
     assert opened
     assert not [path for path in opened if path.is_relative_to(old)]
+
+
+# Stages and classes
+
+
+def test_stages_that_do_not_go_on_from_the_source_are_noticed(sources):
+    recipe = small_recipe()
+    for start, stages, text in (
+        ("8px", recipe.starting_at(2).stages, r"it has no level 2 \(16x16\); initial weights stay there"),
+        (
+            "8px",
+            recipe.starting_at(2).stages,
+            r"to level 1, and level 2 begins without a fade, .*starting_at\(2, fade=Tr",
+        ),
+        (
+            "mel_icon",
+            recipe.stages[2:],
+            r"to level 2, and this schedule fades that level in again; pass recipe.starting_at",
+        ),
+        ("mel_icon", recipe.stages[1:], r"begins at level 1; .*, such as those of recipe.starting_at\(2\)"),
+    ):
+        with pytest.warns(UserWarning, match=text):
+            make(replace(recipe, stages=stages), start=sources / start)
+
+
+def test_a_larger_size_is_the_grown_generator_enlarged_and_then_fades_in(sources, images, tmp_path):
+    recipe = small_recipe().starting_at(2, fade=True)
+    trainer = make(recipe, tmp_path / "new", start=sources / "8px")
+    assert trainer.growth.alpha == 0.0
+    small, large = load_generator(sources / "8px").sample(3), trainer.ema(trainer.grown().latents(range(3)), 2, 0.0)
+    low, high = recipe.architecture.image_range
+    torch.testing.assert_close((large - low) / (high - low), torch.nn.functional.interpolate(small, scale_factor=2.0))
+    trainer.fit(images)
+    assert trainer.growth.alpha is None
+    assert trainer.grown().level == 2
+
+
+@pytest.mark.parametrize("preset", ["mel_icon", "few_images"])
+def test_the_average_of_the_source_outlives_the_first_steps_and_a_resume(preset, images, tmp_path):
+    recipe = small_recipe(getattr(presets, preset), ema=Ema(0.5, batch=80, ramp_up=0.05))
+    make(recipe, tmp_path / "old").fit(images)
+    tuned = recipe.starting_at(2)
+    expected = read_tensors(checkpoints(tmp_path / "old")[-1], "ema/")
+    weight = 1 - 0.5 ** (8 / 80)
+    before = read_tensors(checkpoints(tmp_path / "old")[-1], "generator/")
+    for until in (8, 16, 24):
+        trainer = make(tuned, tmp_path / "new", start=tmp_path / "old")
+        trainer.fit(images, until=until)
+        after = state(trainer, "generator")
+        averaged = after if recipe.training.order == "generator_first" else before
+        expected = {name: torch.lerp(tensor, averaged[name], weight) for name, tensor in expected.items()}
+        before = {name: tensor.clone() for name, tensor in after.items()}
+        torch.testing.assert_close(state(trainer, "ema"), expected)
+
+
+class Labelled(torch.utils.data.Dataset):
+    """The images, in classes of some names."""
+
+    def __init__(self, images, classes):
+        self.images, self.classes = images, classes
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index], index % len(self.classes)
+
+
+def test_vectors_of_classes_are_taken_by_number_and_other_names_are_said(images, tmp_path):
+    recipe = small_recipe(presets.karras2018).with_classes(2)
+    make(recipe, tmp_path / "old").fit(Labelled(images, ("cats", "dogs")))
+    tuned = recipe.starting_at(2)
+    trainer = make(tuned, tmp_path / "new", start=tmp_path / "old")
+    theirs = read_tensors(checkpoints(tmp_path / "old")[-1], "generator/")
+    assert same(state(trainer, "generator"), theirs)
+    text = r"the classes 'apes', 'cats' begin with what the start had learned of 'cats', 'dogs', in this order"
+    with pytest.warns(UserWarning, match=text):
+        trainer.check(Labelled(images, ("apes", "cats")))
+    trainer.fit(Labelled(images, ("apes", "cats")), until=8)  # said once
+    assert trainer.grown().classes.names == ("apes", "cats")
+    make(tuned, tmp_path / "same", start=tmp_path / "old").fit(Labelled(images, ("cats", "dogs")), until=8)
+    make(tuned, tmp_path / "new", start=tmp_path / "old").fit(Labelled(images, ("apes", "cats")), until=16)
+
+
+def test_another_number_of_classes_keeps_all_but_their_vectors(sources, images, tmp_path):
+    recipe = small_recipe(presets.karras2018)
+    make(recipe.with_classes(2), tmp_path / "old").fit(Labelled(images, ("cats", "dogs")))
+    theirs = read_tensors(checkpoints(tmp_path / "old")[-1])
+    three = recipe.with_classes(3).starting_at(2)
+    text = (
+        r"keep their initial weights: generator blocks.0.embedding.weight is \(2, \d+\) there, \(3, \d+\) here; discrim"
+    )
+    with pytest.warns(UserWarning, match=text):
+        trainer = make(three, start=tmp_path / "old")
+    fresh = dict(zip(("generator", "discriminator"), three.build(seed=3), strict=True))
+    for role, network in fresh.items():
+        initial = network.state_dict()
+        for name, tensor in state(trainer, role).items():
+            kept = "embedding" in name
+            assert torch.equal(tensor, initial[name] if kept else theirs[f"{role}/{name}"]), f"{role}/{name}"
+    trainer.fit(Labelled(images, ("apes", "cats", "dogs")), until=8)
+    with pytest.warns(
+        UserWarning, match=r"it has no generator blocks.0.embedding, discriminator blocks.0.embedding; init"
+    ):
+        make(three, start=sources / "karras2018")

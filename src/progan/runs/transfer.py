@@ -31,6 +31,7 @@ _HARMLESS = {"minibatch_std_group", "minibatch_std_unbiased"}
 _IN_SHAPES = {"channels", "latent_shape", "base_size", "image_channels", "head_channels", "widen_first"}
 _IN_SHAPES |= {"classes", "class_embedding"}
 _SHOWN = 4  # of several reasons in one message
+_EMBEDDING = "blocks.0.embedding"
 _EMA_MODULE = "module."  # what the names in an EmaGenerator's state_dict begin with
 
 
@@ -47,6 +48,7 @@ class Source(NamedTuple):
         level: Level to which it had grown; None = unknown.
         architecture: Architecture of its networks; None = unknown.
         blocks: Qualified names of its custom blocks, by role; None = unknown.
+        classes: Names of its classes; None = it has none, or they are unknown.
     """
 
     path: str
@@ -58,6 +60,7 @@ class Source(NamedTuple):
     level: int | None = None
     architecture: Architecture | None = None
     blocks: dict[str, str | None] | None = None
+    classes: tuple[str, ...] | None = None
 
 
 def find_source(given: str | PathLike[str], recorded: Start | None = None) -> Source:
@@ -103,6 +106,7 @@ def _of_checkpoint(given: str, record: RunRecord) -> Source:
         record.schedule.reached(record.images_seen)[0],
         record.architecture,
         record.blocks,
+        None if record.classes is None else record.classes.names,
     )
 
 
@@ -201,7 +205,7 @@ def _fit(network: nn.Module, source: Source, role: str, block_name: str | None) 
     for part, tensors in ours.items():
         if part not in theirs:
             fit.missing.append(part)
-        elif part.startswith("blocks.") and part != "blocks.0" and not same:
+        elif part.startswith("blocks.") and part not in ("blocks.0", _EMBEDDING) and not same:
             there, here = (name or "the built-in block" for name in (theirs_name, block_name))
             fit.differing[part] = f"{role} {part} is made of {there} there, of {here} here"
         elif (reason := _difference(theirs[part], tensors)) is not None:
@@ -212,12 +216,14 @@ def _fit(network: nn.Module, source: Source, role: str, block_name: str | None) 
 
 
 def _part_of(name: str) -> str:
-    """Return the part of a network that a tensor belongs to.
+    """Return the part of a network that a tensor belongs to; the vectors of the classes are one.
 
     Example:
         >>> _part_of("blocks.2.first.layer.weight"), _part_of("to_rgb.0.bias"), _part_of("scale")
         ('blocks.2', 'to_rgb.0', 'scale')
     """
+    if name.startswith(f"{_EMBEDDING}."):
+        return _EMBEDDING
     first, *rest = name.split(".")
     return f"{first}.{rest[0]}" if len(rest) > 1 and rest[0].isdecimal() else name
 
@@ -261,7 +267,8 @@ def _notes(source: Source, fits: Mapping[str, _Fit], architecture: Architecture,
     """Describe what was not loaded, and what may be an oversight."""
     notes = []
     parts = [(role, part) for role in ("generator", "discriminator") if role in fits for part in fits[role].missing]
-    levels = sorted({int(part.split(".")[1]) for _, part in parts if part.split(".")[-1].isdecimal()})
+    new = {stage.level for stage in schedule.stages if stage.fade_images}  # which begin unseen
+    levels = sorted({int(part.split(".")[1]) for _, part in parts if part.split(".")[-1].isdecimal()} - new)
     sizes = [f"level {level} ({'x'.join(map(str, architecture.size(level)))})" for level in levels]
     others = [f"{role} {part}" for role, part in parts if not part.split(".")[-1].isdecimal()]
     if missing := [*sizes, *others]:
@@ -292,7 +299,17 @@ def _notes(source: Source, fits: Mapping[str, _Fit], architecture: Architecture,
     elif source.level is not None and first not in (source.level, source.level + 1):
         notes.append(
             f"it had grown to level {source.level}, and this schedule begins at level {first}; to go on from there, "
-            "pass stages that begin at that level or the next"
+            f"pass stages that begin at that level or the next, such as those of recipe.starting_at({source.level})"
+        )
+    elif source.level is not None and first == source.level + 1 and not schedule.stages[0].fade_images:
+        notes.append(
+            f"it had grown to level {source.level}, and level {first} begins without a fade, with images of initial "
+            f"weights; pass recipe.starting_at({first}, fade=True)"
+        )
+    elif first == source.level and schedule.stages[0].fade_images:
+        notes.append(
+            f"it had grown to level {first}, and this schedule fades that level in again; pass "
+            f"recipe.starting_at({first})"
         )
     return notes
 

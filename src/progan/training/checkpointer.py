@@ -69,6 +69,9 @@ class Checkpointer:
         """
         self._ranks.on_rank_zero(self._restore)
         self._share()
+        start, ema = self._identity.start, self._state.ema
+        if start is not None and "ema" in start.taken and ema is not None:
+            ema.ramp_up = None  # which is for an average that begins with the run
 
     def _restore(self) -> None:
         continued, start, run_dir = current_continuation(), self._options.start, self._options.directory
@@ -118,6 +121,8 @@ class Checkpointer:
         for average in state.averages.values():
             if average is not state.ema:
                 average.take(state.ema.module)
+        if source.architecture is not None and source.architecture.classes == state.generator.architecture.classes:
+            self._identity.start_classes = source.classes
         if "ema" in self._identity.start.taken:
             state.set_warm_up(False)  # the first step would discard the weights taken
         self.saved_at = None

@@ -12,12 +12,15 @@ import torch
 
 from progan._version import __version__
 from progan.data import Feed
+from progan.errors import warn
 from progan.labels import Classes
 from progan.ops.dispatch import triton_kernels
 from progan.recipe import Recipe
 from progan.runs.directory import changed_files, differences
 from progan.runs.record import RunRecord
 from progan.runs.start import Start
+
+_LISTED = 8  # classes in a message
 
 
 @dataclass
@@ -33,6 +36,7 @@ class RunIdentity:
         held_out: Images that are never trained on: ``{"share": ...}``, or ``{"data": ...}`` with their fingerprint,
             which is None before they are opened; None = there are none.
         start: Source of the first weights; None = the seed, or the networks that were passed.
+        start_classes: Names of the source's classes, whose vectors the networks begin with; None = there are none.
         fork: Checkpoint of another directory that the run continues from, if any.
     """
 
@@ -43,6 +47,7 @@ class RunIdentity:
     files: dict[str, str] | None = None
     held_out: dict[str, Any] | None = None
     start: Start | None = None
+    start_classes: tuple[str, ...] | None = None
     fork: Start | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -90,6 +95,16 @@ class RunIdentity:
         if self.held_out is not None and "data" in self.held_out:
             self._check_held_out(feed)
         self.data, self.files = feed.fingerprint, feed.files
+        self._compare_classes(feed.class_names)
+
+    def _compare_classes(self, names: tuple[str, ...] | None) -> None:
+        """Warn once where the classes are not those of the source that the first weights are from."""
+        before, self.start_classes = self.start_classes, None
+        if before is not None and names is not None and before != names:
+            warn(
+                f"the classes {_listed(names)} begin with what the start had learned of {_listed(before)}, in this "
+                "order, whatever their names; classes that are in both should have the same numbers"
+            )
 
     def _check_held_out(self, feed: Feed) -> None:
         there, here = (self.held_out or {})["data"], None if feed.held_out is None else feed.held_out.fingerprint
@@ -99,6 +114,10 @@ class RunIdentity:
                 f"the held-out images are not those of the run (there -> here): {differing}; pass the same held_out="
             )
         self.held_out = {"data": here}
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(map(repr, names[:_LISTED])) + ", ..." * (len(names) > _LISTED)
 
 
 def environment(device: torch.device, ranks: int, *, graph: bool, micro_batch: int | None = None) -> dict[str, Any]:
