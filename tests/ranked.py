@@ -102,6 +102,7 @@ def main(settings: dict[str, Any]) -> None:
         start=settings.get("start") if rank == 0 else None,
         recover=settings.get("recovers", [0] * 8)[rank],
         micro_batch=settings.get("micro_batch"),
+        data_may_change=settings.get("data_may_change", False),
     )
     kept.append(trainer)
     if "breaks" in settings:
@@ -110,6 +111,7 @@ def main(settings: dict[str, Any]) -> None:
         trainer.generator.load_state_dict(recipe.build(seed=9)[0].to(dtype).state_dict())
     print(f"rank {trainer.rank} of {trainer.ranks} begins at {trainer.images_seen}", flush=True)
     images = torch.randint(0, 256, (21, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = images[: settings.get("n_images")]
     images[0, 0, 0, 0] += settings.get("data_differs", 0) * rank
     data: Any = list(images) if "workers" in settings else images
     if "classes" in settings:
@@ -131,6 +133,7 @@ def main(settings: dict[str, Any]) -> None:
         trainer.fit(images)
     if trainer.training.ema.other_half_lives:
         print(f"chosen: {trainer._engine.state.current_choice}", flush=True)
+    print("data", [(record.images_seen, record.n_images) for record in trainer.data_history], flush=True)
     print(f"ended at {trainer.images_seen}, memory shared: {trainer._engine.ranks._shared is not None}", flush=True)
 
 

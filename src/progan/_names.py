@@ -28,6 +28,7 @@ from progan.optimization import Adam, Ema
 from progan.recipe import Recipe, Training
 from progan.render import enlarge, image_grid, to_uint8, write_png
 from progan.runs.average_choice import AverageChoice
+from progan.runs.data_history import DataRecord
 from progan.runs.generator import load_generator
 from progan.runs.recovery import Recovery, Setback
 from progan.runs.start import Start
@@ -69,6 +70,7 @@ __all__ = [
     "Colour",
     "Contrast",
     "CriticLoss",
+    "DataRecord",
     "DivergenceError",
     "Ema",
     "EmaGenerator",

@@ -238,6 +238,17 @@ def test_all_ranks_go_back_to_the_same_checkpoint(tmp_path):
     assert files(whole)["metrics.jsonl"] == files(stopped)["metrics.jsonl"]
 
 
+def test_ranks_train_on_with_added_images_as_one_process_does(tmp_path):
+    settings = {"dtype": "float64", "recovers": [2] * 8}
+    for ranks, name in ((1, "one"), (2, "two")):
+        train(ranks, tmp_path, name, until=256, n_images=16, **settings)
+        run_dir = train(ranks, tmp_path, name, with_run_dir=[0], data_may_change=True, breaks=[288, 9e-4], **settings)
+        assert [each.back_to for each in read_setbacks(run_dir)] == [256]
+    assert_close(tmp_path / "one", run_dir, 1e-10)
+    for log in ("log1.0", "log3.0", "log3.1"):
+        assert "data [(0, 16), (256, 21)]" in (tmp_path / log).read_text()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has memory to share")
 @pytest.mark.parametrize("refuses", [0, 1])
 def test_ranks_that_share_no_memory_give_the_same_bits(refuses, tmp_path):

@@ -51,7 +51,7 @@ def test_each_option_is_documented():
         ({"workers": -1}, ValueError, "workers must be an int of at least 0, got -1"),
         ({"on_failed_save": "ignore"}, ValueError, "on_failed_save must be 'raise' or 'go_on', got 'ignore'"),
         ({"sede": 1}, TypeError, "Trainer got an unexpected keyword argument 'sede'; did you mean seed?"),
-        ({"x": 1}, TypeError, "unexpected keyword argument 'x'; it accepts callbacks, device, "),
+        ({"x": 1}, TypeError, "unexpected keyword argument 'x'; it accepts callbacks, data_may_change, "),
     ],
 )
 def test_a_wrong_option_is_refused(options, error, text):

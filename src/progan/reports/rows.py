@@ -134,7 +134,7 @@ def parse_rows(lines: Iterable[bytes], *, is_whole: bool = True) -> Rows:
         row = _parse_row(line)
         if row is None:
             skipped += 1
-        elif isinstance(row, dict):  # a setback is among the warnings
+        elif isinstance(row, dict):  # a setback, or a change of the data, which are among the warnings
             if "average_choice" in row and texts([row.get("text")]):
                 choice = row["images_seen"], *texts([row["text"]])
         elif isinstance(row, Judgement):
@@ -219,7 +219,7 @@ def _parse_row(line: bytes) -> LossRow | Judgement | dict[str, Any] | None:
     images_seen = count(row.get("images_seen"))
     if images_seen is None:
         return None
-    if "setback" in row or "average_choice" in row:
+    if any(kind in row for kind in ("setback", "average_choice", "data_change")):
         return row
     if "measures" not in row:
         others = {name: value for name, value in row.items() if name not in _NOT_LOSSES and not name.endswith("_s")}

@@ -12,6 +12,7 @@ from progan.reports.pictures import Picture, sheet_attributes
 from progan.reports.reading import RunFiles
 from progan.reports.sentence import percent
 from progan.reports.text import escaped
+from progan.runs.data_history import history_from_json
 from progan.storage.comparison import flat
 
 _MOST_MEASURES = 24
@@ -194,17 +195,30 @@ def schedule(run: RunFiles) -> str:
 def settings(run: RunFiles) -> str:
     """Return what config.json records: environment, data, intervals, and the recipe."""
     first = [("Environment", run.config.get("environment")), ("Data", run.config.get("data"))]
+    if sets := _data_sets(run.config.get("data_history")):
+        first.append(("Data over time", sets))
+    if isinstance(run.config.get("start"), Mapping):
+        first.append(("Start", run.config["start"]))
     groups: list[tuple[str, Any]] = [("Intervals", run.config.get("intervals"))]
     recipe = run.config.get("recipe")
     if isinstance(recipe, Mapping):
         groups += [("Training", recipe.get("training")), ("Architecture", recipe.get("architecture"))]
-    names = ("format", "version", "recipe", "environment", "data", "intervals")
+    names = ("format", "version", "recipe", "environment", "data", "data_history", "start", "intervals")
     groups.append(("Run", {name: value for name, value in run.config.items() if name not in names}))
     shown, folded = (
         f'<div class="groups">{"".join(_group(title, value) for title, value in each)}</div>'
         for each in (first, groups)
     )
     return f"{shown}<details><summary>All settings</summary>{folded}</details>"
+
+
+def _data_sets(history: object) -> dict[str, str]:
+    """Return how many images the run was trained on, by the count from which on it was."""
+    try:
+        records = history_from_json(history)
+    except ValueError:
+        return {}
+    return {f"from {record.images_seen:,} images shown": record.counted() for record in records}
 
 
 def _group(title: str, value: Any) -> str:

@@ -19,6 +19,7 @@ from progan.recipe import Recipe
 from progan.recipe_json import networks_from_json
 from progan.runs import checkpoint
 from progan.runs.blocks import recorded_blocks, same_block
+from progan.runs.data_history import DataRecord, history_from_json
 from progan.runs.directory import CONFIG, WRITTEN, differences, read_config
 from progan.runs.recovery import Recovery
 from progan.runs.start import Start
@@ -45,6 +46,7 @@ class RunRecord:
         dtype: Data type of the networks that config.json records; None for a checkpoint, whose tensors have one.
         blocks: Qualified names of both networks' blocks, by role; None = the built-in block.
         data: Fingerprint of the training data; None = not known yet.
+        data_history: Records of all data sets of the run, the present one last; empty where there was only one.
         held_out: Images that are never trained on: ``{"share": ...}`` or ``{"data": ...}``; None = there are none.
         start: Source of the first weights; None = the seed.
         fork: Checkpoint of another directory that the run continues from, if any.
@@ -62,6 +64,7 @@ class RunRecord:
     dtype: torch.dtype | None
     blocks: dict[str, str | None]
     data: dict[str, Any] | None
+    data_history: tuple[DataRecord, ...]
     held_out: dict[str, Any] | None
     start: Start | None
     fork: Start | None
@@ -169,9 +172,9 @@ class RunRecord:
         if not isinstance(data, dict | None):
             raise ValueError(f"data must be a JSON object or null, got {data!r}")
         start, fork = Start.from_json(contents.get("start")), Start.from_json(contents.get("fork"))
-        blocks = recorded_blocks(contents)
+        blocks, history = recorded_blocks(contents), history_from_json(contents.get("data_history"))
         return cls(
-            *(path, folder, contents, images_seen, architecture, schedule, seed, dtype, blocks, data),
+            *(path, folder, contents, images_seen, architecture, schedule, seed, dtype, blocks, data, history),
             *(_held_out(contents.get("held_out")), start, fork, intervals, Recovery.from_json(contents.get("recover"))),
         )
 

@@ -16,6 +16,7 @@ from progan.errors import CheckpointError, warn
 from progan.runs import checkpoint
 from progan.runs.average_choice import AverageChoice
 from progan.runs.continuation import Continuation, current_continuation
+from progan.runs.data_history import history_from_json
 from progan.runs.directory import RunDirectory, differences
 from progan.runs.record import RunRecord
 from progan.runs.recovery import Setback
@@ -136,7 +137,8 @@ class Checkpointer:
             record: Record of the checkpoint.
             path: Where the run or the checkpoint lies, for the message.
         """
-        self._identity.start, self._identity.data = record.start, record.data
+        self._identity.start = record.start
+        self._identity.take_data_of(record)
         self._take(record)
         then, now = record.contents.get("environment", {}), self._engine.environment()
         if then != now:
@@ -171,6 +173,8 @@ class Checkpointer:
         back_to = self._ranks.on_rank_zero(lambda: self._go_back(run, counts, setback))
         if back_to is not None:
             self._share_state()
+            history = [record.to_json() for record in self._identity.data_history]
+            self._identity.data_history = history_from_json(self._ranks.broadcast(history))
             self._engine.check_finite.forget()
         return back_to
 
@@ -183,6 +187,7 @@ class Checkpointer:
         self._directory.go_back(new.back_to, new.at)
         setbacks = (*recovery.setbacks, new)
         self._take(record)
+        self._identity.go_back_to(record)
         recovery.setbacks = setbacks  # also those that the checkpoint does not know of
         self._callbacks.on_return(run)
         self._write(run)
@@ -211,12 +216,13 @@ class Checkpointer:
             return
         identity = self._identity
         recorded = identity.to_json()
-        own = {**recorded, **dict.fromkeys(("data", "start", "fork")), "dtype": str(self._engine.dtype)}
+        own = {**recorded, **dict.fromkeys(("data", "data_history", "start", "fork")), "dtype": str(self._engine.dtype)}
         intervals = {name: value for name, value in recorded_options(self._options).items() if name != "keep_every"}
         own |= {"intervals": intervals, "held_out": held_out_identity(self._options.held_out)}
         self._ranks.check_same("networks or settings", own | {"recover": self._options.recovery.to_json()})
-        sent = [identity.data, identity.held_out, recorded["start"], recorded["fork"]]
-        identity.data, identity.held_out, start, fork = self._ranks.broadcast(sent)
+        sent = [identity.data, identity.held_out, recorded["start"], recorded["fork"], recorded.get("data_history")]
+        identity.data, identity.held_out, start, fork, history = self._ranks.broadcast(sent)
+        identity.data_history = history_from_json(history)
         identity.start, identity.fork = Start.from_json(start), Start.from_json(fork)
         self._share_state()
 

@@ -16,6 +16,7 @@ from progan.errors import warn
 from progan.labels import Classes
 from progan.ops.dispatch import triton_kernels
 from progan.recipe import Recipe
+from progan.runs.data_history import DataRecord, with_change
 from progan.runs.directory import changed_files, differences
 from progan.runs.record import RunRecord
 from progan.runs.start import Start
@@ -32,6 +33,8 @@ class RunIdentity:
         seed: Random seed of the run.
         blocks: Qualified names of the networks' custom blocks, by role; None = the built-in block.
         data: Fingerprint of the training data; None = not known yet.
+        data_history: Records of all data sets of the run, the present one last; empty where there was only one.
+        data_change: How the data differs from that before, where that is still to be reported.
         files: SHA-256 of each training image by name, where the images come from files.
         held_out: Images that are never trained on: ``{"share": ...}``, or ``{"data": ...}`` with their fingerprint,
             which is None before they are opened; None = there are none.
@@ -44,6 +47,8 @@ class RunIdentity:
     seed: int
     blocks: dict[str, str | None]
     data: dict[str, Any] | None = None
+    data_history: tuple[DataRecord, ...] = ()
+    data_change: str | None = None
     files: dict[str, str] | None = None
     held_out: dict[str, Any] | None = None
     start: Start | None = None
@@ -57,6 +62,7 @@ class RunIdentity:
             "seed": self.seed,
             "blocks": self.blocks,
             "data": self.data,
+            **({"data_history": [record.to_json() for record in self.data_history]} if self.data_history else {}),
             "held_out": self.held_out,
             "start": None if self.start is None else self.start.to_json(),
             "fork": None if self.fork is None else self.fork.to_json(),
@@ -75,27 +81,66 @@ class RunIdentity:
             AnotherRunError: If settings differ.
         """
         record.check_same(self.to_json(), self.recipe.schedule, run_dir)
-        self.start, self.fork, self.data, self.held_out = record.start, record.fork, record.data, record.held_out
+        self.start, self.fork, self.held_out = record.start, record.fork, record.held_out
+        self.take_data_of(record)
 
-    def check_data(self, feed: Feed, run_dir: Path | None) -> None:
-        """Adopt the fingerprint of a data set; it must be the one that the run began with.
+    def take_data_of(self, record: RunRecord) -> None:
+        """Adopt the data that a record knows."""
+        self.data, self.data_history = record.data, record.data_history
+
+    def go_back_to(self, record: RunRecord) -> None:
+        """Adopt the history of the data up to a checkpoint, from which the run trains on with the present data."""
+        self.data_history = record.data_history
+        if self.data is not None and record.data is not None and self.data != record.data:
+            self.data_history = with_change(record.data_history, record.data, self.data, record.images_seen)
+
+    def check_data(self, feed: Feed, run_dir: Path | None, images_seen: int, *, may_change: bool = False) -> None:
+        """Adopt the fingerprint of a data set; it must be that of the run, unless that may change.
+
+        Args:
+            feed: Feed of the data set.
+            run_dir: Run directory, if there is one.
+            images_seen: Real images shown so far.
+            may_change: Whether the run may train on with other data.
 
         Raises:
             ValueError: If it is not.
         """
-        if self.data is not None and self.data != feed.fingerprint:
-            changed = ""
-            if run_dir is not None and feed.files is not None:
-                changed = changed_files(run_dir, self.data, feed.files)
-            differing = differences(self.data, feed.fingerprint)
+        before = self.data if self.data != feed.fingerprint else None
+        changed = "" if before is None else self._changed(before, feed, run_dir)
+        if before is not None and not may_change:
             raise ValueError(
-                f"the data is not that of the run (there -> here): {changed or differing}; pass the same data, or "
-                "another run_dir"
+                f"the data is not that of the run (there -> here): {changed}; pass the same data, or another run_dir, "
+                "or data_may_change=True to train on with this data"
             )
         if self.held_out is not None and "data" in self.held_out:
             self._check_held_out(feed)
+        if before is not None:
+            self.data_history = with_change(self.data_history, before, feed.fingerprint, images_seen)
+            self.data_change = self._described(changed, images_seen)
         self.data, self.files = feed.fingerprint, feed.files
         self._compare_classes(feed.class_names)
+
+    def _changed(self, before: dict[str, Any], feed: Feed, run_dir: Path | None) -> str:
+        """Return how the data differs, file by file where that is known."""
+        files = "" if run_dir is None or feed.files is None else changed_files(run_dir, before, feed.files)
+        return files or differences(before, feed.fingerprint)
+
+    def _described(self, changed: str, images_seen: int) -> str | None:
+        """Return a change of the data in words; None where the run is back at the data that it was trained on."""
+        if not self.data_history or self.data_history[-1].images_seen != images_seen:
+            return None
+        before, now = (record.counted() for record in self.data_history[-2:])
+        text = (
+            f"from {images_seen:,} real images on, the run trains on {now} instead of {before} (there -> here): "
+            f"{changed}"
+        )
+        if "share" in (self.held_out or {}):
+            text += (
+                "; the images that are held out are chosen anew, so some of them have been trained on, and what is "
+                "measured with them is too good"
+            )
+        return text
 
     def _compare_classes(self, names: tuple[str, ...] | None) -> None:
         """Warn once where the classes are not those of the source that the first weights are from."""

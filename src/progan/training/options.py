@@ -33,8 +33,10 @@ from progan.training.callbacks import (
 )
 from progan.training.callbacks.base import listens_to_rows
 from progan.training.callbacks.choice_record import ChoiceRecord
+from progan.training.callbacks.data_changes import DataChanges
 from progan.training.callbacks.diversity_watch import MEASURE, DiversityWatch
 from progan.training.callbacks.flips import mirrors
+from progan.training.identity import RunIdentity
 from progan.training.state import TrainingState
 
 OnFailedSave = Literal["raise", "go_on"]
@@ -54,6 +56,7 @@ class ResumeKeywords(TypedDict, total=False):
     progress: bool
     held_out: HeldOut | None
     recover: Recovery | int
+    data_may_change: bool
 
 
 class RunKeywords(ResumeKeywords, total=False):
@@ -112,6 +115,8 @@ class RunOptions:
         recover: How often `Trainer.fit` goes back to an earlier checkpoint, with half the learning rate, when training
             has diverged, before it raises `DivergenceError`: a number of times, or a `Recovery`; 0 = never. It needs a
             run_dir. The run records each return: see `Trainer.setbacks`.
+        data_may_change: Whether a run that resumes may train on with other images than so far, such as with a larger
+            folder. A warning says what differs, and the run records it: see `Trainer.data_history`.
         overwrite: Whether `Trainer.fit` removes the run that is in run_dir, once settings and data have been checked,
             and starts from the beginning.
         start: Run directory, folder of a checkpoint or ``.safetensors`` file whose weights a new run begins with:
@@ -158,6 +163,7 @@ class RunOptions:
     micro_batch: int | None = None
     progress: bool = True
     recover: Recovery | int = 0
+    data_may_change: bool = False
     overwrite: bool = False
     start: str | PathLike[str] | None = None
     notes: Mapping[str, Any] | None = None
@@ -166,7 +172,7 @@ class RunOptions:
         """Check each option."""
         check_int("seed", self.seed)
         object.__setattr__(self, "seed", operator.index(self.seed))
-        for name in ("progress", "overwrite", "graph"):
+        for name in ("progress", "overwrite", "data_may_change", "graph"):
             if name != "graph" or self.graph is not None:
                 check_flag(name, getattr(self, name))
         if isinstance(self.callbacks, Callback):
@@ -234,7 +240,7 @@ def recorded_options(options: RunOptions) -> dict[str, Any]:
 
 
 def build_callbacks(
-    options: RunOptions, training: Training, state: TrainingState, first: bool
+    options: RunOptions, training: Training, state: TrainingState, identity: RunIdentity, first: bool
 ) -> tuple[CallbackList, MetricsLog]:
     """Return all callbacks of a trainer, built-in ones included, and its metrics log.
 
@@ -242,6 +248,7 @@ def build_callbacks(
         options: Options of the run.
         training: How a step trains.
         state: State of the training, to whose records callbacks write.
+        identity: Identity of the run, which knows of changes to the data.
         first: Whether this is the first of the processes that train together; the others have no callbacks.
     """
     own = options.callbacks
@@ -263,7 +270,8 @@ def build_callbacks(
         built_in.append(ChoiceRecord(state))
     report = [] if options.run_dir is None else [ReportPage(options.preview_every)]
     shown = [Progress()] if options.progress else []
-    return CallbackList([*built_in, *own, *report, *shown] if first else []), log
+    changes = DataChanges(identity)
+    return CallbackList([*built_in, *own, *report, *shown, changes] if first else []), log
 
 
 def check_keywords(function: str, keywords: Mapping[str, object], kind: type[ResumeKeywords]) -> None:

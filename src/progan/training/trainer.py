@@ -27,6 +27,7 @@ from progan.optimization import FIRST_AVERAGE
 from progan.recipe import Recipe, Training
 from progan.runs.average_choice import AverageChoice
 from progan.runs.continuation import Continuation, continuing
+from progan.runs.data_history import DataRecord
 from progan.runs.rebuild import rebuild
 from progan.runs.recovery import Setback
 from progan.runs.start import Start
@@ -117,7 +118,8 @@ class Trainer:
         self.plan_made: Plan | None = None
         blocks = {"generator": generator.block_name, "discriminator": discriminator.block_name}
         self._identity = RunIdentity(self.recipe, self.seed, blocks)
-        self._callbacks, log = build_callbacks(self.options, training, self._engine.state, self.rank == 0)
+        state = self._engine.state
+        self._callbacks, log = build_callbacks(self.options, training, state, self._identity, self.rank == 0)
         self._checkpointer = Checkpointer(self._engine, self._identity, self.options, self._callbacks, log)
         self._stop_requested = threading.Event()
         self._checkpointer.restore()
@@ -185,7 +187,7 @@ class Trainer:
             parts: Custom classes of objectives, regularisers and augmentations that the run trains with, if any.
             **options: ``run_dir``, for a run that continues from path in another directory, or resumes there; and
                 ``device``, ``callbacks``, ``on_failed_save``, ``workers``, ``graph``, ``micro_batch``, ``progress``,
-                ``recover`` and ``held_out`` (a share is recorded): see `RunOptions`.
+                ``recover``, ``data_may_change`` and ``held_out`` (a share is recorded): see `RunOptions`.
 
         Raises:
             CheckpointError: If path holds no run, its checkpoints are damaged, the blocks are not the recorded ones, or
@@ -213,6 +215,14 @@ class Trainer:
     def start(self) -> Start | None:
         """Source of the run's first weights; None = the seed, or the networks that were passed."""
         return self._identity.start
+
+    @property
+    def data_history(self) -> tuple[DataRecord, ...]:
+        """Data sets of the run, each with the count at which training on it began; empty before the first is opened."""
+        identity = self._identity
+        if identity.data is None or identity.data_history:
+            return identity.data_history
+        return (DataRecord.of(0, identity.data),)
 
     @property
     def setbacks(self) -> tuple[Setback, ...]:
@@ -314,7 +324,8 @@ class Trainer:
     def _open(self, data: Tensor | Dataset[Any]) -> Feed:
         """Open a data set and check that it is that of the run."""
         feed = self._engine.open_data(data, self.options)
-        self._identity.check_data(feed, self.run_dir)
+        may_change = self.options.data_may_change
+        self._identity.check_data(feed, self.run_dir, self.images_seen, may_change=may_change)
         self._callbacks.on_data(self, feed)
         return feed
 

@@ -91,7 +91,8 @@ class MetricsLog(LossRows):
 
     @override
     def on_log(self, run: Run, row: Mapping[str, Any]) -> None:
-        self._lines.add(row, replaces="setback" in row or "average_choice" in row)
+        again = any(kind in row for kind in ("setback", "average_choice", "data_change"))  # where a run was resumed
+        self._lines.add(row, replaces=again)
         try:
             self.write(run)
         except OSError as error:
