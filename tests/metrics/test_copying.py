@@ -13,7 +13,7 @@ import torch
 from drawn import drawings
 
 from progan import upsample
-from progan.metrics.copying import QUERIES, Copying, Pair, closest_pairs, compared, copying, usual_threshold
+from progan.metrics.copying import QUERIES, Copying, Pair, _queries, closest_pairs, compared, copying, usual_threshold
 from progan.metrics.images import ImageSet
 from progan.metrics.nearest import Features, Nearest, nearest
 from progan.metrics.significance import binomial_p, rank_test
@@ -210,14 +210,12 @@ def test_duplicates_are_remarked():
     assert "duplicates" not in compared_at([20.0] * 100, [1.0] + [20.0] * 99).remark
 
 
-def test_of_many_training_images_some_are_compared_with_all_others(monkeypatch):
-    monkeypatch.setattr(sys.modules["progan.metrics.copying"], "QUERIES", 32)
-    images = drawings(40)
-    twice = torch.cat((images, images[:8]))
-    shares = [copying(images, twice, seed=seed).share_training for seed in range(4)]
-    assert {share * 32 % 1 for share in shares} == {0}, "32 different ones"
-    assert len(set(shares)) > 1
-    assert QUERIES == 1024
+def test_of_many_training_images_some_are_compared_with_all_others():
+    """Each of them once."""
+    assert torch.equal(_queries(QUERIES, 0), torch.arange(1024))
+    drawn = _queries(2000, 0)
+    assert drawn.unique().numel() == len(drawn) == 1024
+    assert not torch.equal(drawn, _queries(2000, 1))
 
 
 def test_closest_pairs_stand_side_by_side():

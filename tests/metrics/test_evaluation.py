@@ -11,6 +11,7 @@ import progan
 from progan import presets
 from progan.metrics import Evaluation, Floor, evaluate
 from progan.metrics.comparison import LEADING, Reference, compare_copies, compare_defects
+from progan.metrics.defects import Defects
 
 
 def pictures(n=24, size=16, channels=3, seed=0):
@@ -99,16 +100,35 @@ def test_defects_are_remarked():
     images = pictures(48, size=32)
     striped = images * 0.6
     striped[:, :, ::3] += 0.3
-    shaded = torch.full((24, 3, 32, 32), 0.2) + torch.arange(32) / 64
     remarks = evaluate(striped[:24], images[24:], printed=False).remarks
     assert any(remark.startswith("A fixed pattern, such as stripes or dots: ") for remark in remarks)
-    flat = images[24:].clone()
+    shaded, flat = torch.full((24, 3, 32, 32), 0.2) + torch.arange(32) / 64, images[24:].clone()
     flat[:, :, :4] = 0.5
-    remarks = evaluate(shaded, flat, printed=False).remarks
-    assert any(remark.startswith("Uneven backgrounds: the upper corners of a sample differ by 1") for remark in remarks)
-    assert not any(
-        "pattern" in remark or "backgrounds" in remark for remark in compare_defects(Reference(flat), flat).remarks
+    assert (
+        compare_defects(Reference(flat), shaded)
+        .remarks[-1]
+        .startswith("Uneven backgrounds: the upper corners of a sample differ by 1")
     )
+    assert compare_defects(Reference(flat), flat).remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "corners", "first_words"),
+    [(0.14, 4.9, []), (0.16, 4.9, ["A fixed pattern"]), (0.14, 5.1, ["Uneven backgrounds"])],
+)
+def test_small_defects_are_not_remarked(pattern, corners, first_words, monkeypatch):
+    found = Defects(pattern, 0.1, corners, 2.0)
+    monkeypatch.setattr("progan.metrics.comparison.defects", lambda samples, real: found)
+    remarks = compare_defects(Reference(pictures(2)), pictures(2)).remarks
+    assert len(remarks) == len(first_words)
+    assert all(remark.startswith(words) for remark, words in zip(remarks, first_words, strict=True))
+
+
+def test_floors_are_of_as_many_real_images_as_there_are_samples():
+    for n_samples, images in ((10, 10), (None, 20), (100, 20)):
+        reference = Reference(pictures(40), n_samples=n_samples)
+        floors = [*reference.feature_floors.values(), *reference.patch_floors.values()]
+        assert {floor.images for floor in floors} == {images}, "at most one half of them"
 
 
 def test_copies_are_looked_for_among_all_training_images():

@@ -150,6 +150,7 @@ def test_lines_on_a_terminal_without_tqdm(recipe, images, capsys, monkeypatch):
     assert capsys.readouterr().err.startswith("stage 1/3  4x4  grown  32/93 images")
 
 
+@pytest.mark.usefixtures("short_plans")
 def test_a_long_run_is_planned_for_its_bar(recipe, images, monkeypatch):
     monkeypatch.setattr("progan.training.loop.worth_planning", lambda *_: True)
     trainer = Trainer.from_recipe(recipe, device="cpu")

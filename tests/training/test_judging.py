@@ -133,6 +133,14 @@ def test_the_training_is_the_same_to_the_bit(images, tmp_path):
     assert len(rows(tmp_path / "with")) == 4
 
 
+def test_a_surrounding_autocast_does_not_reach_the_measures(recipe, images):
+    seen = []
+    own = judge(1000, look=lambda judged: seen.append(torch.is_autocast_enabled("cpu")))
+    with torch.autocast("cpu", torch.bfloat16):
+        make(replace(recipe, stages=(Stage(2, 0, 8),)), callbacks=[own]).fit(images)
+    assert seen == [False]
+
+
 @pytest.mark.parametrize("stops", [(72,), (80, 88), (64, 96)], ids=str)
 def test_a_run_that_resumes_has_the_same_rows(stops, recipe, images, tmp_path):
     make(recipe, tmp_path / "whole", keep=1, callbacks=[judge(16)]).fit(images)
@@ -348,6 +356,21 @@ def test_a_higher_level_is_better(images, tmp_path):
     assert counts == [32, 40, 40, 56, 64, 80]  # fading until 56, where its value is worse than before
 
 
+def test_a_judgement_leaves_the_best_checkpoint_on_record(recipe, images, tmp_path):
+    """Until its own checkpoint is written, the best one is that of the save before."""
+    bests = []
+
+    class Look(Callback):
+        def on_log(self, run, row):
+            if "measures" in row:
+                bests.append(JudgingRecord.read(run.run_dir).best)
+
+    recipe = replace(recipe, stages=(Stage(2, 0, 40),))
+    values = {8: 0.5, 16: 0.2, 24: 0.9, 32: 0.1, 40: 0.3}
+    make(recipe, tmp_path, callbacks=[judge(8, worth=scripted(values)), Look()]).fit(images)
+    assert [best and best.images_seen for best in bests] == [None, 8, 16, 16, 32]
+
+
 def test_only_one_measure_compares(recipe, images, tmp_path):
     recipe = replace(recipe, stages=LONG)
     make(recipe, tmp_path, keep=1, callbacks=[judge(8, one=scripted({56: 0.1}))]).fit(images, until=64)
@@ -435,6 +458,9 @@ def test_a_kill_between_judgement_checkpoint_and_rotation_costs_no_best_checkpoi
     def fit(run_dir, until=None):
         make(recipe, run_dir, keep=1, callbacks=[judge(8, worth=scripted(values))]).fit(images, until=until)
 
+    fit(tmp_path / "before", until=120)
+    assert kept(tmp_path / "before") == [112, 120]
+    shutil.copytree(tmp_path / "before", tmp_path / "whole")
     fit(tmp_path / "whole")
     expected = contents(tmp_path / "whole")
     assert kept(tmp_path / "whole") == [128]
@@ -448,8 +474,7 @@ def test_a_kill_between_judgement_checkpoint_and_rotation_costs_no_best_checkpoi
 
     for number in range(1, 30):
         run_dir = tmp_path / f"{number}"
-        fit(run_dir, until=120)
-        assert kept(run_dir) == [112, 120]
+        shutil.copytree(tmp_path / "before", run_dir)
         calls[0], dies_at[0] = 0, number
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", dies)
