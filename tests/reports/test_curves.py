@@ -62,6 +62,12 @@ def test_stages_are_marked_where_there_is_room():
     assert [text.text for text in svg.iter("text") if text.get("class") == "stage"] == ["4x4", "8x8"]
 
 
+def test_axes_have_units():
+    svg = drawn(Curve([(0, 0.3), (1000, 0.98)], [(1000, Band(0.97, 0.95, 1.03))], "%"))
+    texts = [text.text for text in svg.iter("text") if text.get("class") != "stage"]
+    assert texts == ["0 %", "50 %", "100 %", "0", "250", "500", "750", "1k images"]
+
+
 def test_one_outlier_does_not_flatten_the_curve():
     points = [(x, 1.0 + x / 1000) for x in range(1000)]
     points[500] = (500, 1e6)

@@ -113,6 +113,7 @@ def test_frames_are_taken_one_at_a_time_and_an_error_keeps_the_old_file(suffix, 
         ("film.png", [torch.zeros(3, 4, 4)], {}, TypeError, "takes uint8, got torch.float32"),
         ("film.png", [np.zeros((3, 4, 4))], {}, TypeError, "must be a tensor"),
         ("film.webp", [torch.zeros(1, 1, 16_384, dtype=torch.uint8)], {}, ValueError, "at most 16,383 pixels a side"),
+        ("film.png", [torch.zeros(1, dtype=torch.uint8).expand(1, 8193, 8192)], {}, ValueError, "67,108,864 in all"),
         ("film.gif", frames(), {"frames_per_second": 51}, ValueError, "at most 50, got 51"),
         ("film.gif", frames(), {"frames_per_second": 0}, ValueError, "above 0"),
         ("film.gif", frames(), {"hold_s": -1}, ValueError, "hold_s must be at least 0"),
@@ -242,6 +243,15 @@ def test_a_time_lapse_shows_the_grids_in_order(tmp_path):
     for count, shade in ((1_000_000_001, 7), (200_000_000, 5)):  # as texts, they would be in the other order
         write_png(run / f"samples/{count:09d}.png", torch.full((3, 16, 16), shade, dtype=torch.uint8))
     assert shown_counts(time_lapse(run, tmp_path / "film.png", captions=False).path) == [8, 9, 24, 100, 5, 7]
+
+
+def test_of_two_sizes_as_frequent_the_newest_is_shown(tmp_path):
+    run = run_of(tmp_path, [8, 16], size=16)
+    for count in (24, 32):
+        write_png(run / f"samples/{count:09d}.png", torch.full((3, 512, 8), count, dtype=torch.uint8))
+    with pytest.warns(UserWarning, match="leaves out 2 grids"):
+        film = time_lapse(run, tmp_path / "film.png")
+    assert (film.frames, film.height) == (2, 512 + 22), "and large grids have larger captions"
 
 
 def test_the_pace_of_a_time_lapse(tmp_path):

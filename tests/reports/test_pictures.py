@@ -6,12 +6,15 @@ import base64
 import io
 import os
 import struct
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from report_runs import recipe_of
 
 from progan.render import enlarge, png_bytes, read_png, write_png
-from progan.reports import pictures
+from progan.reports import gallery, pictures
 from progan.reports.pictures import chosen, encode, load_picture, previous_pictures, sheet_attributes, sheet_key
 
 
@@ -44,13 +47,24 @@ def test_repeated_pixels_are_kept_once_and_exactly(tmp_path, kind):
     torch.testing.assert_close(decoded(picture), noise(16))
 
 
-@pytest.mark.parametrize("side", [512, 300, 129])
+def test_pixels_that_repeat_one_way_only_are_kept(tmp_path):
+    write_png(tmp_path / "a.png", noise(16).repeat_interleave(2, 1))
+    picture = load_picture(tmp_path / "a.png", 10_000)
+    assert (picture.width, picture.height) == (16, 32)
+
+
+@pytest.mark.parametrize("side", [512, 300, 129, 128])
 @pytest.mark.parametrize("most_bytes", [10_000, 60_000])
 def test_large_pictures_fit(side, most_bytes, kind):
     picture = encode(noise(side), most_bytes)
     smallest = max(picture.width, picture.height) <= 64  # no smaller, whatever the bytes
     assert len(picture.uri) <= (3 * 64 * 64 * 2 if smallest else most_bytes)
+    assert picture.is_sharp == (max(picture.width, picture.height) <= 128)
     assert decoded(picture).float().mean() == pytest.approx(127.5, abs=4)
+
+
+def test_very_large_pictures_are_reduced_whatever_the_bytes(kind):
+    assert encode(torch.zeros(1, 8, 1026, dtype=torch.uint8), 10**7).width == 513
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -89,6 +103,7 @@ def test_an_earlier_report_gives_its_pictures_back(tmp_path):
     (tmp_path / "report.html").write_text(f"<p>{script}</p>")
     assert previous_pictures(tmp_path / "report.html") == {key: picture}
     assert previous_pictures(tmp_path / "missing.html") == {}
+    assert sheet_key(tmp_path / "000000008.png", 20_000) != key
     os.utime(tmp_path / "000000008.png", (1, 1))
     assert sheet_key(tmp_path / "000000008.png", 10_000) != key
     for crafted in (picture.uri + '" onerror="alert(1)', "javascript:alert(1)", "data:text/html;base64,AAAA"):
@@ -105,6 +120,18 @@ def test_chosen_counts_stay_while_counts_are_added():
     assert set(found) - set(more) == {counts[-1]}
     assert chosen(counts, counts, 10)[-1] == counts[-1]
     assert (chosen([], (), 5), chosen([3], (), 5), chosen([3, 4], (), 5)) == ([], [3], [3, 4])
+
+
+def test_a_report_has_the_ends_of_stages_and_bytes_for_all_its_grids(monkeypatch):
+    monkeypatch.setattr(gallery, "_MOST_SHEETS", 8)
+    monkeypatch.setattr(gallery, "_MOST_SHEETS_PNG", 8)
+    recipe = recipe_of((16, 8, 8, 8, 8), 4000)  # 4 px up to 4000 images, 8 px up to 12000, ..., 64 px up to 36000
+    sheets = {count: Path(f"{count}.png") for count in range(300, 36_300, 300)}
+    run = SimpleNamespace(schedule=recipe.schedule, architecture=recipe.architecture, sheets=sheets)
+    found = gallery._allowed(run, 1_000_000)
+    assert {300, 4200, 12_000, 20_100, 28_200, 36_000} <= found.keys()
+    assert len(found) <= 8
+    assert 700_000 < 32 * (found[300] + found[36_000]) <= 800_000, "32 small ones and 32 large ones would fit"
 
 
 def test_png_bytes_are_the_file(tmp_path):

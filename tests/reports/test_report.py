@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ from progan.storage.files import OWNER, owned
 
 VOID = {"meta", "link", "img", "input", "br", "wbr"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x00</style>\ud800'
+SHORT = HOSTILE[:60]  # as long as names of losses and measures may be
 
 
 class Page(HTMLParser):
@@ -114,11 +116,32 @@ def test_a_finished_run(tmp_path):
     assert "Measured at 1,200 images." in page.text
     assert "0 % of the samples are flagged: no copies found." in page.text
     assert len(page.all("script", kind="sheet")) == 6
-    assert len(page.all("input", type="range")) == 2
+    assert [found["value"] for found in page.all("input", type="range")] == ["2", "5"]  # the middle, and the newest
+    labels = [found["data-label"] for found in page.all("script", kind="sheet")]
+    assert labels[2::3] == ["600 images, 8x8, fading in (50 %)", "1,200 images, 8x8"]
     assert len(page.all("svg", role="img")) == 2 * (10 + 4)  # ten measures and four losses, over images and over hours
     assert len(page.all("li", style="flex-grow:800")) == 1
     for section in ("strip", "samples", "measures", "curves", "closest", "defects", "schedule", "warnings", "settings"):
         assert page.all("section", id=section)
+
+
+def test_the_table_of_measures_begins_with_the_leading_one(tmp_path):
+    recipe = write_config(tmp_path / "R&D")
+    floors = {
+        "swd": {"value": 9.0, "low": 8.0, "high": 10.0},
+        "ms_ssim": {"value": 0.3, "low": 0.3, "high": 0.3},
+        "copies": {"value": 0.03, "low": 0.02, "high": 0.04},
+    }
+    measures = {"ms_ssim": 0.31, "copies": 0.035, "swd": 23.0}
+    write_rows(tmp_path / "R&D", judgement_row(recipe, 100, measures=measures, floors=floors, leading="swd"))
+    (tmp_path / "R&D/samples").mkdir()
+    write_png(tmp_path / "R&D/samples/closest.png", torch.zeros(3, 40, 60, dtype=torch.uint8))
+    page = report(tmp_path / "R&D")
+    assert re.findall(r'<th scope="row">([^<]+)', page.html) == ["SWD ", "MS-SSIM", "Copies"]
+    assert re.findall(r">([^<]+ to [^<]+)</span></td>", page.html) == ["8 to 10", "2 % to 4 %"]
+    assert "3.5 % of the samples are flagged: no copies found." in page.text
+    assert "<title>R&amp;D: " in page.html
+    assert "<h1>R&amp;D</h1>" in page.html
 
 
 def test_the_policy_allows_the_script_of_the_page_and_nothing_else(tmp_path):
@@ -141,7 +164,11 @@ def test_while_it_trains_and_when_it_stopped(tmp_path):
     with owned(tmp_path):
         assert report(tmp_path).standing == "8x8 fading in, 58 % done, 50 min left."
         assert report(tmp_path, training=False).standing.startswith("8x8 fading in, stopped at 58 %")
-    assert report(tmp_path).standing == "8x8 fading in, stopped at 58 %, 50 min of training left."
+    page = report(tmp_path)
+    assert page.standing == "8x8 fading in, stopped at 58 %, 50 min of training left."
+    assert page.html.count('<span style="width:37%">') == 2  # of 8x8, in the bar and in the schedule
+    assert "<td>0</td><td>400</td>" in page.html  # fade and hold of 4x4
+    assert len(page.all("tr", **{"aria-current": "step"})) == 1
     assert report(tmp_path, training=True).all("span", kind="badge training")
 
 
@@ -164,10 +191,25 @@ def test_while_another_process_trains(tmp_path):
 def test_a_run_that_broke_off(tmp_path):
     recipe = write_config(tmp_path)
     write_rows(tmp_path, *(loss_row(recipe, count, count / 2) for count in (100, 200, 300)))
-    save(tmp_path, 200)
+    for count in range(10, 220, 10):
+        save(tmp_path, count)
     page = report(tmp_path)
     assert page.standing.startswith("4x4, broke off at 25 %")
-    assert "The run broke off; its newest checkpoint is at 200 images." in page.text
+    assert "The run broke off; its newest checkpoint is at 210 images." in page.text
+    assert "Checkpoints at 20, 30, " in page.text  # the newest ones
+    assert ", 210 images." in page.text
+
+
+def test_how_far_a_run_is_without_rows(tmp_path):
+    recipe = write_config(tmp_path)
+    write_sheets(tmp_path, recipe, [500])
+    assert report(tmp_path).standing == "8x8 fading in, broke off at 41 %."
+    save(tmp_path, 600)
+    assert report(tmp_path).standing == "8x8 fading in, stopped at 50 %."
+    write_rows(tmp_path, loss_row(recipe, 1200, 60.0))
+    assert "broke off at 100 %" in report(tmp_path).standing  # before its last save
+    shutil.rmtree(tmp_path / "checkpoints")  # by a person
+    assert report(tmp_path).standing == "8x8, finished, 60 s of training."
 
 
 def test_a_run_that_has_not_begun(tmp_path):
@@ -177,6 +219,7 @@ def test_a_run_that_has_not_begun(tmp_path):
     assert "samples/ is missing or empty. The trainer writes one every 100 images." in page.text
     assert "metrics.jsonl is missing: there are no curves." in page.text
     assert "There is no checkpoint yet." in page.text
+    assert not page.all("tr", **{"aria-current": "step"})
     assert "No rows to draw curves from." in page.text
 
 
@@ -236,13 +279,17 @@ def test_rows_without_times_have_no_hours(tmp_path):
 def test_pictures_that_a_person_has_changed(tmp_path):
     recipe = finished_run(tmp_path)
     (tmp_path / "samples" / "000000200.png").write_bytes(b"GIF89a")
-    (tmp_path / "samples" / "closest.png").write_bytes(b"")
+    for name in ("closest.png", "level_123.png"):  # there is no such level
+        (tmp_path / "samples" / name).write_bytes(b"")
     page = report(tmp_path)
     assert "not written by progan: closest.png, 000000200.png." in page.text
     assert len(page.all("script", kind="sheet")) == 5
     for path in (tmp_path / "samples").glob("0*.png"):
         path.write_bytes(b"")
-    assert "None of the 6 sample grids in samples/ can be read." in report(tmp_path).text
+    page = report(tmp_path)
+    assert "None of the 6 sample grids in samples/ can be read." in page.text
+    names = ", ".join(f"{count:09d}.png" for count in (200, 400, 600, 800))
+    assert f"not written by progan: closest.png, {names}, ...." in page.text
     for path in (tmp_path / "samples").iterdir():
         path.unlink()
     assert "Progress strip: a row of samples" in report(tmp_path).all("img")[0]["alt"]
@@ -257,15 +304,17 @@ def test_hostile_texts_stay_texts(tmp_path):
     )
     write_rows(
         tmp_path,
-        loss_row(recipe, 100, 1.0, **{HOSTILE: 1.0}),
-        judgement_row(recipe, 100, measures={HOSTILE: 1.0}, leading=HOSTILE, remarks=[HOSTILE, "x" * 100_000]),
+        loss_row(recipe, 100, 1.0, **{SHORT: 1.0}),
+        judgement_row(recipe, 100, measures={SHORT: 1.0}, leading=SHORT, remarks=[HOSTILE, "x" * 90_000]),
     )
     JudgingRecord(best=Judged(1, 1, None, HOSTILE, 1.0)).write(tmp_path)
     (tmp_path / "warnings.jsonl").write_text(json.dumps({"images_seen": 5, "text": HOSTILE}) + "\n[]\n")
     page = report(tmp_path)
     assert len(page.all("script")) == 1
     assert not page.all("img")
-    assert "<script>alert(1)</script>" in page.text  # as text
+    assert page.text.count("<script>alert(1)</script>") >= 10  # as text
+    assert "could not be read" not in page.text  # all rows are there
+    assert len(page.all("svg", role="img")) == 2 * (1 + 5)  # curves of the measure and of all losses, by both axes
     assert "\u202e" not in page.html
     assert len(page.html) < 100_000
 

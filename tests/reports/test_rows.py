@@ -35,6 +35,23 @@ def test_losses_and_judgements_are_told_apart():
     assert (judgement.leading, judgement.remarks) == ("swd", ("Better.",))
 
 
+def test_what_a_judgement_may_say_of_itself():
+    floors = {"swd": {"value": 9.0, "low": 12.0, "high": 7.0}, "density": {"value": 1.0}, "copies": 0.1}
+    row = {"images_seen": 8, "measures": {"swd": 23.0}, "floors": floors, "remarks": ["x" * 2000] * 40}
+    for leading in ("coverage", ["swd"], 7, None):
+        (judgement,) = parse_rows(lines(row | {"leading": leading})).judgements
+        assert judgement.leading is None, "none of its measures"
+    assert judgement.floors == {"swd": Band(9.0, 9.0, 9.0), "density": Band(1.0, 1.0, 1.0)}
+    assert list(map(len, judgement.remarks)) == [1000] * 30
+
+
+def test_setbacks_are_no_losses():
+    setback = {"images_seen": 8, "text": "training went back", "setback": {"at": 16, "back_to": 8}}
+    found = parse_rows(lines(loss(8, 1.0, a=1), setback, loss(16, 2.0, a=2)))
+    assert [(row.images_seen, row.losses) for row in found.losses] == [(8, {"a": 1.0}), (16, {"a": 2.0})]
+    assert found.skipped == 0
+
+
 def test_values_that_are_not_finite_are_gaps():
     text = b'{"images_seen": 8, "a": NaN, "b": -Infinity, "c": 1e999, "d": null, "e": true, "f": "x", "g": 2}'
     assert parse_rows([text]).losses[0].losses == {"a": None, "b": None, "d": None, "g": 2.0}

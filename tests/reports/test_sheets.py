@@ -7,7 +7,7 @@ import torch
 from conftest import small_recipe
 
 from progan import GrownGenerator, enlarge, to_uint8, write_png
-from progan.reports import corner_sheet, interpolation_sheet, sample_sheet
+from progan.reports import corner_sheet, interpolation_sheet, sample_sheet, sheets
 from progan.reports.captions import captioned
 
 GAP = 2
@@ -45,6 +45,18 @@ def test_chosen_samples_stand_in_the_order_given_with_their_numbers(grown, tmp_p
     assert plain.shape == (3, 3 * 32 + 2 * GAP, 3 * 32 + 2 * GAP)
     for index in range(9):
         assert same(cell(plain, *divmod(index, 3)), picture(grown, grown.latents([index], seed=5)[0]))
+
+
+def test_each_sample_of_a_sheet_is_of_its_own_class(monkeypatch):
+    """Also where images are made in several batches."""
+    monkeypatch.setattr(sheets, "_BATCH", 4)
+    grown = GrownGenerator(small_recipe().with_classes(3).build(seed=1)[0], level=1)
+    which = [17, 3, 40, 8, 21, 5]
+    sheet = sample_sheet(grown, which, seed=5, columns=6, height=8, numbers=False)
+    labels = grown.labels(which, seed=5)
+    assert labels.tolist() != grown.labels(6, seed=5).tolist()
+    for column, (z, label) in enumerate(zip(grown.latents(which, seed=5), labels, strict=True)):
+        assert same(cell(sheet, 0, column, (8, 8)), to_uint8(grown.images(z[None], label[None]))[0])
 
 
 def test_each_row_goes_from_one_of_a_pair_to_the_other(grown):

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import small_recipe
 
-from progan import Plan, Schedule, Stage, StepMetrics, Trainer, image_grid, to_uint8
+from progan import Callback, Plan, Schedule, Stage, StepMetrics, Trainer, image_grid, to_uint8
 from progan.randomness import latents
 from progan.render import enlarge, read_png
 from progan.runtime.progress import duration
-from progan.training.callbacks import MetricsLog, Previews, Progress
+from progan.training.callbacks import CallbackList, LossRows, MetricsLog, Previews, Progress, metrics_log, progress
+from progan.training.callbacks.metrics_log import JsonLines
 from progan.training.callbacks.progress import Rate
 
 
 def test_strip_has_one_row_per_resolution_of_the_same_latents(recipe, images, tmp_path):
-    trainer = Trainer.from_recipe(recipe, run_dir=tmp_path, device="cpu", progress=False, preview_every=1000)
+    trainer = Trainer.from_recipe(recipe, seed=3, run_dir=tmp_path, device="cpu", progress=False, preview_every=1000)
     rows = []
 
     for until in (32, 64, 1000):
@@ -86,8 +89,110 @@ def test_what_is_no_callback_is_refused():
         Trainer.from_recipe(small_recipe(), device="cpu", callbacks=[print])
 
 
-def test_previews_may_be_few():
+def test_previews_may_be_few_and_small(recipe, images, tmp_path):
+    """Each as large as at the highest level of the schedule, from the beginning."""
     assert Previews(10, n=4).row == 4
+    own = [Previews(8, n=4, least_height=1)]
+    trainer = Trainer.from_recipe(recipe, run_dir=tmp_path, device="cpu", progress=False, callbacks=own)
+    trainer.fit(images, until=8)
+    assert read_png(tmp_path / "samples/000000008.png").shape == (3, 2 * 16, 2 * 16)
+
+
+def test_previews_of_classes_take_them_in_turn(tmp_path):
+    class Grown:
+        """A generator whose pictures are grey, the lighter the higher the class."""
+
+        def __init__(self, architecture):
+            self.generator, self.level = SimpleNamespace(architecture=architecture), 0
+
+        def images(self, z, labels):
+            return (labels / 2).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+
+    architecture = small_recipe().with_classes(3).architecture
+    run = SimpleNamespace(run_dir=tmp_path, seed=0, images_seen=8, schedule=Schedule([Stage(0, 0, 8)]))
+    run.grown = lambda: Grown(architecture)
+    Previews(8, n=9, least_height=1)._draw(run)
+    shown = read_png(tmp_path / "samples/000000008.png")[0, ::4, ::4]
+    assert shown.tolist() == [[0, 128, 255]] * 3
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Callback) if name.startswith("on_")])
+def test_all_callbacks_are_notified_in_order(name):
+    notified = []
+    of = inspect.signature(getattr(Callback, name)).parameters
+    values = [f"the {each}" for each in of if each != "self"]
+
+    def callback(index):
+        made = Callback()
+        setattr(made, name, lambda *given: notified.append((index, *given)))
+        return made
+
+    getattr(CallbackList([callback(1), callback(2)]), name)(*values)
+    assert notified == [(1, *values), (2, *values)]
+
+
+def test_all_callbacks_end_whatever_others_raise():
+    ended = []
+
+    class Ends(Callback):
+        def on_end(self, run):
+            ended.append(self)
+            raise OSError("full")
+
+    both = Ends(), Ends()
+    with pytest.raises(OSError, match="full"), CallbackList(both).ending(None):
+        assert ended == []
+    assert ended == [*both]
+
+
+def test_rows_of_losses_have_the_time_of_a_step_and_since_the_start(recipe, monkeypatch):
+    now, rows = [0.0], []
+    monkeypatch.setattr(metrics_log, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    growth = recipe.schedule.at(0)
+    run = SimpleNamespace(images_seen=80, log=rows.append)
+    log = LossRows(24)
+    log.on_start(run)
+    for count in (88, 96, 104, 112, 120, -96, 104, 112, 120):
+        if count < 0:  # back to the checkpoint at 96, which takes a while
+            now[0], run.images_seen = now[0] + 50.0, -count
+            log.on_return(run)
+        else:
+            now[0] += 2.0 if count < 100 else 3.0
+            log.on_step(run, StepMetrics(count, growth, {}))
+    assert [(row["images_seen"], row["step_s"], row["elapsed_s"]) for row in rows] == [
+        *((96, 2.0, 4.0), (120, 3.0, 13.0), (120, 3.0, 72.0))
+    ]
+
+
+def test_a_line_that_was_cut_off_is_written_once(tmp_path, monkeypatch):
+    """A disk that becomes full in the middle of a line, and a return to before a line that could not be written."""
+    lines, append = JsonLines("rows.jsonl"), metrics_log.append_line
+    lines.begin(tmp_path, 0)
+
+    def write(count):
+        lines.add({"images_seen": count})
+        lines.write(tmp_path, count)
+
+    def full(path, text):
+        path.write_bytes(path.read_bytes() + (text.encode() + b"\n")[:-3])
+        raise OSError("full")
+
+    def half(path, text):
+        append(path, text)
+        raise OSError("full, after all")
+
+    write(8)
+    for fails in (full, half):
+        monkeypatch.setattr(metrics_log, "append_line", fails)
+        with pytest.raises(OSError, match="full"):
+            write(16)
+    monkeypatch.setattr(metrics_log, "append_line", append)
+    write(24)
+    assert (tmp_path / "rows.jsonl").read_text() == "".join(f'{{"images_seen": {count}}}\n' for count in (8, 16, 24))
+    lines.add({"images_seen": 32})
+    lines.begin(tmp_path, 24)
+    lines.write(tmp_path, 24)
+    assert (tmp_path / "rows.jsonl").read_text().endswith("24}\n")
 
 
 SCHEDULE = Schedule([Stage(0, 0, 80), Stage(1, 40, 40), Stage(2, 80, 0)])
@@ -131,6 +236,59 @@ def test_plain_lines_without_a_terminal(recipe, images, capsys):
     assert lines[-1].startswith("stage 2/3  8x8  alpha 0.10  40/93 images  ")
     assert "images/s  left: stage " in lines[-1]
     assert ", run ?" in lines[-1]
+
+
+def run_at(images_seen):
+    recipe = small_recipe()
+    architecture = replace(recipe.architecture, base_size=(6, 4), latent_shape=(5, 6, 4))
+    return SimpleNamespace(
+        schedule=recipe.schedule,
+        plan_made=None,
+        images_seen=images_seen,
+        generator=SimpleNamespace(architecture=architecture),
+    )
+
+
+def test_plain_lines_come_at_intervals(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    watch, run = Progress(line_every_s=30.0), run_at(0)
+    watch.on_start(run)
+    for count in range(8, 81, 8):
+        now[0] += 10.0
+        watch.on_step(run, StepMetrics(count, run.schedule.at(count - 8), {}))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[3] for line in lines] == [f"{count}/93 images" for count in (24, 48, 72)]
+    assert lines[0] == "stage 1/3  6x4  grown  24/93 images  0.8 images/s  left: stage 8 s, run ?"
+
+
+def test_a_bar_ends_full_and_goes_back_with_the_run(monkeypatch):
+    class Bar:
+        def __init__(self, total, n, form):
+            self.total, self.n, self.shown = total, n, []
+
+        def update(self, n):
+            self.n += n
+
+        def set_description_str(self, text, refresh):
+            self.shown.append(text)
+
+        def set_postfix_str(self, text, refresh):
+            self.shown.append(text)
+
+    monkeypatch.setattr(progress, "open_bar", Bar)
+    watch, run = Progress(), run_at(80)
+    watch.on_start(run)
+    for count, shown in ((88, 88), (96, 93)):
+        watch.on_step(run, StepMetrics(count, run.schedule.at(count - 8), {}))
+        assert watch._bar.n == shown
+    run.images_seen = 64
+    watch.on_return(run)
+    assert watch._bar.n == 64
+    watch.on_step(run, StepMetrics(72, run.schedule.at(64), {}))
+    assert watch._bar.n == 72
+    assert watch._bar.shown[-2] == "stage 3/3  24x16  alpha 0.21"
+    assert watch._bar.shown[-1].startswith("? images/s"), "the pace is measured anew"
 
 
 def test_a_bar_on_a_terminal(recipe, images, capsys, monkeypatch):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import random
 import shutil
+import time
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,14 +21,16 @@ from conftest import contents, small_recipe
 from running import make
 
 from progan import Callback, Judge, JudgedImages, Measured, MetricsLog, Schedule, Stage, Trainer
-from progan.data import open_feed
+from progan.data import match_level, open_feed
 from progan.render import read_png
 from progan.runs.checkpoint import FOLDER, checkpoints, read_tensors
-from progan.runs.judging import JudgingRecord
+from progan.runs.judging import JudgingRecord, StageInterval
 from progan.storage import files
-from progan.training.callbacks import judging_intervals
-from progan.training.callbacks.judged_images import CriticScores, LevelImages
+from progan.training.callbacks import judge as judge_module
+from progan.training.callbacks import judged_images, judging_intervals
+from progan.training.callbacks.judged_images import CriticScores, LevelImages, _batch_size
 from progan.training.callbacks.judging_intervals import GRACE_S, SHARE, JudgingIntervals
+from progan.training.step import to_range
 
 # small_recipe is at 16x16, where it can be judged, from 64 images on: fading until 88, at its end at 96.
 
@@ -60,22 +65,25 @@ def test_a_judgement_is_a_row_of_its_own(recipe, images, tmp_path):
             torch.zeros(3, 4, 4, dtype=torch.uint8),
         )
 
-    trainer = make(recipe, tmp_path, callbacks=[Judge(16, measures={"several": several}, leading="one", n=4)])
+    measures = {"several": several, "plain": lambda judged: 2.0}
+    trainer = make(recipe, tmp_path, callbacks=[Judge(16, measures=measures, leading="one", n=4)])
+    begun = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trainer.fit(images)
+    took_s = time.perf_counter() - begun
     assert [str(each.message) for each in caught] == [
         "at 80 images, while a level fades in, which may pass: It has collapsed.",
         "at 96 images: It has collapsed.",
     ]
-    assert rows(tmp_path)[0].pop("judge_s") > 0
+    assert 0 < sum(row["judge_s"] for row in rows(tmp_path)) < took_s
     assert [{name: value for name, value in row.items() if name != "judge_s"} for row in rows(tmp_path)] == [
         {
             "images_seen": count,
             "stage": 2,
             "level": 2,
             "alpha": alpha,
-            "measures": {"one": 1.0, "other": None},
+            "measures": {"one": 1.0, "other": None, "plain": 2.0},
             "floors": {"one": {"value": 0.5, "low": 0.25, "high": 0.75}},
             "leading": "one",
             "remarks": ["It is fine.", "It has collapsed."],
@@ -103,6 +111,8 @@ def test_what_is_judged(recipe, images, tmp_path):
     assert {image.numpy().tobytes() for image in seen[0].real} < training
     assert len({image.numpy().tobytes() for image in seen[0].real}) == 8
     assert {seen[0].training[k].numpy().tobytes() for k in range(21)} == training
+    with pytest.raises(IndexError, match="there are 21 images, got index 21"):
+        seen[0].training[21]
     assert not torch.equal(seen[0].samples, seen[2].samples)
     from_grown = (trainer.grown().images(seen[2].latents) * 255).round().to(torch.uint8)
     assert torch.equal(seen[2].samples, from_grown)
@@ -171,6 +181,8 @@ def test_rows_past_the_checkpoint_are_dropped_and_written_again(recipe, images, 
     make(recipe, tmp_path / "rarely", callbacks=[rarely]).fit(images)
     assert list(JudgingRecord.read(tmp_path / "rarely").judged) == [72, 80, 96], "88 is not judged again"
     assert rarely._reals is None, "no data are held after fit"
+    rarely.on_return(SimpleNamespace(run_dir=tmp_path / "rarely", images_seen=72))
+    assert list(JudgingRecord.read(tmp_path / "rarely").judged) == [72], "nor what a return undoes"
     make(recipe, tmp_path / "run", callbacks=[judge()]).fit(images)
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
@@ -255,6 +267,33 @@ def test_judgements_take_their_share_of_the_time_at_most(judge_s, prepared_s, co
     assert spent - last <= max(GRACE_S, SHARE * 4000) + judge_s + prepared_s  # of the first one, nothing was known
 
 
+def test_larger_images_are_expected_to_take_longer():
+    """Of two stages of 1000 s, the second at four times the pixels, 2 % are 20 s each."""
+    schedule = Schedule([Stage(2, 0, 1000), Stage(3, 0, 1000), Stage(3, 0, 1000)])
+
+    def known(judge_s: float, prepared_s: float, costly_s: float | None = None) -> JudgingIntervals:
+        """Intervals in the second stage, after a judgement in the first one."""
+        intervals = JudgingIntervals(None, 100, schedule, {0: StageInterval(0, first=8, every=0, at_end=True)})
+        intervals.add_training(0, 1000, 1000.0)
+        seconds = judge_s + prepared_s + (costly_s or 0.0)
+        intervals.add_judgement(1000, 0, 256, seconds, prepared_s=prepared_s, costly_s=costly_s)
+        intervals.add_training(1, 100, 100.0)
+        return intervals
+
+    # One judgement within the stage, one at its end, and the preparation.
+    for judge_s, prepared_s, due in ((2.4, 0.0, True), (2.6, 0.0, False), (1.0, 2.9, True), (1.0, 3.1, False)):
+        intervals = known(judge_s, prepared_s)
+        assert intervals.is_due(1000, 1100, 1, 1024, ends=False) is due
+        assert (intervals.decided.get(1) == StageInterval(1, every=0)) is not due, "and that is decided"
+    # At its end, 22 s are allowed in all, and 20 s of them left.
+    for costly_s, thorough in ((3.2, True), (3.5, False)):
+        assert known(1.0, 0.0, costly_s).is_thorough(1, 1024, ends=True) is thorough
+    # Of 20 s, 16 s are left for judgements of 4 s, of which the last one is at the end.
+    intervals = known(1.0, 0.0)
+    intervals.add_judgement(1100, 1, 1024, 4.0, prepared_s=0.0, costly_s=None)
+    assert intervals.decided[1] == StageInterval(1, first=1100, every=400)
+
+
 def test_short_runs_are_judged_at_the_end_of_each_stage():
     found, _ = counts_of(JudgingIntervals(None, 10_000, SCHEDULE, {}), image_s=0.001, judge_s=0.1)
     assert found == [1000, 2000, 4000]
@@ -279,6 +318,44 @@ def test_costly_measures_are_taken_at_the_end(every, thorough, recipe, images, t
     values = {row["images_seen"]: row["measures"]["costly"] for row in rows(tmp_path)}
     assert [count for count, value in values.items() if value == 3.0] == thorough
     assert {value for count, value in values.items() if count not in thorough} <= {None}
+
+
+def test_times_are_those_of_training_judging_and_preparing(images, monkeypatch):
+    """By a clock that ticks whenever somebody looks at it."""
+    ticks, noted = itertools.count(), []
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks))
+    for room in (judge_module, judged_images):
+        monkeypatch.setattr(room, "time", clock)
+
+    class Noting(JudgingIntervals):
+        def add_training(self, stage, images, seconds):
+            noted.append(seconds)
+            super().add_training(stage, images, seconds)
+
+        def add_judgement(self, images_seen, stage, pixels, seconds, **parts):
+            noted.append((images_seen, pixels, seconds, parts["prepared_s"], parts["costly_s"]))
+            super().add_judgement(images_seen, stage, pixels, seconds, **parts)
+
+    def measure(judged: JudgedImages) -> float:
+        judged.once("prepared", next_tick)
+        judged.costly(lambda: judged.once("at the end", next_tick))
+        return 1.0
+
+    def next_tick() -> int:
+        return next(ticks)
+
+    monkeypatch.setattr(judge_module, "JudgingIntervals", Noting)
+    recipe = small_recipe()
+    architecture = replace(recipe.architecture, channels=(8, 6, 4, 4))
+    recipe = replace(recipe, architecture=architecture, stages=(Stage(2, 0, 16), Stage(3, 0, 8)))
+    large = images.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    make(recipe, None, callbacks=[judge(8, measure=measure)]).fit(large)
+    # Reading takes 1 and what is prepared 2, within a costly measure 4 in all.
+    assert noted == [
+        *(1, (8, 256, 6, 3, None)),
+        *(1, (16, 256, 6, 0, 4)),
+        *(1, (24, 1024, 11, 3, 4)),
+    ]
 
 
 def test_a_stage_that_is_long_enough_ends_with_costly_measures():
@@ -347,8 +424,13 @@ def test_a_higher_level_is_better(images, tmp_path):
     architecture = replace(recipe.architecture, channels=(8, 6, 4, 4))
     recipe = replace(recipe, architecture=architecture, stages=(Stage(2, 0, 32), Stage(3, 24, 24)))
     large = images.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    values = dict.fromkeys(range(8, 33, 8), 0.1) | dict.fromkeys(range(40, 81, 8), 0.9)
-    trainer = make(recipe, tmp_path, keep=1, callbacks=[judge(8, worth=scripted(values | {40: 0.8}))])
+    values = dict.fromkeys(range(8, 33, 8), 0.1) | dict.fromkeys(range(40, 81, 8), 0.9) | {40: 0.8}
+
+    def worth(judged: JudgedImages) -> float:
+        assert judged.real.shape == judged.samples.shape
+        return values[judged.images_seen]
+
+    trainer = make(recipe, tmp_path, keep=1, callbacks=[judge(8, worth=worth)])
     counts = []
     for until in (32, 40, 48, 56, 64, 80):
         trainer.fit(large, until=until)
@@ -367,7 +449,8 @@ def test_a_judgement_leaves_the_best_checkpoint_on_record(recipe, images, tmp_pa
 
     recipe = replace(recipe, stages=(Stage(2, 0, 40),))
     values = {8: 0.5, 16: 0.2, 24: 0.9, 32: 0.1, 40: 0.3}
-    make(recipe, tmp_path, callbacks=[judge(8, worth=scripted(values)), Look()]).fit(images)
+    own = Judge(8, measures={"other": lambda judged: 0.0, "worth": scripted(values)}, leading="worth", n=4)
+    make(recipe, tmp_path, callbacks=[own, Look()]).fit(images)
     assert [best and best.images_seen for best in bests] == [None, 8, 16, 16, 32]
 
 
@@ -494,17 +577,31 @@ def test_a_kill_between_judgement_checkpoint_and_rotation_costs_no_best_checkpoi
 
 def test_a_measure_that_fails_is_null_and_one_warning(recipe, images, tmp_path):
     def fails(judged):
-        raise RuntimeError("no such thing")
+        raise RuntimeError("no such thing\nat some place")
 
-    trainer = make(recipe, tmp_path, callbacks=[judge(8, fails=fails, text=lambda judged: "9", mean_image=mean_image)])
+    measures = {"fails": fails, "text": lambda judged: "9", "mean_image": mean_image}
+    own = Judge(8, measures=measures, leading="a value of fails", n=8)
+    trainer = make(recipe, tmp_path, callbacks=[own])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trainer.fit(images)
     assert [str(each.message).split(" failed")[0] for each in caught] == ["the measure fails", "the measure text"]
-    assert "RuntimeError: no such thing" in str(caught[0].message)
+    assert str(caught[0].message).endswith("RuntimeError: no such thing")
     assert "what a measure returns must be a number, None or a Measured, got '9'" in str(caught[1].message)
     assert all(row["measures"]["fails"] is None and row["measures"]["mean_image"] > 0 for row in rows(tmp_path))
     assert trainer.images_seen == 96
+
+
+def test_a_sheet_that_cannot_be_written_is_a_warning(recipe, images, tmp_path, monkeypatch):
+    def full(path, image):
+        raise OSError("full")
+
+    monkeypatch.setattr("progan.training.callbacks.judge.write_png", full)
+    sheet = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    own = judge(1000, pairs=lambda judged: Measured({"pairs": 1.0}, sheet=sheet))
+    with pytest.warns(UserWarning, match="no sheet of the closest pairs at 8 images; training continues: full"):
+        make(replace(recipe, stages=(Stage(2, 0, 8),)), tmp_path, callbacks=[own]).fit(images)
+    assert [row["measures"] for row in rows(tmp_path)] == [{"pairs": 1.0}]
 
 
 def test_weights_that_are_not_finite_are_not_judged(recipe, images, tmp_path):
@@ -691,24 +788,45 @@ def test_a_crafted_record_of_held_out_images_is_refused(record, recipe, images, 
         Trainer.from_run(tmp_path, device="cpu")
 
 
-def test_the_critic_scores_all_sets_in_batches_of_one_size(recipe, images, tmp_path):
+@pytest.mark.parametrize(("every", "count"), [(16, 80), (1000, 96)])
+def test_the_critic_scores_all_sets_in_batches_of_one_size(every, count, recipe, images):
+    """By copies in evaluation mode, also while a level fades in, when real images are blended as in training."""
     found: list[CriticScores] = []
-    networks = []
+    modes = []
 
     def look(judged: JudgedImages) -> None:
+        if judged.images_seen != count:
+            return
+        modes.clear()
         found.append(judged.critic_scores())
-        networks.append({name: tensor.clone() for name, tensor in trainer.discriminator.state_dict().items()})
+        assert modes
+        assert not any(modes)
+        alpha = judged.grown.alpha
+        held, sets = LevelImages(feed.held_out, 2, (4, 4)).chosen(20, trainer.seed)[0], []
+        for shown in (judged.real, held):
+            blended = match_level(shown / 255, 2, alpha, blend=True, base_size=(4, 4))
+            sets.append(to_range(blended[:8], trainer.generator.architecture.image_range))
+        with torch.no_grad():
+            sets += trainer.generator(judged.latents, 2, alpha).split(8)[:2]
+            expected = [trainer.discriminator(shown, 2, alpha) for shown in sets]
+        torch.testing.assert_close(found[0].training, expected[0])
+        torch.testing.assert_close(found[0].held_out, expected[1])
+        torch.testing.assert_close(found[0].generated, torch.cat(expected[2:]))
 
-    trainer = make(recipe, None, held_out=0.4, callbacks=[judge(1000, n=20, look=look)])
+    recipe = replace(recipe, training=replace(recipe.training, blend_real=True))
+    trainer = make(recipe, None, held_out=0.4, callbacks=[judge(every, n=20, look=look)])
+    for network in (trainer.generator, trainer.discriminator):
+        network.register_forward_pre_hook(lambda network, given: modes.append(network.training))
+    feed = trainer._engine.open_data(images, trainer.options)
     trainer.fit(images)
     (scores,) = found
     assert [len(each) for each in scores] == [8, 8, 16], "13 and 8 and 20 images in batches of 8"
-    feed = trainer._engine.open_data(images, trainer.options)
-    held, _ = LevelImages(feed.held_out, 2, (4, 4)).chosen(20, trainer.seed)
-    with torch.no_grad():
-        expected = trainer.discriminator(held / 255, level=2)
-    torch.testing.assert_close(scores.held_out, expected)
     assert trainer.discriminator.training
+
+
+@pytest.mark.parametrize(("most", "group", "size"), [(99, 4, 8), (7, 4, 4), (3, 4, 3), (7, None, 7)])
+def test_batches_that_are_scored_consist_of_whole_groups(most, group, size):
+    assert _batch_size(8, most, group) == size
 
 
 def test_without_held_out_images_there_are_no_scores(recipe, images):

@@ -5,14 +5,27 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 from running import make
 
-from progan import Callback, Judge, MetricsLog, Previews, TensorBoard, Tracker
+from progan import (
+    Callback,
+    Judge,
+    Measured,
+    MetricsLog,
+    Previews,
+    Schedule,
+    Stage,
+    StepMetrics,
+    TensorBoard,
+    Tracker,
+)
 from progan.errors import listening, warn
 from progan.training.callbacks import ReportPage, report_page, trackers
+from progan.training.callbacks.trackers import numbers_of
 
 
 class Target:
@@ -45,6 +58,18 @@ def test_a_tracker_gets_losses_and_measures(run_dir, recipe, images, tmp_path):
         lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
         assert [line["images_seen"] for line in lines] == [24, 48, 72, 96, 96]
         assert lines[0]["critic_loss"] == target.logged[0][1]["critic_loss"]
+
+
+def test_numbers_of_a_row_are_those_that_a_tracker_can_draw():
+    row = {
+        "images_seen": 8,
+        "critic_loss": float("nan"),
+        "is_new": True,
+        "level": 2,
+        "leading": "swd",
+        "floors": {"swd": {"value": 9.0, "low": 8.0, "high": 10.0}, "density": {"value": None}},
+    }
+    assert numbers_of(row) == {"level": 2, "floors/swd": 9.0}
 
 
 def test_a_callback_can_log_rows_of_its_own(recipe, images, tmp_path):
@@ -86,7 +111,8 @@ def test_tensorboard_shows_losses_measures_and_grids(recipe, images, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     def fit(run_dir, until=None):
-        own = [Previews(24, n=4, least_height=8), Judge(8, measures={"worth": worth}, n=4), TensorBoard()]
+        measures = {"worth": lambda judged: Measured({"worth": 2.0}, remarks=("Fine.", "Better."))}
+        own = [Previews(24, n=4, least_height=8), Judge(8, measures=measures, n=4), TensorBoard()]
         make(recipe, run_dir, log_every=8, save_every=24, callbacks=own).fit(images, until=until)
 
     fit(tmp_path, until=72)
@@ -95,9 +121,35 @@ def test_tensorboard_shows_losses_measures_and_grids(recipe, images, tmp_path):
     found.Reload()
     assert [event.step for event in found.Scalars("critic_loss")] == list(range(8, 97, 8))
     assert [event.value for event in found.Scalars("measures/worth")] == [2.0, 2.0]
+    remarks = [event.tensor_proto.string_val for event in found.Tensors("remarks/text_summary")]
+    assert remarks == [[b"Fine.  \nBetter."]] * 2
     grids = found.Images("samples")
     assert [event.step for event in grids] == [24, 32, 48, 64, 72, 96]
     assert (grids[-1].width, grids[-1].height) == (32, 32)
+
+
+def test_tensorboard_hides_what_comes_after_a_checkpoint(tmp_path, monkeypatch):
+    """And a grid that cannot be read is a warning."""
+    done = []
+
+    class Writer:
+        def __init__(self, log_dir, purge_step):
+            assert log_dir == str(tmp_path / "tensorboard")
+            done.append(purge_step)
+
+        def close(self):
+            done.append("close")
+
+    monkeypatch.setattr(trackers, "_summary_writer", lambda: Writer)
+    board, run = TensorBoard(), SimpleNamespace(run_dir=tmp_path, images_seen=80)
+    board.on_start(run)
+    run.images_seen = 64
+    board.on_return(run)
+    assert done == [81, "close", 65]
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples/000000072.png").write_bytes(b"GIF89a")
+    with pytest.warns(UserWarning, match="TensorBoard lacks the samples at 72 images: .*is not a PNG"):
+        board.on_step(run, StepMetrics(72, Schedule([Stage(2, 0, 96)]).at(64), {}))
 
 
 def test_without_tensorboard_an_error_says_what_to_install(monkeypatch):
@@ -147,10 +199,10 @@ def test_the_report_follows_previews_and_judgements(recipe, images, tmp_path, mo
 
     count = Count()
     monkeypatch.setattr(report_page, "write_report", lambda run_dir, training: counts.append((count.now, training)))
-    judge = Judge(8, measures={"worth": worth}, n=4)
-    make(recipe, tmp_path, preview_every=40, callbacks=[count, judge]).fit(images)
-    # two ends of stages, two previews, four judgements, and the end of fit
-    assert counts == [*((count, True) for count in (32, 40, 64, 72, 80, 88, 96)), (96, False)]
+    judge = Judge(24, measures={"worth": worth}, n=4)
+    make(recipe, tmp_path, preview_every=56, callbacks=[count, judge]).fit(images)
+    # three ends of stages, of which the last is judged, a preview, another judgement, and the end of fit
+    assert counts == [*((count, True) for count in (32, 56, 64, 72, 96)), (96, False)]
 
 
 def test_the_report_hides_no_error_of_a_callback_that_cannot_start(recipe, images, tmp_path):
@@ -227,9 +279,15 @@ def test_warnings_are_logged_once_each(recipe, images, tmp_path):
 def test_a_log_of_warnings_never_fails_a_run(recipe, images, tmp_path, monkeypatch):
     make(recipe, tmp_path).fit(images, until=8)
     (tmp_path / "warnings.jsonl").mkdir()
-    trainer = make(recipe, tmp_path, callbacks=[Warns(16)])
-    trainer.fit(images)
-    assert trainer.images_seen == 96
+
+    class Mends(Callback):
+        def on_stage_end(self, run, growth):
+            (tmp_path / "warnings.jsonl").rmdir()
+
+    trainer = make(recipe, tmp_path, callbacks=[Warns(16), Mends()])
+    trainer.fit(images, until=32)
+    assert trainer.images_seen == 32
+    assert (tmp_path / "warnings.jsonl").read_text() == '{"images_seen": 16, "text": "at 16"}\n', "at the end of fit"
 
 
 def test_a_listener_hears_what_the_filters_hide():

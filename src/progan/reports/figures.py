@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from progan.reports.curves import Axis, Curve, chart
 from progan.reports.measures import amount, digits, measure_of, verdict
@@ -22,6 +23,7 @@ _ABOUT = {
 
 
 _MOST_ROWS = 5000  # that curves are drawn from; of more, every n-th
+_Row = TypeVar("_Row")
 
 
 class Figures:
@@ -47,8 +49,7 @@ class Figures:
 
     def losses(self) -> str:
         """Return a figure per loss; empty if there are none."""
-        rows = self._run.rows.losses
-        rows = rows[:: -(-len(rows) // _MOST_ROWS) or 1]
+        rows = _some(self._run.rows.losses)
         names = list(dict.fromkeys(name for row in rows for name in row.losses))[:_MOST_LOSSES]
         figures = []
         for name in names:
@@ -61,8 +62,7 @@ class Figures:
 
     def measures(self) -> str:
         """Return a figure per measure, with the floor behind its curve; empty if there are no judgements."""
-        judgements = self._run.rows.judgements
-        judgements = judgements[:: -(-len(judgements) // _MOST_ROWS) or 1]
+        judgements = _some(self._run.rows.judgements)
         names = list(dict.fromkeys(name for judgement in reversed(judgements) for name in judgement.measures))
         figures = []
         for name in names[:_MOST_MEASURES]:
@@ -91,6 +91,12 @@ class Figures:
 
     def _time(self, images_seen: float) -> float:
         return self._clock.hours(images_seen) * self._scale
+
+
+def _some(rows: Sequence[_Row]) -> Sequence[_Row]:
+    """Return every n-th of many rows, the newest among them."""
+    every = -(-len(rows) // _MOST_ROWS) or 1
+    return rows[::-every][::-1]
 
 
 def _newest(points: Sequence[tuple[float, float | None]]) -> float | None:

@@ -63,7 +63,7 @@ def time_left(run: RunFiles) -> tuple[float, bool] | None:
     image_s = seconds_per_image(rows, stage)
     if image_s is None:
         return None
-    same_level = all(each.level == schedule.stages[stage].level for each in schedule.stages[stage:])
+    same_level = schedule.stages[stage].level == schedule.stages[-1].level
     return (schedule.total_images - run.images_seen) * image_s, same_level
 
 

@@ -1,0 +1,82 @@
+"""The built-in measures of a judgement: what they are given, and what becomes of what they find."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from progan.metrics.comparison import PARTS, Findings
+from progan.metrics.copying import Pair, closest_pairs
+from progan.training.callbacks import built_in_measures as room
+from progan.training.callbacks.judged_images import CriticScores, JudgedImages, RealImages
+
+
+def judged(*, thorough: bool = True) -> JudgedImages:
+    """Images of which 4 samples are compared with 6 of 9 training images, and 5 are held out."""
+    sets = torch.randint(0, 256, (24, 3, 16, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8).split(9)
+    training, real = sets[0], sets[0][3:]
+    run = SimpleNamespace(images_seen=8, seed=7)
+    reals = RealImages(2, real, training, sets[1][:5])
+    return JudgedImages(run, reals, sets[2][:4], torch.zeros(4, 5), None, grown=None, thorough=thorough)
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """The calls of two parts of a comparison, and of the reference that they share."""
+    calls = []
+
+    class Reference:
+        features, feature_floors, patch_floors = None, None, None
+
+        def __init__(self, *given, **named):
+            calls.append((given, named))
+
+    def part(name):
+        return lambda reference, samples: calls.append((name, samples)) or Findings({name: 1.0})
+
+    monkeypatch.setattr(room, "Reference", Reference)
+    monkeypatch.setattr(room, "PARTS", {name: part(name) for name in ("features", "patches")})
+    return calls
+
+
+def test_their_names():
+    assert [*room.built_in_measures()] == [*PARTS, "dead_directions", "critic_overfitting"]
+
+
+@pytest.mark.parametrize("thorough", [True, False])
+def test_parts_compare_with_one_reference_of_all_real_images_and_patches_are_costly(thorough, called):
+    images, measures = judged(thorough=thorough), room.built_in_measures()
+    found = [measures[name](images).values for name in ("features", "patches")]
+    assert found == [{"features": 1.0}, {"patches": 1.0} if thorough else {}]
+    (((real,), named), *parts) = called
+    assert real is images.real
+    assert named == {"training": images.training, "held_out": images.held_out, "n_samples": 4, "seed": 7}
+    assert parts == [("features", images.samples), ("patches", images.samples)][: 1 + thorough]
+
+
+def test_what_real_images_need_is_prepared_once(called):
+    images, measures = judged(), room.built_in_measures()
+    for name in ("features", "patches", "features"):
+        measures[name](images)
+    assert {*images._reals.kept} == {
+        "reference",
+        *(f"reference {name}" for name in ("features", "feature_floors", "patch_floors")),
+    }
+
+
+def test_overfitting_is_that_of_the_critics_scores(monkeypatch):
+    images = judged()
+    scores = CriticScores(torch.tensor([2.0, 2.2]), torch.tensor([1.0, 1.2]), torch.tensor([-2.0, -1.8]))
+    monkeypatch.setattr(images, "critic_scores", lambda: scores)
+    measure = room.built_in_measures()["critic_overfitting"]
+    assert measure(images).values == {"critic_overfitting": pytest.approx(0.25)}
+    monkeypatch.setattr(images, "critic_scores", lambda: None)
+    assert measure(images).values == {}
+
+
+def test_the_sheet_shows_pairs_of_all_training_images():
+    images, pairs = judged(), (Pair(1, 8, 0.0), Pair(3, 0, 1.0))
+    found = room._measured(Findings({"copies": 1.0}, copies=SimpleNamespace(pairs=pairs)), images)
+    assert torch.equal(found.sheet, closest_pairs(images.samples, images.training, pairs))
