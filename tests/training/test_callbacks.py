@@ -16,7 +16,16 @@ from progan import Callback, Plan, Schedule, Stage, StepMetrics, Trainer, image_
 from progan.randomness import latents
 from progan.render import enlarge, read_png
 from progan.runtime.progress import duration
-from progan.training.callbacks import CallbackList, LossRows, MetricsLog, Previews, Progress, metrics_log, progress
+from progan.training.callbacks import (
+    CallbackList,
+    FlipCheck,
+    LossRows,
+    MetricsLog,
+    Previews,
+    Progress,
+    metrics_log,
+    progress,
+)
 from progan.training.callbacks.metrics_log import JsonLines
 from progan.training.callbacks.progress import Rate
 
@@ -114,6 +123,12 @@ def test_previews_of_classes_take_them_in_turn(tmp_path):
     Previews(8, n=9, least_height=1)._draw(run)
     shown = read_png(tmp_path / "samples/000000008.png")[0, ::4, ::4]
     assert shown.tolist() == [[0, 128, 255]] * 3
+
+
+@pytest.mark.parametrize("safe", [True, None])
+def test_mirrored_images_that_may_be_safe_are_no_warning(safe):
+    verdict = SimpleNamespace(safe=safe)
+    FlipCheck().on_data(None, SimpleNamespace(flip_verdict=lambda: verdict))
 
 
 @pytest.mark.parametrize("name", [name for name in vars(Callback) if name.startswith("on_")])
