@@ -288,10 +288,10 @@ def test_larger_images_are_expected_to_take_longer():
     # At its end, 22 s are allowed in all, and 20 s of them left.
     for costly_s, thorough in ((3.2, True), (3.5, False)):
         assert known(1.0, 0.0, costly_s).is_thorough(1, 1024, ends=True) is thorough
-    # Of 20 s, 16 s are left for judgements of 4 s, of which the last one is at the end.
+    # Of 20 s, 2 s are for the preparation, and 4 s each for this judgement, two more and that at the end.
     intervals = known(1.0, 0.0)
-    intervals.add_judgement(1100, 1, 1024, 4.0, prepared_s=0.0, costly_s=None)
-    assert intervals.decided[1] == StageInterval(1, first=1100, every=400)
+    intervals.add_judgement(1100, 1, 1024, 6.0, prepared_s=2.0, costly_s=None)
+    assert intervals.decided[1] == StageInterval(1, first=1100, every=500)
 
 
 def test_short_runs_are_judged_at_the_end_of_each_stage():

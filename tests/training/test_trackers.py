@@ -266,7 +266,7 @@ def test_warnings_are_logged_once_each(recipe, images, tmp_path):
     def logged():
         return [tuple(json.loads(line).values()) for line in (tmp_path / "warnings.jsonl").read_text().splitlines()]
 
-    make(recipe, tmp_path, save_every=24, callbacks=[Warns(16, 40)]).fit(images, until=40)
+    make(recipe, tmp_path, save_every=24, callbacks=[Warns(16, 40), Warns(16)]).fit(images, until=40)
     warn("at another place")  # after fit
     assert logged() == [(16, "at 16"), (40, "at 40")]
     with (tmp_path / "warnings.jsonl").open("a") as file:
