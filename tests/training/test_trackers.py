@@ -212,6 +212,10 @@ def test_the_report_hides_no_error_of_a_callback_that_cannot_start(recipe, image
     assert not (tmp_path / "run/report.html").exists()
 
 
+def test_a_run_that_has_not_started_has_no_report():
+    ReportPage(8, lambda run_dir, training: pytest.fail("it is written")).on_end(SimpleNamespace(run_dir="a run"))
+
+
 def test_a_report_that_cannot_be_written_is_one_warning(recipe, images, tmp_path, monkeypatch):
     def fails(run_dir, training):
         raise OSError("full")
