@@ -64,6 +64,11 @@ def check_ranks(architecture: Architecture, schedule: Schedule, ranks: int) -> N
     for index, stage in enumerate(schedule.stages):
         group = fitting_group_size(stage.batch_size, architecture.minibatch_std_group)
         groups = stage.batch_size // group
+        if architecture.minibatch_std_consecutive and ranks > 1:
+            raise ValueError(
+                f"{ranks} processes cannot share a batch in MiniBatchStd groups of consecutive images; pass "
+                "Architecture(minibatch_std_consecutive=False), or start one process"
+            )
         if groups % ranks:
             many = f"{groups} MiniBatchStd group{'s' * (groups > 1)} of {group} images"
             remedy = (

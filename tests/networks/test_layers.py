@@ -161,12 +161,12 @@ def test_pixel_norm_gradients(norm):
 # MiniBatchStd
 
 
-def slow_minibatch_std(x, group_size, unbiased):
-    """Take image i into group i mod (B / group_size)."""
+def slow_minibatch_std(x, group_size, unbiased, consecutive=False):
+    """Take image i into group i mod (B / group_size), or into group i // group_size."""
     groups = len(x) // group_size
     y = np.zeros((len(x), 1, *x.shape[2:]))
     for group in range(groups):
-        members = [image for image in range(len(x)) if image % groups == group]
+        members = [i for i in range(len(x)) if group == (i // group_size if consecutive else i % groups)]
         total = 0.0
         for place in np.ndindex(*x.shape[1:]):
             values = np.array([x[(image, *place)] for image in members])
@@ -176,14 +176,15 @@ def slow_minibatch_std(x, group_size, unbiased):
     return np.concatenate([x, y], axis=1)
 
 
+@pytest.mark.parametrize("consecutive", [False, True])
 @pytest.mark.parametrize("unbiased", [False, True])
 @pytest.mark.parametrize(
     ("batch", "group_size", "effective"), [(8, 4, 4), (8, 2, 2), (12, 4, 4), (4, 4, 4), (3, 4, 3), (6, None, 6)]
 )
-def test_minibatch_std(batch, group_size, effective, unbiased):
+def test_minibatch_std(batch, group_size, effective, unbiased, consecutive):
     x = seeded(batch, 3, 2, 3)
-    expected = torch.from_numpy(slow_minibatch_std(x.numpy(), effective, unbiased))
-    assert_close(MiniBatchStd(group_size, unbiased=unbiased)(x), expected)
+    expected = torch.from_numpy(slow_minibatch_std(x.numpy(), effective, unbiased, consecutive))
+    assert_close(MiniBatchStd(group_size, unbiased=unbiased, consecutive=consecutive)(x), expected)
 
 
 @pytest.mark.parametrize("unbiased", [False, True])
@@ -192,12 +193,14 @@ def test_minibatch_std_of_one_image(unbiased):
     assert_close(spread, torch.full_like(spread, 1e-4))  # the root of its epsilon
 
 
+@pytest.mark.parametrize("consecutive", [False, True])
 @pytest.mark.parametrize("group_size", [2, 4, None])
-def test_minibatch_std_never_crosses_batches(group_size):
-    layer, x = MiniBatchStd(group_size), seeded(24, 2, 3, 3)
+def test_minibatch_std_never_crosses_batches(group_size, consecutive):
+    layer, x = MiniBatchStd(group_size, consecutive=consecutive), seeded(24, 2, 3, 3)
     expected = torch.cat([layer(part) for part in x.chunk(3)])
     identical(layer(x, batches=3), expected)
-    assert not torch.equal(layer(x), expected)
+    if group_size is None or not consecutive:  # else they lie one after another in the whole, too
+        assert not torch.equal(layer(x), expected)
 
 
 def test_minibatch_std_ignores_order_within_a_group():

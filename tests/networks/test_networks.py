@@ -101,6 +101,17 @@ def test_modulation_multiplies_each_feature_map_by_what_a_dense_layer_makes_of_t
     assert_close(generator.images_of(features, 0, 1, 0.5, *generator.modulating(z)), generator(z, 1, 0.5))
 
 
+@pytest.mark.parametrize("latent_shape", [(5,), (5, 4, 4)])
+def test_without_a_norm_after_the_first_layer(latent_shape):
+    architecture = Architecture(WIDTHS, latent_shape, norm_first_layer=False)
+    stem = ProgressiveGenerator(architecture).blocks[0].double()
+    z = seeded(4, *latent_shape, dtype=torch.float64)
+    normalized = z / (z.square().mean(1, keepdim=True) + 1e-8).sqrt()
+    first = torch.where((x := stem.first.layer(normalized)) > 0, x, 0.2 * x)
+    second = torch.where((x := stem.second.layer(first)) > 0, x, 0.2 * x)
+    assert_close(stem(z), second / (second.square().mean(1, keepdim=True) + 1e-8).sqrt())
+
+
 def test_modulation_needs_a_vector_latent():
     text = "modulation needs a vector latent, such as (128,), got latent_shape=(8, 4, 4)"
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):

@@ -619,6 +619,14 @@ def test_a_batch_is_shared_by_whole_groups_or_refused(group, batch, ranks, words
             check_ranks(recipe.architecture, recipe.schedule, ranks)
 
 
+def test_groups_of_consecutive_images_are_not_shared():
+    recipe = small_recipe(presets.mel_icon)
+    recipe = Recipe(replace(recipe.architecture, minibatch_std_consecutive=True), (Stage(0, 0, 100, 64),))
+    check_ranks(recipe.architecture, recipe.schedule, 1)
+    with pytest.raises(ValueError, match=r"2 processes cannot share .* consecutive images; .*start one process"):
+        check_ranks(recipe.architecture, recipe.schedule, 2)
+
+
 def test_the_groups_of_a_part_are_groups_of_the_whole():
     x = torch.randn(24, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     whole = MiniBatchStd(4)(x)

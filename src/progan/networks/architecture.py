@@ -21,6 +21,7 @@ from progan.ops.convolution import Padding
 _FLAGS = (
     *("minibatch_std_unbiased", "equalized_ends", "normalize_latent", "norm_before_activation"),
     *("norm_in_discriminator", "norm_epsilon_outside_root", "widen_first", "modulation"),
+    *("minibatch_std_consecutive", "norm_first_layer"),
 )
 _MOST_CLASSES = 1000  # a run records the name and the number of images of each
 _LARGEST_SIDE = 65_536  # pixels, as for JPEG; bounds the number of levels that a crafted file can request
@@ -39,6 +40,7 @@ class Architecture:
         image_range: Values of black and white in the networks' images.
         minibatch_std_group: Images per MiniBatchStd group; a smaller batch is one group; None = always the whole batch.
         minibatch_std_unbiased: Divide by group - 1.
+        minibatch_std_consecutive: Whether consecutive images make a group, see `MiniBatchStd`.
         padding: Padding of the 3x3 convolutions: ``zeros`` or ``reflect``.
         equalization: Equalisation of the convolutions: ``he`` (the paper's) or ``he_twice`` (the article's), see
             `EqualizedConv2d`.
@@ -47,6 +49,8 @@ class Architecture:
         normalize_latent: Divide the latent by its root mean square.
         norm_before_activation: Apply PixelNorm before the LeakyReLU; else after it.
         norm_in_discriminator: Use PixelNorm in both networks; else in the generator only.
+        norm_first_layer: Apply PixelNorm after every layer of the generator; else not after its first one, which takes
+            the latent.
         norm_epsilon: Epsilon of PixelNorm.
         norm_epsilon_outside_root: Where PixelNorm adds its epsilon, see `PixelNorm`.
         output: ``linear``, or ``sigmoid`` after the fade (then image_range must be (0, 1)).
@@ -70,12 +74,14 @@ class Architecture:
     image_range: tuple[float, float] = (-1.0, 1.0)
     minibatch_std_group: int | None = 4
     minibatch_std_unbiased: bool = False
+    minibatch_std_consecutive: bool = False
     padding: Padding = "zeros"
     equalization: Equalization = "he"
     equalized_ends: bool = True
     normalize_latent: bool = True
     norm_before_activation: bool = False
     norm_in_discriminator: bool = False
+    norm_first_layer: bool = True
     norm_epsilon: float = 1e-8
     norm_epsilon_outside_root: bool = False
     output: Literal["linear", "sigmoid"] = "linear"

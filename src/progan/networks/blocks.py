@@ -134,9 +134,10 @@ class GeneratorStem(nn.Module):
                 gain=math.sqrt(2) / 4,
                 equalization=architecture.equalization,
             )
-            self.first = ConvUnit(nn.Sequential(dense, nn.Unflatten(1, self.shape)), architecture, norm=True)
+            layer = nn.Sequential(dense, nn.Unflatten(1, self.shape))
+            self.first = ConvUnit(layer, architecture, norm=architecture.norm_first_layer)
         else:
-            self.first = conv_unit(architecture, in_channels, width, norm=True)
+            self.first = conv_unit(architecture, in_channels, width, norm=architecture.norm_first_layer)
         self.second: ConvUnit = conv_unit(architecture, width, width, norm=True)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -166,7 +167,9 @@ class DiscriminatorHead(nn.Module):
         width = architecture.head_channels or in_channels
         norm = architecture.norm_in_discriminator
         self.statistics: MiniBatchStd = MiniBatchStd(
-            architecture.minibatch_std_group, unbiased=architecture.minibatch_std_unbiased
+            architecture.minibatch_std_group,
+            unbiased=architecture.minibatch_std_unbiased,
+            consecutive=architecture.minibatch_std_consecutive,
         )
         self.conv: ConvUnit = conv_unit(architecture, in_channels + 1, width, norm=norm)
         # A convolution whose kernel is the whole image is this dense layer, and slower.

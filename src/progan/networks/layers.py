@@ -225,6 +225,7 @@ class MiniBatchStd(nn.Module):
     Args:
         group_size: Images per group; None = the whole batch.
         unbiased: Divide by group_size - 1 (the Mel Icon article's program), not by group_size (the official one).
+        consecutive: Put image i in group i // group_size, as pytorch_GAN_zoo does, not i mod (B / group_size).
 
     Raises:
         ValueError: If a larger batch is not a multiple of the group size, or the tensor does not consist of whole
@@ -235,15 +236,17 @@ class MiniBatchStd(nn.Module):
         torch.Size([8, 17, 4, 4])
     """
 
-    def __init__(self, group_size: int | None = 4, *, unbiased: bool = False) -> None:
+    def __init__(self, group_size: int | None = 4, *, unbiased: bool = False, consecutive: bool = False) -> None:
         super().__init__()
         if group_size is not None:
             check_int("group_size", group_size)
         check_flag("unbiased", unbiased)
+        check_flag("consecutive", consecutive)
         if group_size is not None and group_size < 1:
             raise ValueError(f"group_size must be at least 1, or None for the whole batch, got {group_size}")
         self.group_size = group_size
         self.unbiased = unbiased
+        self.consecutive = consecutive
 
     def forward(self, x: Tensor, batches: int = 1) -> Tensor:
         """Return x with the extra channel: (B, C, H, W) -> (B, C + 1, H, W).
@@ -264,13 +267,17 @@ class MiniBatchStd(nn.Module):
             )
         batch = x.shape[0] // batches
         group_size = fitting_group_size(batch, self.group_size)
-        groups = widened(x).reshape(batches, group_size, batch // group_size, *x.shape[1:])
+        if self.consecutive:
+            groups = widened(x).reshape(batches, batch // group_size, group_size, *x.shape[1:]).transpose(1, 2)
+        else:
+            groups = widened(x).reshape(batches, group_size, batch // group_size, *x.shape[1:])
         deviation = groups - groups.mean(dim=1, keepdim=True)
         count = max(group_size - 1, 1) if self.unbiased else group_size
         # Differs: the article's program has no epsilon, so equal images give NaN gradients there.
         std = (deviation.square().sum(dim=1) / count + 1e-8).sqrt()
         statistic = std.mean(dim=(2, 3, 4)).to(x.dtype)
-        spread = statistic[:, None, :].expand(-1, group_size, -1).reshape(-1, 1, 1, 1)
+        spread = statistic[:, None, :].expand(-1, group_size, -1)
+        spread = (spread.transpose(1, 2) if self.consecutive else spread).reshape(-1, 1, 1, 1)
         return torch.cat([x, spread.expand(-1, 1, *x.shape[2:])], dim=1)
 
 

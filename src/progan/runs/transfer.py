@@ -27,7 +27,7 @@ from progan.schedule import Schedule
 from progan.storage.tensor_file import Entry
 
 # Settings of an architecture that do not change an image, and those that shapes reveal.
-_HARMLESS = {"minibatch_std_group", "minibatch_std_unbiased"}
+_HARMLESS = {"minibatch_std_group", "minibatch_std_unbiased", "minibatch_std_consecutive"}
 _IN_SHAPES = {"channels", "latent_shape", "base_size", "image_channels", "head_channels", "widen_first"}
 _IN_SHAPES |= {"classes", "class_embedding"}
 _SHOWN = 4  # of several reasons in one message
