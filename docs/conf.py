@@ -120,6 +120,7 @@ def make_accessible(app: Sphinx, name: str, template: str, context: dict[str, An
 
 ENTRIES = {name: f"progan.data.{name}" for name in progan.data.__all__}
 ENTRIES |= {name: f"progan.metrics.{name}" for name in progan.metrics.__all__}
+ENTRIES["importers.load"] = "progan.importers.load"
 ENTRIES |= {name: f"progan.{name}" for name in progan.__all__ if name not in ("presets", "metrics")}
 ENTRIES |= {f"presets.{name}": f"progan.presets.{name}" for name in ("mel_icon", "karras2018")}
 

@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT
 
 import progan
+from progan import importers
 
 SOURCE = ROOT / "src/progan"
 STANDARD = sys.stdlib_module_names
@@ -61,7 +62,7 @@ def test_the_public_names():
 
 
 def test_examples_use_public_names_only():
-    rooms = (progan, progan.data, progan.metrics, progan.reports)
+    rooms = (progan, progan.data, progan.metrics, progan.reports, importers)
     public = {room.__name__: {*room.__all__} for room in rooms}
     for path in sorted((ROOT / "examples").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -72,7 +73,7 @@ def test_examples_use_public_names_only():
                 assert node.attr in public["progan"], f"{path.name} uses progan.{node.attr}"
 
 
-# Ways to run what a file holds. torch.load is not among progan's until foreign checkpoints are imported.
+# Ways to run what a file holds.
 RUNS_CODE = (
     *("eval", "exec", "compile", "__import__", "runpy", "importlib", "builtins"),
     *("pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"),
@@ -90,6 +91,9 @@ RUNS_CODE = (
     *("numpy.load", "numpy.lib.format", "numpy.lib.npyio"),
     *("ctypes", "zipimport", "codeop", "dbm", "yaml", "torch.*", "numpy.*"),
 )
+# The one place that reads pickles, after a check of its own, and all that it may use of the above.
+FOREIGN = SOURCE / "importers/foreign_file.py"
+FOREIGN_USES = {"torch.load", "torch.serialization", "torch.serialization.safe_globals"}
 # Ways to change the disk.
 CHANGES = {
     *("write_text", "write_bytes", "unlink", "rmdir", "mkdir", "makedirs", "rename", "renames", "touch", "chmod"),
@@ -142,6 +146,30 @@ def runs_code(source: str) -> list[str]:
     return [name for name in used if any(f"{name}.".startswith(f"{bad}.") for bad in (*RUNS_CODE, "allow_pickle"))]
 
 
+def loads_weights_only(source: str) -> bool:
+    """Whether a program calls torch.load once, with a literal weights_only=True, and adds one class without code."""
+    tree = ast.parse(source)
+    names = imports(tree)
+    calls: dict[str, list[ast.Call]] = {"torch.load": [], "torch.serialization.safe_globals": []}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (name := dotted(node.func, names)) in calls:
+            calls[name].append(node)
+    if sorted(runs_code(source)) != sorted(FOREIGN_USES) or [len(found) for found in calls.values()] != [1, 1]:
+        return False
+    (load,), (added,) = calls.values()
+    options = {option.arg: ast.unparse(option.value) for option in load.keywords}
+    settings = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings"]
+    return (
+        len(load.args) == 1
+        and options == {"map_location": "'cpu'", "weights_only": "True"}
+        and [ast.unparse(argument) for argument in added.args] == ["[(Settings, SETTINGS)]"]
+        and not added.keywords
+        and len(settings) == 1
+        and [type(node) for node in settings[0].body] == [ast.Expr]  # its docstring
+        and not (settings[0].bases or settings[0].keywords or settings[0].decorator_list)
+    )
+
+
 def changes_the_disk(source: str) -> list[str]:
     """The calls of a program that could write, move or remove files."""
     tree = ast.parse(source)
@@ -167,7 +195,37 @@ def changes_the_disk(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_nothing_runs_code_from_files(path):
-    assert runs_code(path.read_text()) == []
+    if path == FOREIGN:
+        assert loads_weights_only(path.read_text())
+    else:
+        assert runs_code(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("weights_only=True", "weights_only=False"),
+        ("weights_only=True", "weights_only=flag"),
+        ("weights_only=True", "weights_only=not False"),
+        (", weights_only=True", ""),
+        ("weights_only=True", "weights_only=True, pickle_module=reader"),
+        ("weights_only=True", "**{'weights_only': True}"),
+        ('map_location="cpu"', "map_location=function"),
+        ("return contents", "return torch.load(file, map_location='cpu', weights_only=True)"),
+        ("return contents", "return (torch.load)"),
+        ("return contents", "torch.serialization.add_safe_globals([print])"),
+        ("[(Settings, SETTINGS)]", "[print]"),
+        ("[(Settings, SETTINGS)]", "[(Settings, SETTINGS), print]"),
+        ("class Settings:", "class Settings(dict):"),
+        ("class Settings:", "class Settings:\n    __setstate__ = print\n"),
+        ("import zipfile", "import zipfile, pickle"),
+    ],
+)
+def test_the_one_load_is_looked_at(old, new):
+    source = FOREIGN.read_text()
+    assert loads_weights_only(source)
+    assert source.count(old) == 1
+    assert not loads_weights_only(source.replace(old, new))
 
 
 def test_ruff_looks_for_code_from_files_too():

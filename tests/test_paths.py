@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import small_recipe
+from foreign_programs import write_ig2
 
 import progan
 import progan.data
-from progan import ImageFolder, TensorBoard, Trainer, load_generator, to_uint8, write_png
+from progan import ImageFolder, TensorBoard, Trainer, importers, load_generator, to_uint8, write_png
 from progan.data import Curation, Pack, Reading, check, curate, pack, read_image
 from progan.reports import time_lapse, walk_film, write_film, write_report
 from progan.storage.paths import user_path
@@ -76,6 +77,13 @@ def test_pictures(home):
     assert (home / "icon.png").is_file()
 
 
+def test_importers(home):
+    write_ig2(home)
+    imported = importers.load("~/generator_trained_model_cpu.pth", discriminator="~/discriminator.pth")
+    imported.save("~/imported.safetensors")
+    assert (home / "imported.safetensors").is_file()
+
+
 def test_reports_and_films(home):
     trainer = trained("~/run")
     assert write_report("~/run") == home / "run/report.html"
@@ -94,10 +102,11 @@ def test_no_public_function_that_takes_a_path_is_left_out():
         *("ImageFolder.path", "Pack.path", "pack.folder", "pack.path", "read_image.path", "check.folder"),
         *("check.sheets", "curate.folder", "Report.save_sheets.folder", "Curation.save.path", "Curation.load.path"),
         *("Curation.load.folder", "TensorBoard.log_dir", "write_report.run_dir"),
+        *("load.path", "load.discriminator", "Imported.save.path"),
         *("time_lapse.run_dir", "time_lapse.path", "walk_film.path", "write_film.path"),
     }
     found = set()
-    for room in (progan, progan.data, progan.reports, progan.presets):
+    for room in (progan, progan.data, progan.reports, progan.presets, importers):
         public = room.__all__ if hasattr(room, "__all__") else ("mel_icon", "karras2018")
         for name in public:
             value = getattr(room, name)

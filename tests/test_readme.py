@@ -10,6 +10,7 @@ import pytest
 import train
 from conftest import ROOT
 from draw_icons import draw_icons
+from foreign_programs import write_ig2
 
 from progan import write_png
 from progan.cli import program
@@ -55,6 +56,8 @@ def test_python_blocks_run(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if '"my_icons"' in text:
         draw_folder(tmp_path / "my_icons")
+    if "importers.load" in text:
+        write_ig2(tmp_path)
     run_twice(text)
 
 

@@ -289,6 +289,11 @@ def read_named(path: Path, names: Collection[str]) -> dict[str, Tensor]:
         return {name: _read_tensor(file, entry) for name, entry in entries.items() if name in names}
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors by name to a file that `read_tensors` reads, whole or not at all."""
+    write_file(path, _pieces(tensors))
+
+
 def tensors_at(path: Path) -> Path:
     """Return the file of tensors that a path stands for: the one in a checkpoint's folder, or the path itself."""
     return path if path.suffix == SUFFIX and not path.is_dir() else path / TENSORS
