@@ -70,9 +70,9 @@ class Checkpointer:
         """
         self._ranks.on_rank_zero(self._restore)
         self._share()
-        start, ema = self._identity.start, self._state.ema
-        if start is not None and "ema" in start.taken and ema is not None:
-            ema.ramp_up = None  # which is for an average that begins with the run
+        if self._identity.start is not None and "ema" in self._identity.start.taken:
+            for average in self._state.averages.values():
+                average.ramp_up = None  # which is for an average that begins with the run
 
     def _restore(self) -> None:
         continued, start, run_dir = current_continuation(), self._options.start, self._options.directory
