@@ -74,6 +74,13 @@ class RunIdentity:
         n = self.recipe.architecture.classes
         return None if not n or self.data is None else Classes.from_json(self.data.get("labels"), n)
 
+    @property
+    def whole_data_history(self) -> tuple[DataRecord, ...]:
+        """The data sets of the run, each with the count at which training on it began; of most runs, one."""
+        if self.data is None or self.data_history:
+            return self.data_history
+        return (DataRecord.of(0, self.data),)
+
     def check_same(self, record: RunRecord, run_dir: Path) -> None:
         """Compare with the run in a directory, and adopt what only its record knows.
 

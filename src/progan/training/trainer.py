@@ -118,8 +118,8 @@ class Trainer:
         self.plan_made: Plan | None = None
         blocks = {"generator": generator.block_name, "discriminator": discriminator.block_name}
         self._identity = RunIdentity(self.recipe, self.seed, blocks)
-        state = self._engine.state
-        self._callbacks, log = build_callbacks(self.options, training, state, self._identity, self.rank == 0)
+        parts = training, self._engine.state, self._identity
+        self._callbacks, log = build_callbacks(self.options, *parts, self.rank == 0)
         self._checkpointer = Checkpointer(self._engine, self._identity, self.options, self._callbacks, log)
         self._stop_requested = threading.Event()
         self._checkpointer.restore()
@@ -199,9 +199,8 @@ class Trainer:
         continuation = Continuation.read(path, elsewhere)
         record = continuation.recorded
         training = record.recipe(parts).training
-        networks = rebuild(
-            record, continuation.checkpoint, generator_block, discriminator_block, training.ema.averages()
-        )
+        averages = training.ema.averages()
+        networks = rebuild(record, continuation.checkpoint, generator_block, discriminator_block, averages)
         settings: Any = continuation.options() | options
         with continuing(continuation):
             return cls(*networks, record.schedule, training, **settings)
@@ -219,10 +218,7 @@ class Trainer:
     @property
     def data_history(self) -> tuple[DataRecord, ...]:
         """Data sets of the run, each with the count at which training on it began; empty before the first is opened."""
-        identity = self._identity
-        if identity.data is None or identity.data_history:
-            return identity.data_history
-        return (DataRecord.of(0, identity.data),)
+        return self._identity.whole_data_history
 
     @property
     def setbacks(self) -> tuple[Setback, ...]:
@@ -324,8 +320,7 @@ class Trainer:
     def _open(self, data: Tensor | Dataset[Any]) -> Feed:
         """Open a data set and check that it is that of the run."""
         feed = self._engine.open_data(data, self.options)
-        may_change = self.options.data_may_change
-        self._identity.check_data(feed, self.run_dir, self.images_seen, may_change=may_change)
+        self._identity.check_data(feed, self.run_dir, self.images_seen, may_change=self.options.data_may_change)
         self._callbacks.on_data(self, feed)
         return feed
 
@@ -348,17 +343,15 @@ class Trainer:
     def choose_average(self, data: Tensor | Dataset[Any]) -> AverageChoice:
         """Judge all averages of the generator, and record which is the best, for `grown` and `load_generator`.
 
-        Each is measured by the leading measure of the run's `Judge` against the training images, from the same latents.
-        The judgement at the end of the schedule does so by itself. A run that is not judged (``judge_every=0``, or no
-        run_dir) uses the first average until this is called. A choice holds for one count of images; in a run_dir, the
-        checkpoint is written anew with it.
+        Each is measured by the leading measure of the run's `Judge`, from the same latents, as the judgement at the end
+        of the schedule does by itself. A run that is not judged (``judge_every=0``, or no run_dir) uses the first
+        average until this is called. A choice holds for one count of images; a checkpoint is written anew with it.
 
         Args:
             data: Training data, as for `fit`.
 
         Raises:
-            ValueError: If there is one average only, the images are smaller than 16x16, no average could be judged, or
-                the data is not that of the run.
+            ValueError: If there is one average only, none could be judged, or the data is not that of the run.
         """
         refuse_in_starting_process("Trainer.choose_average")
         with self._engine.ranks.closing_on_error():
