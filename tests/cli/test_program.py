@@ -87,6 +87,7 @@ WRONG = [
     (["train", "icons", "--balanced"], "--balanced is about the classes of --labels; pass both"),
     (["train", "icons", "--channels", "2"], "argument --channels: invalid choice: 2"),
     (["train", "icons", "--batch-size", "-1"], "argument --batch-size: must be a whole number of at least 1, got '-1'"),
+    (["train", "icons", "--micro-batch", "3"], "--micro-batch"),
     (["train", "icons", "--bit-depth", "7"], "argument --bit-depth: invalid choice: 7"),
     (["train", "icons", "--recover", "11"], "argument --recover: invalid choice: 11"),
     (["train", "icons", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
@@ -151,6 +152,17 @@ def test_unexpected_errors_and_where_they_were_raised(capsys, monkeypatch):
     assert capsys.readouterr().err == "progan status: KeyError: 'something'; --debug shows where\n"
     assert program.main(["status", "icons", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_notes_of_an_error_are_shown_too(capsys, monkeypatch):
+    def run(options):
+        error = MemoryError("out of memory")
+        error.add_note("a step on 16 images at once: pass micro_batch=8 to train on the same batch in parts")
+        raise error
+
+    monkeypatch.setattr(program.COMMANDS["status"], "run", run)
+    assert program.main(["status", "icons"]) == 1
+    assert "at once: pass --micro-batch 8 to train on the same batch" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (OSError(28, "No space left", "f"), 1)])

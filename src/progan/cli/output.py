@@ -18,7 +18,7 @@ _FLAGS = {
     'labels="folders"': "--labels",
 }
 _VALUES = re.compile(
-    r"(?<![\w-])(max_pixels|bit_depth|run_dir|held_out|precision|resolution|total_images|seed|start|hours|recover)"
+    r"(?<![\w-])(max_pixels|bit_depth|run_dir|held_out|precision|resolution|total_images|micro_batch|seed|start|hours|recover)"
     r"(?:=(\w+)?|(?= in the command|\b(?=,| or|;|$)))"
 )
 

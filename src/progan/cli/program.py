@@ -141,7 +141,8 @@ def _described(error: Exception) -> str:
         text = f"{error.filename}: {error.strerror}"
     elif _status(error) == 1 and not isinstance(error, _known_failures()):
         text = f"{type(error).__name__}: {text}; --debug shows where"
-    return " ".join(text.split("\n")) if text.count("\n") == 1 else text
+    notes = "".join(f"; {in_options(note)}" for note in getattr(error, "__notes__", ()))
+    return (" ".join(text.split("\n")) if text.count("\n") == 1 else text) + notes
 
 
 def _status(error: Exception) -> int:

@@ -65,6 +65,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=at_least_1, metavar="N", help="real images per step (default: the preset's)"
     )
+    parser.add_argument(
+        "--micro-batch", type=at_least_1, metavar="N", help="images that are trained on at once, where memory is short"
+    )
     parser.add_argument("--balanced", action="store_true", help="show every class of --labels equally often")
     parser.add_argument("--flips", action="store_true", help="mirror a random half of the real images, left to right")
     parser.add_argument(
@@ -113,6 +116,7 @@ def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None)
         recover=options.recover,
         overwrite=options.overwrite,
         start=options.start,
+        micro_batch=options.micro_batch,
         notes=notes,
     )
     trainer.check(images)
@@ -203,7 +207,12 @@ def _recipe(
     if options.hours is None:
         return recipe
     scaled = Trainer.recipe_for_hours(
-        recipe, options.hours, device=device, run_dir=run_dir, overwrite=options.overwrite
+        recipe,
+        options.hours,
+        device=device,
+        run_dir=run_dir,
+        overwrite=options.overwrite,
+        micro_batch=options.micro_batch,
     )
     return _of_length(options, images, base_size, scaled.schedule.total_images)
 
