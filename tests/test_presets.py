@@ -18,7 +18,7 @@ def test_stages_sum_up_and_favour_the_top(resolution):
     assert recipe.schedule.total_images == 100_000
     at_level = [sum(stage.images for stage in recipe.stages if stage.level == level) for level in range(top + 1)]
     assert at_level == sorted(at_level)
-    assert at_level[-1] > 0.33 * sum(at_level)
+    assert at_level[-1] > 0.6 * sum(at_level)
     rates = [stage.learning_rate for stage in recipe.stages if stage.level == top]
     assert rates == [2e-3, 2e-3 / 3, 2e-3 / 10]
     assert all(stage.fade_images == round(0.3 * stage.images) for stage in recipe.stages[1:top])

@@ -25,7 +25,7 @@ _MEL_ICON_STAGE_IMAGES = 60_000  # 7500 iterations at batch 8
 
 _FEW_CHANNELS = (128, 96, 64, 48, 32, 24, 16)
 _FEW_IMAGES = 150_000  # shown up to 64x64, and twice as many for each doubling from there on
-_FEW_SHARES = (0.4, 0.3, 0.2, 0.07)  # of them, from the top level down; the last is also for all lower levels
+_FEW_SHARES = (0.7, 0.15, 0.1, 0.025)  # of them, from the top level down; the last is also for all lower levels
 _FEW_TAIL = 0.07  # share of them at a third of the learning rate, and at a tenth
 _FEW_RATE = 2e-3
 _FEW_GAMMA = 5e-4  # per pixel, for images in [-1, 1]
@@ -150,7 +150,8 @@ def few_images(
 
     The networks of `karras2018` with narrow low levels and a latent of 128 numbers, which also modulates the features
     of each level; the relativistic loss with lazy R1 and R2 penalties; most of the time at the top level; a light
-    augmentation of all that the critic sees; and a moving average of a short half-life.
+    augmentation of all that the critic sees; and moving averages of three half-lives, of which the last judgement
+    chooses the best.
 
     Args:
         resolution: Side of the images in pixels: 4 times a power of two.
@@ -203,7 +204,7 @@ def _few_recipe(widths: tuple[int, ...], n_images: int, total_images: int, preci
     training = Training(
         objective=Relativistic(),
         regularizers=(R1(_FEW_GAMMA, every=16, per_pixel=True), R2(_FEW_GAMMA, every=16, per_pixel=True)),
-        ema=Ema(0.5, batch=max(1000, total_images // 30), ramp_up=0.05),
+        ema=Ema(0.5, batch=max(1000, total_images // 30), ramp_up=0.05, other_half_lives=(1 / 3, 3)),
         blend_real=True,
         augment_all=(Translate(0.125), Colour()),
         augment_strength=_few_strength(total_images / n_images),

@@ -3,7 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from progan import R1, Colour, Ema, NonSaturating, Recipe, Translate, presets
+import few_first
+
+from progan import R1, Colour, Ema, NonSaturating, Recipe, Translate
 
 
 def recipe(resolution: int, images: int, n_images: int, **training: Any) -> Recipe:
@@ -15,7 +17,7 @@ def recipe(resolution: int, images: int, n_images: int, **training: Any) -> Reci
         n_images: Different real images.
         **training: Settings of the training that differ.
     """
-    few = presets.few_images(resolution, n_images, total_images=images, precision="bf16")
+    few = few_first.recipe(resolution, images, n_images)
     settings = {
         "objective": NonSaturating(),
         "regularizers": (R1(5e-4, every=16, per_pixel=True),),

@@ -1,0 +1,10 @@
+"""few_first at batch 8."""
+
+import few_first
+
+from progan import Recipe
+
+
+def recipe(resolution: int, images: int, n_images: int) -> Recipe:
+    """Return the recipe for a number of real images shown."""
+    return few_first.recipe(resolution, images, n_images, stages={"batch_size": 8})
