@@ -10,6 +10,7 @@ import torch
 from progan.metrics.comparison import PARTS, Findings
 from progan.metrics.copying import Pair, closest_pairs
 from progan.training.callbacks import built_in_measures as room
+from progan.training.callbacks import judged_images
 from progan.training.callbacks.judged_images import CriticScores, JudgedImages, RealImages
 
 
@@ -80,3 +81,18 @@ def test_the_sheet_shows_pairs_of_all_training_images():
     images, pairs = judged(), (Pair(1, 8, 0.0), Pair(3, 0, 1.0))
     found = room._measured(Findings({"copies": 1.0}, copies=SimpleNamespace(pairs=pairs)), images)
     assert torch.equal(found.sheet, closest_pairs(images.samples, images.training, pairs))
+
+
+def test_the_critic_is_given_each_set_with_its_own_labels(monkeypatch):
+    images, found = judged(), []
+    images.labels = torch.tensor([0, 1, 2, 0])
+    images._reals.labels, images._reals.held_out_labels = torch.arange(6) % 3, torch.arange(1, 6) % 3
+    images.grown = SimpleNamespace(level=2, alpha=0.5)
+    monkeypatch.setattr(judged_images, "_critic_scores", lambda *given: found.append(given))
+    images.critic_scores()
+    ((_, sets, latents, labels, *growth),) = found
+    assert sets == {"training": images.real, "held_out": images.held_out}
+    reals = images._reals
+    assert labels == {"training": reals.labels, "held_out": reals.held_out_labels, "generated": images.labels}
+    assert latents is images.latents
+    assert growth == [2, 0.5]
