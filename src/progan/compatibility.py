@@ -43,9 +43,10 @@ def check_micro_batch(architecture: Architecture, schedule: Schedule, ranks: int
     share = f"{batch}" if ranks == 1 else f"{batch // ranks} in each of {ranks} processes"
     *smaller, _ = micro_batch_sizes(architecture, schedule, ranks)
     remedy = f"pass micro_batch={' or '.join(map(str, smaller))}" if smaller else "leave micro_batch out"
+    consecutive = " consecutive images" if architecture.minibatch_std_consecutive else ""
     raise ValueError(
         f"micro_batch={micro_batch} does not split the batch of stage {index}, {share}, into equal parts of whole "
-        f"MiniBatchStd groups of {fitting_group_size(batch, architecture.minibatch_std_group)}; {remedy}"
+        f"MiniBatchStd groups of {fitting_group_size(batch, architecture.minibatch_std_group)}{consecutive}; {remedy}"
     )
 
 
@@ -54,7 +55,8 @@ def _unsplit(architecture: Architecture, schedule: Schedule, ranks: int, micro_b
     for index, stage in enumerate(schedule.stages):
         group = fitting_group_size(stage.batch_size, architecture.minibatch_std_group)
         batch = stage.batch_size // ranks
-        if micro_batch < batch and (micro_batch % group or batch % micro_batch):
+        whole = micro_batch % group == 0 and not architecture.minibatch_std_consecutive  # parts take every n-th image
+        if micro_batch < batch and (not whole or batch % micro_batch):
             return index
     return None
 

@@ -215,6 +215,13 @@ def test_micro_batches_are_whole_groups_or_refused(group, batches, ranks, micro_
             check_micro_batch(architecture, schedule(*batches), ranks, micro_batch)
 
 
+def test_groups_of_consecutive_images_are_not_split():
+    architecture = replace(RECIPES["karras2018"][0].architecture, minibatch_std_consecutive=True)
+    check_micro_batch(architecture, schedule(16), 1, 16)
+    with pytest.raises(ValueError, match=r"groups of 4 consecutive images; leave micro_batch out$"):
+        check_micro_batch(architecture, schedule(16), 1, 8)
+
+
 def test_a_trainer_refuses_a_size_that_does_not_fit():
     with pytest.raises(ValueError, match="micro_batch=6 does not split the batch of stage 0"):
         make(RECIPES["karras2018"][0], micro_batch=6)
