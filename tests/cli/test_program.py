@@ -127,6 +127,15 @@ WRONG = [
     (["inspect", "missing"], "progan inspect: there is no missing"),
     (["inspect", "icons"], "icons is a folder without a run or a checkpoint; progan check describes folders"),
     (["inspect", "file.txt"], "file.txt is no pack and no file of tensors in the safetensors layout"),
+    (["import", "file.txt"], "the following arguments are required: OUT"),
+    (
+        ["import", "missing.pth", "new.safetensors"],
+        "progan import: missing.pth is no file; pass a checkpoint of image_",
+    ),
+    (["import", "file.txt", "new.safetensors"], "progan import: file.txt"),
+    (["import", "file.txt", "new.pth"], "progan import: "),
+    (["import", "file.txt", "file.txt"], "file.txt exists; pass --overwrite or another OUT"),
+    (["import", "file.txt", "new.safetensors", "--level", "-1"], "argument --level: "),
     (["completion", "tcsh"], "argument SHELL: invalid choice: 'tcsh'"),
 ]
 

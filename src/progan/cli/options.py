@@ -32,6 +32,13 @@ def at_least_1(text: str) -> int:
     return number
 
 
+def at_least_0(text: str) -> int:
+    """Parse a whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
 def positive(text: str) -> float:
     """Parse a positive number."""
     try:

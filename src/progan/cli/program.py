@@ -18,6 +18,7 @@ from progan.cli import (
     curate,
     evaluate,
     generate,
+    import_,
     inspect,
     pack,
     plan,
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": evaluate,
     "report": report,
     "inspect": inspect,
+    "import": import_,
     "completion": completion,
 }
 _DESCRIPTION = "Train a progressive GAN on a folder of pictures, and use what it has learned."
