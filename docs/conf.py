@@ -119,9 +119,10 @@ def make_accessible(app: Sphinx, name: str, template: str, context: dict[str, An
 
 
 ENTRIES = {name: f"progan.data.{name}" for name in progan.data.__all__}
+ENTRIES |= {name: f"progan.export.{name}" for name in progan.export.__all__}
 ENTRIES |= {name: f"progan.metrics.{name}" for name in progan.metrics.__all__}
 ENTRIES["importers.load"] = "progan.importers.load"
-ENTRIES |= {name: f"progan.{name}" for name in progan.__all__ if name not in ("presets", "metrics")}
+ENTRIES |= {name: f"progan.{name}" for name in progan.__all__ if name not in ("presets", "metrics", "export")}
 ENTRIES |= {f"presets.{name}": f"progan.presets.{name}" for name in ("mel_icon", "karras2018")}
 
 

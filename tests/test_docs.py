@@ -12,15 +12,15 @@ from conftest import ROOT
 
 import progan
 import progan.data
-from progan import importers, metrics, presets, reports
+from progan import export, importers, metrics, presets, reports
 
 REFERENCE = ROOT / "docs/reference"
 PAGES = {path.stem: path.read_text() for path in sorted(REFERENCE.glob("*.md")) if path.stem != "index"}
 ROOMS = {"progan.data": progan.data, "progan.metrics": metrics, "progan.reports": reports}
-ROOMS["progan.importers"] = importers  # each with names of its own
+ROOMS |= {"progan.export": export, "progan.importers": importers}  # each with names of its own
 IN_ROOMS = {name for room in ROOMS.values() for name in room.__all__}
 PRESETS = ["few_images", "mel_icon", "karras2018"]
-PUBLIC = sorted({*progan.__all__, *IN_ROOMS, *PRESETS} - {"presets", "metrics", "reports"})
+PUBLIC = sorted({*progan.__all__, *IN_ROOMS, *PRESETS} - {"presets", "export", "metrics", "reports"})
 
 
 def public(name: str) -> object:

@@ -11,8 +11,12 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     """Import the public names when the first one is used, since the command line prints its help without torch.
 
-    Measures and reports are imported by themselves: a program that trains starts sooner without them.
+    Export, measures and reports are imported by themselves: a program that trains starts sooner without them.
     """
+    if name == "export":
+        import progan.export as export
+
+        return export
     if name == "metrics":
         import progan.metrics as metrics
 

@@ -54,7 +54,7 @@ from progan.training.trainer import Trainer
 from progan.truncation import TruncatedGenerator
 
 if TYPE_CHECKING:
-    from progan import metrics, reports
+    from progan import export, metrics, reports
 
 __all__ = [
     "R1",
@@ -120,6 +120,7 @@ __all__ = [
     "adjust_contrast",
     "downsample",
     "enlarge",
+    "export",
     "find_latent",
     "gradient_penalty",
     "image_grid",

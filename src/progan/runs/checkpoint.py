@@ -22,7 +22,7 @@ from torch import Tensor
 
 from progan.errors import CheckpointError, warn
 from progan.storage.files import make_folder, move, remove, write_file
-from progan.storage.tensor_file import Entry, header_of, read_header
+from progan.storage.tensor_file import Entry, file_pieces, read_header
 from progan.storage.untrusted import open_file, read_json
 
 SUFFIX = ".safetensors"
@@ -53,7 +53,7 @@ def write_checkpoint(
         remove_partial(run_dir)  # from a save that failed and could not clean up
         make_folder(beside)
         digest = hashlib.sha256()
-        write_file(beside / TENSORS, _hashed(_pieces(tensors), digest))
+        write_file(beside / TENSORS, _hashed(file_pieces(tensors, {}), digest))
         contents = {"format": _FORMAT, "version": _VERSION, "images_seen": images_seen, **manifest}
         contents["tensors_sha256"] = digest.hexdigest()
         contents[_OWN_HASH] = _NO_HASH
@@ -291,7 +291,7 @@ def read_named(path: Path, names: Collection[str]) -> dict[str, Tensor]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors by name to a file that `read_tensors` reads, whole or not at all."""
-    write_file(path, _pieces(tensors))
+    write_file(path, file_pieces(tensors, {}))
 
 
 def tensors_at(path: Path) -> Path:
@@ -305,14 +305,6 @@ def _read_tensor(file: BufferedReader, entry: Entry) -> Tensor:
     if file.readinto(raw.numpy().data) != len(raw):
         raise EOFError("the file ends early")
     return raw.view(entry.dtype).reshape(entry.shape)
-
-
-def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """Yield the file: header length, header, then the bytes of each tensor, copied only from another device."""
-    yield header_of({name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}, {})
-    for tensor in tensors.values():
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        yield flat.view(torch.uint8).numpy().data
 
 
 def _hashed(pieces: Iterator[bytes | memoryview], digest: Any) -> Iterator[bytes | memoryview]:

@@ -1,4 +1,4 @@
-"""Loading the averaged generator of a run."""
+"""Loading the averaged generator of a run, or a generator in one file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from progan.optimization import FIRST_AVERAGE
 from progan.runs.average_choice import recorded_choice
 from progan.runs.blocks import check_block
 from progan.runs.checkpoint import read_entries, read_tensors
+from progan.runs.generator_file import is_file, read_generator
 from progan.runs.judging import best_checkpoint
 from progan.runs.rebuild import check_tensors, without_memory
 from progan.runs.record import RunRecord
@@ -29,24 +30,34 @@ def load_generator(
     best: bool = False,
     average: str | None = None,
 ) -> GrownGenerator:
-    """Load the averaged generator of a run, at the level to which it has grown.
+    """Load the averaged generator of a run, at the level to which it has grown, or a generator in one file.
 
     Of a run that keeps several averages, it is the one that was chosen at the checkpoint's count of images, at the end
     of the schedule or by `Trainer.choose_average`; without a choice, the first one.
 
     Args:
-        path: Run directory, for its newest sound checkpoint; or the folder of one checkpoint.
+        path: Run directory, for its newest sound checkpoint; the folder of one checkpoint; or a ``.safetensors`` file
+            that `progan.export.save_generator` wrote.
         device: Device to put the generator on; None = the CPU.
         block: Class of the custom block that the generator was built with, if any.
         best: Whether to take the run's best checkpoint by the leading measure of its judgements instead of the newest.
         average: Name of another average, such as ``ema_1``, one of the attribute ``averages`` of `Trainer`.
 
     Raises:
-        ValueError: If the checkpoint has no average of this name.
         CheckpointError: If there is no sound checkpoint, it was made with another block, or best is wanted and no
-            checkpoint was judged.
+            checkpoint was judged; or if the file is damaged, or not such a file.
+        ValueError: If the checkpoint has no average of this name; or if a block, best or an average is given for a
+            file, which holds one generator of built-in blocks.
     """
     check_flag("best", best)
+    if is_file(file := user_path(path)):
+        given = {"best": best or None, "block": block, "average": average}
+        if unfit := [name for name, value in given.items() if value is not None]:
+            raise ValueError(
+                f"{file} holds one generator, of built-in blocks; leave out {' and '.join(unfit)}, or pass a run "
+                "directory"
+            )
+        return read_generator(file).to(device or "cpu")
     record = RunRecord.from_checkpoint(best_checkpoint(user_path(path)) if best else user_path(path))
     folder, recorded = record.path, record.blocks["generator"]
     prefix = f"{_name_of_average(record, average)}/"

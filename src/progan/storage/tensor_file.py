@@ -10,11 +10,12 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import torch
+from torch import Tensor
 
 from progan.storage.untrusted import parse_json
 
@@ -74,6 +75,22 @@ def header_of(
             "tensors, or shorter names"
         )
     return len(text).to_bytes(8, "little") + text
+
+
+def file_pieces(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
+    """Yield a file in pieces: its beginning, then the bytes of each tensor, copied only from another device.
+
+    Args:
+        tensors: Tensors by name.
+        metadata: Texts, by name.
+
+    Raises:
+        ValueError: As for `header_of`.
+    """
+    yield header_of({name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}, metadata)
+    for tensor in tensors.values():
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        yield flat.view(torch.uint8).numpy().data
 
 
 def read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Entry], dict[str, str]]:

@@ -1,0 +1,130 @@
+"""The generator that is to be exported, and what is known of it: from a run, from a file, or by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from progan.arguments import check_flag, check_instance
+from progan.networks.architecture import Architecture
+from progan.networks.generator import ProgressiveGenerator
+from progan.reports.rows import read_rows
+from progan.runs.checkpoint import is_checkpoint
+from progan.runs.generator import load_generator
+from progan.runs.generator_file import GeneratorRecord, is_file, read_generator, read_record
+from progan.runs.judging import best_checkpoint
+from progan.runs.record import RunRecord
+from progan.sampling import GrownGenerator
+from progan.storage.paths import user_path
+
+Source = GrownGenerator | str | PathLike[str]
+
+
+def open_source(source: Source, *, best: bool = False) -> tuple[GrownGenerator, GeneratorRecord]:
+    """Return a generator on the CPU or on its own device, and the record of it.
+
+    Args:
+        source: Run directory, for its newest sound checkpoint; folder of one checkpoint; file of a generator; or a
+            generator, of which nothing else is known.
+        best: Whether to take the run's best checkpoint instead of the newest.
+
+    Raises:
+        CheckpointError: If there is no sound checkpoint, or the file is damaged.
+        TypeError: If the source is none of these.
+        ValueError: If the generator cannot be exported: it has blocks of one's own, or a level is fading in; or if best
+            is given for something else than a run.
+    """
+    check_flag("best", best)
+    if isinstance(source, str | PathLike) and not is_file(path := user_path(source, "source")):
+        return _of_run(path, best=best)
+    if best:
+        raise ValueError("best=True chooses among the checkpoints of a run; pass its directory, or leave it out")
+    if isinstance(source, str | PathLike):
+        return read_generator(path), read_record(path)
+    remedies: list[tuple[type, str]] = [(ProgressiveGenerator, "pass GrownGenerator(generator, level)")]
+    if hasattr(source, "grown"):
+        remedies = [(object, "pass its run_dir, or what its grown() returns")]
+    check_instance("source", source, GrownGenerator, remedies)
+    if type(source) is not GrownGenerator:
+        raise ValueError(
+            f"a {type(source).__name__} does more than a file can hold; pass the generator that it was made from"
+        )
+    check_exportable(source)
+    return source, GeneratorRecord(small_architecture(source), source.level, source.classes)
+
+
+def small_architecture(grown: GrownGenerator) -> Architecture:
+    """Return the architecture of a generator without the levels above the one to which it has grown."""
+    architecture = grown.generator.architecture
+    return replace(architecture, channels=architecture.channels[: grown.level + 1])
+
+
+def check_exportable(grown: GrownGenerator) -> None:
+    """Raise ValueError where a generator is not the function that its architecture and its weights describe."""
+    if (name := grown.generator.block_name) is not None:
+        raise _own_blocks(name)
+    if grown.alpha is not None:
+        raise ValueError(
+            f"level {grown.level} is still fading in (alpha {grown.alpha:.3g}), and a file holds one grown level; "
+            "train on until the fade ends, pass an earlier checkpoint, or, for the level below, "
+            f"GrownGenerator(grown.generator, {grown.level - 1})"
+        )
+
+
+def _own_blocks(name: str) -> ValueError:
+    return ValueError(
+        f"the generator has blocks of a class of your own, {name}, and a file holds numbers, not code: nobody could "
+        "load it without that class. Share the run and the class, for load_generator(run_dir, block=...)"
+    )
+
+
+def _of_run(path: Path, *, best: bool) -> tuple[GrownGenerator, GeneratorRecord]:
+    run = RunRecord.from_checkpoint(best_checkpoint(path) if best else path)
+    if (name := run.blocks["generator"]) is not None:
+        raise _own_blocks(name)
+    grown = load_generator(run.path)
+    check_exportable(grown)
+    run_dir = run.path.resolve().parent.parent if is_checkpoint(path) else path
+    record = GeneratorRecord(
+        small_architecture(grown),
+        grown.level,
+        grown.classes,
+        images_seen=run.images_seen,
+        recipe=run.contents["recipe"],
+        data=_data_notes(run),
+        **_progress(run_dir, run.images_seen),
+    )
+    return grown, record
+
+
+def _data_notes(run: RunRecord) -> dict[str, int] | None:
+    """Return the numbers of training images, and of those that are held out."""
+    n = _number_of_images(run.data)
+    if n is None:
+        return None
+    if run.held_out is None:
+        return {"images": n, "held_out": 0}
+    if "share" in run.held_out:
+        held = math.floor(run.held_out["share"] * n)
+        return {"images": n - held, "held_out": held}
+    return {"images": n, "held_out": _number_of_images(run.held_out["data"]) or 0}
+
+
+def _number_of_images(fingerprint: Mapping[str, Any] | None) -> int | None:
+    shape = (fingerprint or {}).get("shape")
+    return shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int and shape[0] > 0 else None
+
+
+def _progress(run_dir: Path, images_seen: int) -> dict[str, Any]:
+    """Return the newest judgement up to a count of images, and the seconds of training."""
+    rows = read_rows(run_dir / "metrics.jsonl")
+    judged = [row for row in rows.judgements if row.images_seen <= images_seen]
+    trained = [row.trained_s for row in rows.losses if row.images_seen <= images_seen and row.trained_s is not None]
+    judgement = None
+    if judged:
+        judgement = {name: value for name, value in asdict(judged[-1]).items() if name not in ("leading", "remarks")}
+    return {"judgement": judgement, "trained_s": trained[-1] if trained and rows.is_whole else None}
