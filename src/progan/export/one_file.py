@@ -88,7 +88,7 @@ def save_generator(
         licence=record.licence if licence is None else licence,
         note=record.note if note is None else note,
     )
-    write_file(target, file_pieces(_tensors(grown, record, DTYPES[precision]), metadata_of(record)))
+    write_file(target, file_pieces(tensors_of(grown, record), metadata_of(record)))
     return target
 
 
@@ -127,12 +127,13 @@ def check_text(name: str, text: object) -> None:
         raise ValueError(f"{name} must be a text of 1 to {LONGEST_TEXT:,} characters, got {len(text):,}")
 
 
-def _tensors(grown: GrownGenerator, record: GeneratorRecord, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return the tensors of a file by name, on the CPU.
+def tensors_of(grown: GrownGenerator, record: GeneratorRecord) -> dict[str, Tensor]:
+    """Return the tensors that images of the grown level are made from, by name, on the CPU, in the record's precision.
 
     Raises:
         ValueError: If the generator is not made of the built-in layers, or a value is not finite.
     """
+    dtype = DTYPES[record.precision]
     own = getattr(grown.generator, "_orig_mod", grown.generator)  # of one that torch.compile has made
     with torch.device("meta"):
         plain = ProgressiveGenerator(record.architecture)

@@ -104,7 +104,7 @@ class ProgressiveGenerator(ProgressiveNetwork):
 
     def _stem(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """Return the features of level 0; without classes, the block is called with z alone."""
-        check_labels(self.architecture.classes, labels, len(z))
+        check_labels(self.architecture.classes, labels, z.shape[0])
         features: Tensor = self.blocks[0](z) if labels is None else self.blocks[0](z, labels)
         return features
 
