@@ -127,6 +127,11 @@ WRONG = [
     (["inspect", "missing"], "progan inspect: there is no missing"),
     (["inspect", "icons"], "icons is a folder without a run or a checkpoint; progan check describes folders"),
     (["inspect", "file.txt"], "file.txt is no pack and no file of tensors in the safetensors layout"),
+    (["export", "icons", "icons.pt"], "OUT must end in .safetensors or .onnx, got icons.pt"),
+    (["export", "icons", "new.safetensors"], "progan export: "),
+    (["export", "missing", "new.safetensors"], "progan export: "),
+    (["export", "icons", "new.onnx", "--licence", "MIT"], "--licence and --note are stated by a .safetensors file"),
+    (["export", "icons"], "the following arguments are required: OUT"),
     (["import", "file.txt"], "the following arguments are required: OUT"),
     (
         ["import", "missing.pth", "new.safetensors"],

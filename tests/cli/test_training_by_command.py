@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,63 @@ def test_walk_writes_a_film(run, capsys):
     assert Path("walk.png").read_bytes().startswith(b"\x89PNG")
     assert main(["walk", "runs/icons", "walk.txt"]) == 2
     assert "walk.txt" in capsys.readouterr().err
+
+
+def test_export_writes_a_file_with_its_card(run, capsys):
+    assert main(["export", "runs/icons", "icons.safetensors", "--licence", "CC0-1.0"]) == 0
+    assert "icons.md is its model card, with icons.png; read it before you publish." in capsys.readouterr().out
+    assert "CC0-1.0" in Path("icons.md").read_text()
+    assert load_generator("icons.safetensors").sample(3).equal(load_generator(run).sample(3))
+    assert main(["inspect", "icons.safetensors"]) == 0
+    printed = capsys.readouterr().out
+    assert "icons.safetensors: generator\n" in printed
+    assert "licence         CC0-1.0\n" in printed
+    assert main(["export", "runs/icons", "icons.safetensors"]) == 2
+    assert "icons.safetensors exists; pass --overwrite or another OUT" in capsys.readouterr().err
+    assert main(["export", "icons.safetensors", "small.safetensors", "--precision", "fp16", "--no-card"]) == 0
+    assert not Path("small.md").exists()
+    assert Path("small.safetensors").stat().st_size < Path("icons.safetensors").stat().st_size
+    assert main(["generate", "small.safetensors", "--n", "2", "--out", "small"]) == 0
+
+
+def test_export_writes_an_onnx_model(run, capsys):
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    assert main(["export", "runs/icons", "icons.onnx"]) == 0
+    assert "opset 18, inputs z (batch, 128).\n" in capsys.readouterr().out
+    onnx.checker.check_model(onnx.load("icons.onnx"))
+
+
+def test_a_start_leaves_out_the_levels_that_its_run_had_reached(run, tmp_path, monkeypatch, capsys):
+    source = run.absolute()
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures(Path("more"), 50, (16, 16))
+    for size, first in (("8", (1, 0.0)), ("16", (2, 0.3))):
+        start = ["--start", str(source), "--resolution", size, "--run-dir", size]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the larger run's highest level is new
+            assert main(["train", "more", *LENGTH, *start]) == 0
+        stages = json.loads(Path(size, "config.json").read_text())["recipe"]["stages"]
+        assert stages[0]["level"] == first[0]
+        assert (stages[0]["fade_images"] > 0) == (first[1] > 0)
+        capsys.readouterr()
+        assert main(["train", "more", *LENGTH, *start]) == 0
+        assert "is finished" in capsys.readouterr().out
+
+
+def test_pictures_may_be_added_if_that_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures(Path("icons"))
+    assert main(["train", "icons", *LENGTH]) == 0
+    folders = sorted(Path("runs/icons/checkpoints").iterdir())
+    for folder in folders[1:]:  # as if it had been killed
+        shutil.rmtree(folder)
+    Image.new("RGB", (8, 8), (9, 99, 199)).save("icons/new.png")
+    capsys.readouterr()
+    assert main(["resume", "runs/icons", "--device", "cpu"]) == 2
+    assert "the data is not that of the run" in capsys.readouterr().err
+    assert main(["resume", "runs/icons", "--device", "cpu", "--data-may-change"]) == 0
+    assert "61" in capsys.readouterr().err
 
 
 def test_options_of_classes_need_classes(run, capsys):

@@ -11,7 +11,7 @@ from progan.cli.command import UsageError
 from progan.cli.options import add_json, user_path
 from progan.cli.output import show, show_json
 
-HELP = "Say what a run, a checkpoint, a pack or a file of tensors is, without running anything in it."
+HELP = "Say what a run, checkpoint, pack, exported generator or file of tensors is; nothing in it is run."
 EXAMPLE = "progan inspect runs/my_icons"
 _SHOWN = 12  # tensors
 
@@ -100,11 +100,43 @@ def describe_file(path: Path) -> dict[str, Any]:
         }
         return found | {"classes": list(pack.classes), "unreadable": len(pack.unreadable)}
     try:
+        return _described_generator(path)
+    except CheckpointError:
+        pass
+    try:
         entries = read_entries(path)
     except (CheckpointError, OSError, ValueError) as error:
         raise UsageError(f"{path} is no pack and no file of tensors in the safetensors layout: {error}") from error
     tensors = {name: {"dtype": str(entry.dtype), "shape": list(entry.shape)} for name, entry in entries.items()}
     return {"path": str(path), "kind": "file of tensors", "bytes": path.stat().st_size, "tensors": tensors}
+
+
+def _described_generator(path: Path) -> dict[str, Any]:
+    """Describe an exported generator.
+
+    Raises:
+        CheckpointError: If the file is none.
+    """
+    from progan.export import describe
+
+    record = describe(path)
+    height, width = record.architecture.size(record.level)
+    return {
+        "path": str(path),
+        "kind": "generator",
+        "bytes": path.stat().st_size,
+        "size": f"{width}x{height}",
+        "image_channels": record.architecture.image_channels,
+        "channels": list(record.architecture.channels),
+        "latent": list(record.architecture.latent_shape),
+        "classes": record.architecture.classes,
+        "precision": record.precision,
+        "images_seen": record.images_seen,
+        "data": record.data,
+        "licence": record.licence,
+        "note": record.note,
+        "progan": record.progan,
+    }
 
 
 def lines_of(found: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--data", type=user_path, metavar="PATH", help="folder of pictures, or pack (default: where they were)"
     )
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best available)")
+    parser.add_argument(
+        "--data-may-change", action="store_true", help="resume though pictures were added, removed or changed"
+    )
     add_choice_of_pictures(parser)
 
 
@@ -30,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     from progan.data import Curation
 
     check_folder(options.run_dir, "a run directory")
-    trainer = Trainer.from_run(options.run_dir, device=options.device)
+    trainer = Trainer.from_run(options.run_dir, device=options.device, data_may_change=options.data_may_change)
     if trainer.images_seen >= trainer.schedule.total_images:
         show(f"The run in {options.run_dir} is finished: progan generate {options.run_dir} --out icons draws pictures.")
         return 0

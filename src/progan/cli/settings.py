@@ -76,6 +76,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recover", type=int, choices=range(10), default=2, metavar="N", help="times to go back to an "
         "earlier checkpoint when training diverges (default: 2)")  # fmt: skip
     parser.add_argument("--start", type=user_path, metavar="RUN", help="begin with the weights of a run or a file")
+    parser.add_argument(
+        "--data-may-change", action="store_true", help="resume though pictures were added, removed or changed"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
     add_choice_of_pictures(parser)
 
@@ -117,6 +120,7 @@ def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None)
         overwrite=options.overwrite,
         start=options.start,
         micro_batch=options.micro_batch,
+        data_may_change=options.data_may_change,
         notes=notes,
     )
     trainer.check(images)
@@ -204,6 +208,8 @@ def _recipe(
     from progan import Trainer
 
     recipe = _of_length(options, images, base_size, options.images)
+    if options.start is not None:
+        recipe = _after_start(recipe, _level_of_start(options, run_dir))
     if options.hours is None:
         return recipe
     scaled = Trainer.recipe_for_hours(
@@ -214,7 +220,35 @@ def _recipe(
         overwrite=options.overwrite,
         micro_batch=options.micro_batch,
     )
+    if options.start is not None:
+        return scaled
     return _of_length(options, images, base_size, scaled.schedule.total_images)
+
+
+def _level_of_start(options: argparse.Namespace, run_dir: Path) -> int | None:
+    """Return the level that the run of ``--start`` had reached, which an existing run has recorded; None = unknown."""
+    from progan import load_generator
+    from progan.errors import CheckpointError
+    from progan.runs.record import RunRecord
+
+    if not options.overwrite and (run_dir / "config.json").is_file():
+        try:
+            start = RunRecord.from_config(run_dir).start
+        except CheckpointError:
+            return None  # the trainer will say what is wrong with it
+        return None if start is None else start.level
+    try:
+        return load_generator(options.start).level
+    except (CheckpointError, OSError, ValueError):
+        return None  # a file of tensors, or the trainer will say what is wrong with it
+
+
+def _after_start(recipe: Recipe, level: int | None) -> Recipe:
+    """Return the recipe without the levels that a start had reached; the next one, if any, fades in."""
+    top = recipe.architecture.top_level
+    if level is None:
+        return recipe
+    return recipe.starting_at(top) if level >= top else recipe.starting_at(level + 1, fade=True)
 
 
 def _of_length(

@@ -35,7 +35,7 @@ def card_text(record: GeneratorRecord, weights: int, name: str, file: str, pictu
     kind = _KINDS[record.architecture.image_channels]
     parts = [
         f"# {_plain(name)}",
-        f"A generator of {width}x{height} pictures, {kind}, trained with [progan](https://pypi.org/project/progan/) "
+        f"A generator of {width}x{height} pictures, {kind}, trained with progan "
         f"{_plain(record.progan)}. It is the generator of a progressive GAN (Karras et al. 2018): it makes a picture "
         "from random numbers, its latent" + (", and a class." if record.classes else "."),
     ]
