@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pro_gan_pth
+import pytest
 from conftest import ROOT
 
 
@@ -30,6 +31,7 @@ def run(folder: Path, part: str, *arguments: str) -> dict[str, object]:
 PHASES = ["4 px", "8 px fading", "8 px"]
 
 
+@pytest.mark.slow
 def test_check(tmp_path):
     found = run(tmp_path, "check")["check"]
     for kind in ("mel_icon", "karras2018"):
@@ -47,6 +49,7 @@ def test_check(tmp_path):
     assert "done" in found
 
 
+@pytest.mark.slow
 def test_time(tmp_path):
     found = run(tmp_path, "time")["time"]
     for phase in PHASES:
@@ -62,6 +65,7 @@ def test_time(tmp_path):
     assert "done" in found
 
 
+@pytest.mark.slow
 def test_fit(tmp_path):
     found = run(tmp_path, "fit")["fit"]
     paces = found["ms a step, fp32"]
@@ -74,6 +78,7 @@ def test_fit(tmp_path):
     assert 0 < sum(shares) < 101
 
 
+@pytest.mark.slow
 def test_train_and_what_was_measured_before_stays(tmp_path):
     np.save(tmp_path / "icons.npy", np.full((9, 3, 8, 8), 40, np.uint8))
     found = run(tmp_path, "train", "--images", str(tmp_path / "icons.npy"))

@@ -110,7 +110,12 @@ BY_TRITON = dict.fromkeys(("convolution", "pixel_norm", "reflection", "resamplin
 
 
 @pytest.mark.parametrize(
-    ("convolution", "layout"), [("triton", "reference"), ("bilinear", "reference"), ("bilinear", "channels_last")]
+    ("convolution", "layout"),
+    [
+        pytest.param("triton", "reference", marks=pytest.mark.slow),  # the interpreter takes half a minute
+        ("bilinear", "reference"),
+        ("bilinear", "channels_last"),
+    ],
 )
 def test_a_steps_gradients_are_those_without_them(convolution, layout):
     """Of both networks; a penalty differentiates all twice. In float64 they are not used."""
