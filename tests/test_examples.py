@@ -73,13 +73,14 @@ def test_train_resumes_finishes_and_starts_anew(few_icons, capsys):
 
 
 def test_train_with_the_recipe_for_few_images(few_icons, capsys, monkeypatch):
+    monkeypatch.setattr(presets, "_FEW_CHANNELS", (8, 6))  # that train in a moment
     options = ["--preset", "few_images", "--resolution", "8", "--stage-images", "100", "--device", "cpu"]
     with pytest.warns(UserWarning, match="^40 images are too few for new pictures"):
         assert train.main([*options, "--precision", "bf16"]) == 0
     assert "Done: open runs/mel_icon_few_images/report.html" in capsys.readouterr().out
     recipe = json.loads(Path("runs/mel_icon_few_images/config.json").read_text())["recipe"]
     assert recipe["training"]["objective"]["name"] == "Relativistic"
-    assert (recipe["architecture"]["channels"], recipe["training"]["precision"]) == ([128, 96], "bf16")
+    assert (recipe["architecture"]["channels"], recipe["training"]["precision"]) == ([8, 6], "bf16")
     assert recipe["training"]["augment_strength"] == 0.432  # for 40 icons
     monkeypatch.setattr(
         train.Trainer, "recipe_for_hours", lambda recipe, *_, **__: presets.few_images(8, total_images=700)

@@ -20,7 +20,7 @@ JUDGED = {
     "measures": {"swd": 23.0, "copies": 0.0, "diversity": 0.62, "ms_ssim": None},
     "floors": {"swd": {"value": 9.0, "low": 8.5, "high": 9.5}, "diversity": {"value": 1.0, "low": 0.9, "high": 1.1}},
     "leading": "swd",
-    "remarks": ["Sample 3 is close to /home/me/secret.png."],
+    "remarks": ["Sample 3 is close to /mnt/me/secret.png."],
 }
 
 

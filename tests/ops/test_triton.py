@@ -146,7 +146,7 @@ def test_a_third_derivative_is_torchs(padding):
         assert_near(mine, torchs, 1e-4)
 
 
-@pytest.mark.parametrize("path", ["triton", "bilinear"])
+@pytest.mark.parametrize("path", [pytest.param("triton", marks=pytest.mark.slow), "bilinear"])
 @pytest.mark.parametrize("padding", ["zeros", "reflect"])
 def test_autocast_takes_weights_as_they_are(padding, path):
     """CuDNN takes one dtype, as torch's convolution does on the CPU; our kernels round within."""

@@ -629,7 +629,11 @@ def refused_within_little_memory(runs: list[Path], **environment) -> None:
 
 
 @linux
-@pytest.mark.parametrize("environment", [{}, {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}], ids=["plain", "torch forced"])
+@pytest.mark.parametrize(
+    "environment",
+    [{}, pytest.param({"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}, marks=pytest.mark.slow)],
+    ids=["plain", "torch forced"],
+)
 def test_every_door_refuses_them_within_little_memory(environment, hostile, sound):
     folder, markers = hostile
     before = sorted(folder.parent.rglob("*"))

@@ -166,6 +166,7 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_the_documented_program_is_killed_and_resumes_to_the_bit(tmp_path):
     page = (ROOT / "docs/own_parts.md").read_text()
