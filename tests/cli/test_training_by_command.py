@@ -218,6 +218,29 @@ def test_the_precision_is_the_fastest_and_kept_on_resume(flags, expected, tmp_pa
         assert "is finished" in capsys.readouterr().out
 
 
+def test_all_commands_read_the_pictures_that_a_list_keeps(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures(Path("icons"), size=(16, 16))
+    lines = [f"{'drop' if index < 10 else 'keep'}\t{index}.png\n" for index in range(60)]
+    Path("list.txt").write_text("".join(lines))
+    assert main(["train", "icons", *LENGTH, "--only", "list.txt"]) == 0
+    assert "40 samples against 50 real images, at 16x16:" in capsys.readouterr().out
+    assert main(["evaluate", "runs/icons", "--n", "20", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_real"] == 50
+    assert main(["pack", "icons", "icons.pack", "--resolution", "16", "--only", "list.txt"]) == 0
+    assert "50 pictures of 16x16 with 3 channels are in icons.pack." in capsys.readouterr().out
+
+
+def test_pictures_that_cannot_be_read_are_counted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("broken").mkdir()
+    for index in range(5):
+        Path(f"broken/{index}.png").write_text("no picture")
+    for arguments in (["train", "broken"], ["pack", "broken", "new.pack", "--resolution", "16"]):
+        assert main(arguments) == 2
+        assert "broken has 5 pictures, of which none can be read (0.png: " in capsys.readouterr().err
+
+
 def test_dry_run_and_plan_write_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder_of_pictures(Path("icons"))

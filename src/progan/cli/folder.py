@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from progan.cli.command import UsageError
 from progan.cli.options import check_folder, reading, reading_arguments
@@ -40,6 +40,25 @@ class Shape:
     channels: int
     base_size: tuple[int, int]
 
+    def size(self, side: int) -> tuple[int, int]:
+        """Return (height, width) of the pictures at the level at which squares have this side."""
+        height, width = self.base_size
+        return height * side // 4, width * side // 4
+
+
+def facts_of(path: Path, options: argparse.Namespace) -> list[Facts]:
+    """Read a folder once, and return the properties of its pictures.
+
+    Raises:
+        UsageError: If it is not one, or nothing in it can be read.
+    """
+    from progan.data.curation.survey import survey
+
+    check_folder(path)
+    found = survey(path, **reading(options))
+    _check_some(path, found.facts, found.unreadable)
+    return list(found.facts.values())
+
 
 def read_report(path: Path, options: argparse.Namespace) -> Report:
     """Check a folder.
@@ -51,11 +70,18 @@ def read_report(path: Path, options: argparse.Namespace) -> Report:
 
     check_folder(path)
     report = check(path, printed=False, **reading(options))
-    if not report.facts:
-        reasons = [f"{name}: {reason}" for name, reason in list(report.unreadable.items())[:3]]
-        found = f"none of its {len(reasons)} pictures can be read ({'; '.join(reasons)})" if reasons else "no picture"
-        raise UsageError(f"{path} has {found}; pass a folder of PNG, JPEG, WebP, GIF, BMP or TIFF files")
+    _check_some(path, report.facts, report.unreadable)
     return report
+
+
+def _check_some(path: Path, facts: Mapping[Path, Facts], unreadable: Mapping[Path, str]) -> None:
+    """Raise UsageError where no picture of a folder can be read."""
+    if facts:
+        return
+    reasons = [f"{name}: {reason}" for name, reason in list(unreadable.items())[:3]]
+    none = f"has {len(unreadable)} pictures, of which none can be read ({'; '.join(reasons)})"
+    found = none if reasons else "has no picture"
+    raise UsageError(f"{path} {found}; pass a folder of PNG, JPEG, WebP, GIF, BMP or TIFF files")
 
 
 def shape_of(facts: Sequence[Facts]) -> Shape:
@@ -108,9 +134,19 @@ def in_two_lines(path: Path, report: Report, options: argparse.Namespace) -> lis
     return [first, f"         {'; '.join(map(in_options, notes))}: {see} shows them"]
 
 
-def open_pictures(
-    path: Path, options: argparse.Namespace, size: tuple[int, int], channels: int, only: Sequence[Path] | None = None
-) -> Images:
+def folder_keywords(path: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Return what was passed about the pictures of a folder as keywords of ``ImageFolder`` and ``pack``."""
+    from progan.data import Curation
+
+    return {
+        "only": None if options.only is None else Curation.load(options.only, path, hidden=options.hidden).kept,
+        "on_unreadable": "skip" if options.skip_unreadable else "raise",
+        "labels": "folders" if options.labels else None,
+        **reading(options),
+    }
+
+
+def open_pictures(path: Path, options: argparse.Namespace, size: tuple[int, int], channels: int) -> Images:
     """Read a folder, or open a pack, whose pictures have a size and channels of their own.
 
     Raises:
@@ -120,15 +156,7 @@ def open_pictures(
 
     if (packed := open_pack(path)) is not None:
         return packed
-    return ImageFolder(
-        path,
-        size,
-        channels,
-        only=only,
-        on_unreadable="skip" if options.skip_unreadable else "raise",
-        labels="folders" if options.labels else None,
-        **reading(options),
-    )
+    return ImageFolder(path, size, channels, **folder_keywords(path, options))
 
 
 def open_pack(path: Path) -> Pack | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from progan.cli.folder import read_report, shape_of
-from progan.cli.options import add_choice_of_pictures, reading, resolution, user_path
+from progan.cli.folder import facts_of, folder_keywords, shape_of
+from progan.cli.options import add_choice_of_pictures, resolution, user_path
 from progan.cli.output import show
 
 HELP = "Write the pictures of a folder into one file, which training opens without decoding."
@@ -22,24 +22,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the pack."""
-    from progan.data import Curation, pack
+    from progan.data import pack
 
-    shape = shape_of(list(read_report(options.folder, options).facts.values()))
-    factor = options.resolution // 4
-    size = (shape.base_size[0] * factor, shape.base_size[1] * factor)
-    only = None
-    if options.only is not None:
-        only = Curation.load(options.only, options.folder, hidden=options.hidden).kept
-    packed = pack(
-        options.folder,
-        options.file,
-        size,
-        options.channels or shape.channels,
-        only=only,
-        on_unreadable="skip" if options.skip_unreadable else "raise",
-        labels="folders" if options.labels else None,
-        **reading(options),
-    )
+    shape = shape_of(facts_of(options.folder, options))
+    size, channels = shape.size(options.resolution), options.channels or shape.channels
+    packed = pack(options.folder, options.file, size, channels, **folder_keywords(options.folder, options))
     n, channels, height, width = packed.images.shape
     show(f"{n:,} pictures of {width}x{height} with {channels} channels are in {options.file}.")
     show(f"progan train {options.file}")

@@ -30,7 +30,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Rebuild the trainer, open the pictures, and train on."""
     from progan import Trainer
-    from progan.data import Curation
 
     check_folder(options.run_dir, "a run directory")
     trainer = Trainer.from_run(options.run_dir, device=options.device, data_may_change=options.data_may_change)
@@ -39,8 +38,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     data = data_of_run(options.run_dir, options)
     architecture = trainer.generator.architecture
-    only = None if options.only is None else Curation.load(options.only, data, hidden=options.hidden).kept
     size = architecture.size(architecture.top_level)
-    images = open_pictures(data, options, size, architecture.image_channels, only)
+    images = open_pictures(data, options, size, architecture.image_channels)
     show(f"Resuming {options.run_dir} after {trainer.images_seen:,} of {trainer.schedule.total_images:,} images.")
     return fit_and_finish(trainer, images, options.run_dir)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progan.cli.command import UsageError
-from progan.cli.folder import in_two_lines, open_pack, open_pictures, read_report, shape_of
+from progan.cli.folder import folder_keywords, in_two_lines, open_pack, read_report, shape_of
 from progan.cli.options import add_choice_of_pictures, at_least_1, positive, resolution, share, user_path
 
 if TYPE_CHECKING:
@@ -158,22 +158,17 @@ def _recorded_precision(run_dir: Path, options: argparse.Namespace) -> str | Non
 
 def _read(options: argparse.Namespace, device: str) -> tuple[Images, tuple[int, int], list[str]]:
     """Return the pictures, (height, width) of level 0, and lines on what was found."""
+    from progan.data import ImageFolder
+
     if (packed := open_pack(options.data)) is not None:
         return packed, _base_of(options, packed), [f"found    {len(packed):,} pictures in the pack {options.data}"]
     report = read_report(options.data, options)
-    kept = None
-    facts = list(report.facts.values())
-    if options.only is not None:
-        from progan.data import Curation
-
-        kept = Curation.load(options.only, options.data, hidden=options.hidden).kept
-        facts = [report.facts[name] for name in kept if name in report.facts] or facts
-    shape = shape_of(facts)
+    given = folder_keywords(options.data, options)
+    kept = [report.facts[name] for name in given["only"] or () if name in report.facts]
+    shape = shape_of(kept or list(report.facts.values()))
     side = options.resolution or _resolution(shape.short_side, device, options.hours)
-    base = shape.base_size
-    size = (base[0] * side // 4, base[1] * side // 4)
-    images = open_pictures(options.data, options, size, options.channels or shape.channels, kept)
-    return images, base, in_two_lines(options.data, report, options)
+    images = ImageFolder(options.data, shape.size(side), options.channels or shape.channels, **given)
+    return images, shape.base_size, in_two_lines(options.data, report, options)
 
 
 def _resolution(short_side: int, device: str, hours: float | None) -> int:
@@ -190,9 +185,8 @@ def _resolution(short_side: int, device: str, hours: float | None) -> int:
 def _base_of(options: argparse.Namespace, images: Images) -> tuple[int, int]:
     """Return (height, width) of level 0 for the pictures of a pack."""
     height, width = images.images.shape[2:]
-    level = 0
     while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 8:
-        height, width, level = height // 2, width // 2, level + 1
+        height, width = height // 2, width // 2
     if options.resolution is not None and options.resolution != min(images.images.shape[2:]):
         raise UsageError(
             f"{options.data} holds pictures of {images.images.shape[3]}x{images.images.shape[2]}; leave --resolution "
