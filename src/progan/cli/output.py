@@ -19,7 +19,7 @@ _FLAGS = {
 }
 _VALUES = re.compile(
     r"(?<![\w-])(max_pixels|bit_depth|run_dir|held_out|precision|resolution|total_images|micro_batch|seed|start|hours|recover)"
-    r"(?:=(\w+)?|(?= in the command|\b(?=,| or|;|$)))"
+    r"=(\w+)?"
 )
 
 
@@ -36,8 +36,6 @@ def in_options(text: str) -> str:
 
 
 def _option(found: re.Match[str]) -> str:
-    if "=" not in found[0]:
-        return found[0]
     option = "--" + found[1].replace("_", "-").replace("total-images", "images")
     return option if found[2] is None else f"{option} {found[2]}"
 
