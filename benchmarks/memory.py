@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import time
@@ -18,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from measuring import report
 
-import progan
 from progan import Stage, Trainer, presets
 from progan.randomness import uniform
 from progan.runtime.memory import begin_peak, peak
@@ -64,19 +63,7 @@ def main() -> None:
     for size in (0, *options.micro_batches):
         command = [sys.executable, __file__, *names, "--micro-batches", str(size)]
         rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-    result = {
-        "progan": progan.__version__,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "resolution": options.resolution,
-        "batch": options.batch,
-        "rows": rows,
-    }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.out is not None:
-        options.out.write_text(text + "\n")
+    report({"resolution": options.resolution, "batch": options.batch, "rows": rows}, options.out)
 
 
 if __name__ == "__main__":
