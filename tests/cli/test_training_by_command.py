@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from progan import CheckpointError, load_generator, presets
+from progan import CheckpointError, ImageFolder, Trainer, load_generator, presets
 from progan.cli import finish, settings
 from progan.cli.folder import shape_of
 from progan.cli.program import main
@@ -292,6 +293,8 @@ def test_a_pack_is_trained_on_as_its_folder(tmp_path, monkeypatch, capsys):
         assert main(["plan", data, *LENGTH, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert (found["size"], found["channels"], found["pictures"]) == ([12, 8], 1, 60)
+    assert main(["train", "grey.pack", "--only", "list.txt"]) == 2
+    assert "--only chooses from a folder, and grey.pack is a pack" in capsys.readouterr().err
 
 
 def picture(width: int, height: int, mode: str = "RGB", *, transparent: bool = False) -> Facts:
@@ -332,3 +335,26 @@ def test_what_pictures_have_in_common(facts, short_side, channels, base_size):
 )
 def test_the_resolution_follows_from_pictures_device_and_time(short_side, device, hours, expected):
     assert settings._resolution(short_side, device, hours) == expected
+
+
+def test_flips_that_look_unsafe_are_warned_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("icons").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(60):
+        pixels = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+        pixels[:, 16:] //= 3  # the right half is the darker one in all
+        Image.fromarray(pixels).save(f"icons/{index}.png")
+    assert main(["train", "icons", "--resolution", "8", *LENGTH, "--flips", "--dry-run"]) == 0
+    warned = capsys.readouterr().err
+    assert re.search(r"warning: left-right flips look unsafe: \d+ of 100 .*; leave --flips out\n", warned)
+
+
+def test_a_film_that_cannot_be_made_is_said(run, monkeypatch):
+    def time_lapse(run_dir, film):
+        raise OSError("no space left on the disk")
+
+    trainer = Trainer.from_run(run, device="cpu")
+    monkeypatch.setattr("progan.reports.time_lapse", time_lapse)
+    with pytest.warns(UserWarning, match="no film of the training was made: no space left on the disk"):
+        finish._finish(trainer, ImageFolder("icons", 8), run)

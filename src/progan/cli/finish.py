@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,8 +62,10 @@ def _finish(trainer: Trainer, images: Images, run_dir: Path) -> None:
     sheet, film = run_dir / "films" / "samples.png", run_dir / "films" / "training.png"
     make_folder(sheet.parent)
     write_png(sheet, sample_sheet(grown, _SHEET, seed=trainer.seed, numbers=False))
-    with contextlib.suppress(ImportError, OSError, ValueError):
+    try:
         show(f"A film of the training: {time_lapse(run_dir, film)}")
+    except (ImportError, OSError, ValueError) as error:
+        warn(f"no film of the training was made: {error}")
     height, width = trainer.generator.architecture.size(grown.level)
     if min(height, width) >= _LEAST_JUDGED and len(images) > 1:
         try:

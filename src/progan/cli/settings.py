@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from progan.cli.command import UsageError
 from progan.cli.folder import folder_keywords, in_two_lines, open_pack, read_report, shape_of
 from progan.cli.options import add_choice_of_pictures, at_least_1, positive, resolution, share, user_path
+from progan.cli.output import warn
 
 if TYPE_CHECKING:
     from progan import Recipe, Trainer
@@ -161,8 +162,12 @@ def _read(options: argparse.Namespace, device: str) -> tuple[Images, tuple[int, 
     from progan.data import ImageFolder
 
     if (packed := open_pack(options.data)) is not None:
+        if options.only is not None:
+            raise UsageError(f"--only chooses from a folder, and {options.data} is a pack; pass it to progan pack")
         return packed, _base_of(options, packed), [f"found    {len(packed):,} pictures in the pack {options.data}"]
     report = read_report(options.data, options)
+    if options.flips and report.flips.safe is False:
+        warn(f"{report.flips}; leave --flips out")
     given = folder_keywords(options.data, options)
     kept = [report.facts[name] for name in given["only"] or () if name in report.facts]
     shape = shape_of(kept or list(report.facts.values()))
