@@ -132,9 +132,9 @@ for name, read in {
 def test_a_missing_extra_is_named(tmp_path):
     """Of all; `progress` is not missed: without tqdm there are lines; for `tensorboard` see
     test_trackers, for `fidelity` test_inception, for `completion` test_program, for
-    `export` test_onnx.
+    `export` test_onnx, for `hub` test_program.
     """
-    extras = {"completion", "export", "images", "progress", "tensorboard", "fidelity", "all"}
+    extras = {"completion", "export", "hub", "images", "progress", "tensorboard", "fidelity", "all"}
     assert set(PROJECT["optional-dependencies"]) == extras
     done = subprocess.run([sys.executable, "-c", NEEDS_PILLOW], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -38,7 +38,7 @@ def test_help_and_errors_in_options_need_no_torch():
         "    assert main([name, '--help']) == 0, name\n"
         "assert main(['train', 'icons', '--hours', 'much']) == 2\n"
         "assert main(['train', '--config', 'missing.toml']) == 2\n"
-        "sys.exit(sorted(name for name in ('torch', 'numpy', 'PIL') if name in sys.modules))"
+        "sys.exit(sorted(name for name in ('torch', 'numpy', 'PIL', 'huggingface_hub') if name in sys.modules))"
     )
     assert done.stderr.splitlines()[-1] == "[]", done.stderr
 
@@ -132,6 +132,14 @@ WRONG = [
     (["export", "missing", "new.safetensors"], "progan export: "),
     (["export", "icons", "new.onnx", "--licence", "MIT"], "--licence and --note are stated by a .safetensors file"),
     (["export", "icons"], "the following arguments are required: OUT"),
+    (["push", "icons", "icons"], "a repository is named by its owner and its name, of letters, digits, -, _ and ."),
+    (["push", "icons", "me/../icons"], "such as alice/icons; got 'me/../icons'"),
+    (["push", "icons"], "the following arguments are required: NAME/REPO"),
+    (["pull", "alice/icons"], "the following arguments are required: OUT"),
+    (["pull", "alice/icons", "file.txt"], "OUT must end in .safetensors, got file.txt"),
+    (["pull", "alice", "new.safetensors"], "such as alice/icons; got 'alice'"),
+    (["pull", "alice/icons", "no/new.safetensors"], "no is not a directory; make it first"),
+    (["pull", "a/b", "new.safetensors", "--file", "../b.safetensors"], "file must be the name of a .safetensors file"),
     (["import", "file.txt"], "the following arguments are required: OUT"),
     (
         ["import", "missing.pth", "new.safetensors"],
@@ -254,6 +262,13 @@ def test_completion_without_its_library_says_how_to_get_it(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert program.main(["completion", "bash"]) == 2
     assert 'completion needs shtab: pip install "progan[completion]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["push", "icons", "a/b"], ["pull", "a/b", "new.safetensors"]])
+def test_a_hub_without_its_library_says_how_to_get_it(arguments, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert program.main(arguments) == 2
+    assert 'a hub is reached by huggingface_hub; install it: pip install "progan[hub]"' in capsys.readouterr().err
 
 
 def test_messages_name_options():

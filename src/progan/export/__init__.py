@@ -1,11 +1,22 @@
-"""What a trained generator is shared as: one file, a card that describes it, an ONNX model.
+"""What a trained generator is shared as: one file, a card that describes it, an ONNX model, a model on a hub.
 
 May import run directories, sampling, networks, rendering and reports; knows nothing of training.
 """
 
 from progan.export.card import model_card, write_card
+from progan.export.hub import pull_from_hub, push_to_hub
 from progan.export.one_file import describe, save_generator
 from progan.export.onnx_file import OnnxModel, save_onnx
 from progan.runs.generator_file import GeneratorRecord
 
-__all__ = ["GeneratorRecord", "OnnxModel", "describe", "model_card", "save_generator", "save_onnx", "write_card"]
+__all__ = [
+    "GeneratorRecord",
+    "OnnxModel",
+    "describe",
+    "model_card",
+    "pull_from_hub",
+    "push_to_hub",
+    "save_generator",
+    "save_onnx",
+    "write_card",
+]
