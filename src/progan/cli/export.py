@@ -1,23 +1,23 @@
-"""``progan export``: a generator in one file, or an ONNX model."""
+"""``progan export``: a generator in one file, an ONNX model, or a program of torch.export."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from progan.cli.command import UsageError
 from progan.cli.options import user_path
 from progan.cli.output import show, shown
 
-HELP = "Write the generator of a run into one file, with a model card, or as an ONNX model."
+HELP = "Write the generator of a run into one file, with a model card, as an ONNX model, or as a program for torch."
 EXAMPLE = "progan export runs/my_icons icons.safetensors --licence CC-BY-4.0"
-KINDS = (".safetensors", ".onnx")
+KINDS = (".safetensors", ".onnx", ".pt2")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("source", type=user_path, metavar="RUN", help="run directory, checkpoint, or exported file")
-    parser.add_argument("out", type=user_path, metavar="OUT", help=f"file to write: {' or '.join(KINDS)}")
+    parser.add_argument("out", type=user_path, metavar="OUT", help=f"file to write: {_one_of(KINDS)}")
     parser.add_argument("--best", action="store_true", help="take the best checkpoint by the judgements")
     parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="fp16 halves it (default: fp32)")
     parser.add_argument("--licence", metavar="TEXT", help="licence of the generator, which the file and the card state")
@@ -28,19 +28,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the file, and the card beside it."""
-    from progan.export import save_generator, save_onnx, write_card
+    from progan.export import save_generator, save_onnx, save_program, write_card
 
     out = options.out
     if out.suffix not in KINDS:
-        raise UsageError(f"OUT must end in {' or '.join(KINDS)}, got {out}")
-    is_onnx = out.suffix == ".onnx"
-    if is_onnx and (options.licence or options.note):
+        raise UsageError(f"OUT must end in {_one_of(KINDS)}, got {out}")
+    is_program = out.suffix != ".safetensors"
+    if is_program and (options.licence or options.note):
         raise UsageError("--licence and --note are stated by a .safetensors file and its card; export that one first")
-    written = [out] if is_onnx or options.no_card else [out, out.with_suffix(".md"), out.with_suffix(".png")]
+    if out.suffix == ".pt2" and options.precision != "fp32":
+        raise UsageError("a .pt2 program has fp32; leave out --precision, or pass a .safetensors or .onnx file as OUT")
+    written = [out] if is_program or options.no_card else [out, out.with_suffix(".md"), out.with_suffix(".png")]
     for path in written:
         if path.exists() and not options.overwrite:
             raise UsageError(f"{path} exists; pass --overwrite or another OUT")
-    if is_onnx:
+    if out.suffix == ".pt2":
+        save_program(options.source, out, best=options.best)
+        show(f"{out}: {out.stat().st_size / 1e6:.1f} MB, for torch.export.load.")
+        return 0
+    if is_program:
         model = save_onnx(options.source, out, best=options.best, precision=options.precision)
         show(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opset {model.opset}, inputs {_shapes(model.inputs)}.")
         return 0
@@ -64,3 +70,8 @@ def _shapes(inputs: Mapping[str, tuple[int | None, ...]]) -> str:
     """Return the names and shapes of inputs."""
     shapes = {name: ", ".join("batch" if n is None else str(n) for n in shape) for name, shape in inputs.items()}
     return " and ".join(f"{name} ({shape})" for name, shape in shapes.items())
+
+
+def _one_of(names: Sequence[str]) -> str:
+    """Return names as a choice."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -1,4 +1,4 @@
-"""What a trained generator is shared as: one file, a card that describes it, an ONNX model, a model on a hub.
+"""What a trained generator is shared as: one file, a card that describes it, a program, a model on a hub.
 
 May import run directories, sampling, networks, rendering and reports; knows nothing of training.
 """
@@ -7,6 +7,7 @@ from progan.export.card import model_card, write_card
 from progan.export.hub import pull_from_hub, push_to_hub
 from progan.export.one_file import describe, save_generator
 from progan.export.onnx_file import OnnxModel, save_onnx
+from progan.export.program_file import save_program
 from progan.runs.generator_file import GeneratorRecord
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "push_to_hub",
     "save_generator",
     "save_onnx",
+    "save_program",
     "write_card",
 ]

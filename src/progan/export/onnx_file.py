@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
-from typing_extensions import override
 
+from progan.export.image_module import ImageModule, example_inputs, free_batch, image_module
 from progan.export.one_file import tensors_of
 from progan.export.source import Source, open_source
-from progan.networks.generator import ProgressiveGenerator
 from progan.runs.generator_file import DTYPES, FilePrecision, GeneratorRecord, metadata_of
 from progan.storage.files import write_file
 from progan.storage.paths import user_path
@@ -81,7 +79,7 @@ def save_onnx(
     _check_installed()
     grown, record = open_source(source, best=best)
     record = replace(record, precision=precision)
-    model = _model(_Images(_plain_generator(tensors_of(grown, record), record)), record)
+    model = _model(image_module(tensors_of(grown, record), record), record)
     contents: bytes = model.SerializeToString()
     write_file(target, contents)
     (opset,) = (each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
@@ -89,21 +87,6 @@ def save_onnx(
         {each.name: _shape(each) for each in values} for values in (model.graph.input, model.graph.output)
     )
     return OnnxModel(target, opset, inputs, outputs, precision, len(contents))
-
-
-class _Images(nn.Module):
-    """The images of a generator in [0, 1]; in float32 on both sides, whatever it computes in."""
-
-    def __init__(self, generator: ProgressiveGenerator) -> None:
-        super().__init__()
-        self.generator = generator
-        self.dtype = next(generator.parameters()).dtype
-
-    @override
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        low, high = self.generator.architecture.image_range
-        images: Tensor = self.generator(z.to(self.dtype), labels=labels).float()
-        return ((images - low) / (high - low)).clamp(0, 1)
 
 
 def _check_installed() -> None:
@@ -116,30 +99,17 @@ def _check_installed() -> None:
         ) from error
 
 
-def _plain_generator(tensors: dict[str, Tensor], record: GeneratorRecord) -> ProgressiveGenerator:
-    """Return a generator of these weights, without the RGB layers of other levels."""
-    with torch.device("meta"):
-        generator = ProgressiveGenerator(record.architecture)
-    for index in range(record.level):
-        generator.to_rgb[index] = nn.Identity()
-    generator.load_state_dict(tensors, assign=True)
-    return generator.requires_grad_(False)
-
-
-def _model(images: _Images, record: GeneratorRecord) -> Any:
+def _model(images: ImageModule, record: GeneratorRecord) -> Any:
     """Return the model as protobuf, without names of this machine's files."""
-    batch = {0: torch.export.Dim("batch")}
-    arguments: tuple[Tensor, ...] = (torch.zeros(2, *record.architecture.latent_shape),)
-    if record.classes is not None:
-        arguments += (torch.zeros(2, dtype=torch.int64),)
+    arguments = example_inputs(record)
     with _quiet():
         program = torch.onnx.export(
-            images.eval(),
+            images,
             arguments,
             dynamo=True,
             input_names=["z", "labels"][: len(arguments)],
             output_names=["images"],
-            dynamic_shapes=(batch,) * len(arguments),
+            dynamic_shapes=free_batch(arguments),
             opset_version=_OPSET,
             verbose=False,
         )
