@@ -16,6 +16,7 @@ from progan.runtime import device
 PAGE = (ROOT / "docs/command_line.md").read_text()
 SHOWN = re.findall(r"```text\n\$ progan (.*)\n((?:(?!```).*\n)*)```", PAGE)
 SOMETIMES = ("- ", "irregular #: ", "# is a copy", "Judging takes about")  # where there is something to say
+SOMETIMES += ("average used",)  # which one is best differs
 NUMBER = r"-?\d[\d,.]*%?"
 
 

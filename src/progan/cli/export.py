@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from progan.cli.command import UsageError
-from progan.cli.options import user_path
+from progan.cli.options import add_which, user_path
 from progan.cli.output import show, shown
 
 HELP = "Write the generator of a run into one file, with a model card, as an ONNX model, or as a program for torch."
@@ -18,7 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("source", type=user_path, metavar="RUN", help="run directory, checkpoint, or exported file")
     parser.add_argument("out", type=user_path, metavar="OUT", help=f"file to write: {_one_of(KINDS)}")
-    parser.add_argument("--best", action="store_true", help="take the best checkpoint by the judgements")
+    add_which(parser)
     parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="fp16 halves it (default: fp32)")
     parser.add_argument("--licence", metavar="TEXT", help="licence of the generator, which the file and the card state")
     parser.add_argument("--note", metavar="TEXT", help="anything else to state, such as where the pictures came from")
@@ -43,17 +43,18 @@ def run(options: argparse.Namespace) -> int:
         if path.exists() and not options.overwrite:
             raise UsageError(f"{path} exists; pass --overwrite or another OUT")
     if out.suffix == ".pt2":
-        save_program(options.source, out, best=options.best)
+        save_program(options.source, out, best=options.best, average=options.average)
         show(f"{out}: {out.stat().st_size / 1e6:.1f} MB, for torch.export.load.")
         return 0
     if is_program:
-        model = save_onnx(options.source, out, best=options.best, precision=options.precision)
+        model = save_onnx(options.source, out, best=options.best, average=options.average, precision=options.precision)
         show(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opset {model.opset}, inputs {_shapes(model.inputs)}.")
         return 0
     save_generator(
         options.source,
         out,
         best=options.best,
+        average=options.average,
         licence=options.licence,
         note=options.note,
         precision=options.precision,

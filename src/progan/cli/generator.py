@@ -27,7 +27,7 @@ def load(options: argparse.Namespace) -> GrownGenerator:
     """
     from progan import TruncatedGenerator, load_generator
 
-    grown = load_generator(options.source, options.device, best=options.best)
+    grown = load_generator(options.source, options.device, best=options.best, average=options.average)
     label = options.label
     if label is not None:
         named = grown.classes is not None and label in (grown.classes.names or ())

@@ -71,7 +71,26 @@ def describe_folder(path: Path) -> dict[str, Any]:
         "seed": record.seed,
         "data": record.data,
         **({"checkpoints": saved} if kind == "run" else {}),
+        **_averages(path),
         "progan": (record.contents.get("environment") or {}).get("progan"),
+    }
+
+
+def _averages(path: Path) -> dict[str, Any]:
+    """Return the names of the averages in a checkpoint, or in the newest sound one of a run, and which one is used."""
+    from progan.errors import CheckpointError
+    from progan.runs.average_choice import average_in_use, recorded_averages, recorded_choice
+    from progan.runs.record import RunRecord
+
+    try:
+        record = RunRecord.from_checkpoint(path)
+    except CheckpointError:  # of a run that has none yet
+        return {}
+    choice = recorded_choice(record)
+    return {
+        "averages": recorded_averages(record),
+        "average_used": average_in_use(record),
+        "average_choice": None if choice is None else choice.to_json(),
     }
 
 
@@ -141,7 +160,9 @@ def _described_generator(path: Path) -> dict[str, Any]:
 
 def lines_of(found: Mapping[str, Any]) -> list[str]:
     """Return a description as lines."""
-    values = {name: value for name, value in found.items() if name not in ("path", "kind", "tensors")}
+    values = {name: value for name, value in found.items() if name not in ("path", "kind", "tensors", "average_choice")}
+    if choice := found.get("average_choice"):
+        values["average_used"] += f", the best by {choice['measure']} after {choice['images_seen']:,} real images"
     lines = [f"{found['path']}: {found['kind']}"]
     lines += [
         f"  {name.replace('_', ' '):<15} {_shown(value)}"

@@ -89,11 +89,19 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Add the run or checkpoint whose generator is used."""
-    parser.add_argument("source", type=user_path, metavar="RUN", help="run directory, or folder of one checkpoint")
+    parser.add_argument("source", type=user_path, metavar="RUN", help="run directory, checkpoint, or exported file")
+    add_which(parser)
+    parser.add_argument("--device", help="cpu, cuda or mps (default: cpu)")
+
+
+def add_which(parser: argparse.ArgumentParser) -> None:
+    """Add which of a run's generators is taken."""
     parser.add_argument(
         "--best", action="store_true", help="take the best checkpoint by the judgements, not the newest"
     )
-    parser.add_argument("--device", help="cpu, cuda or mps (default: cpu)")
+    parser.add_argument(
+        "--average", metavar="NAME", help="take this average of the run, such as ema_1 (default: the chosen one)"
+    )
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from progan.cli.options import user_path
+from progan.cli.options import add_which, user_path
 from progan.cli.output import show
 
 HELP = "Push the generator of a run to a model hub, with a model card and a sheet of its pictures."
@@ -15,7 +15,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("source", type=user_path, metavar="RUN", help="run directory, checkpoint, or exported file")
     parser.add_argument("repo", metavar="NAME/REPO", help="user or organisation, and repository; created if missing")
-    parser.add_argument("--best", action="store_true", help="take the best checkpoint by the judgements")
+    add_which(parser)
     parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="fp16 halves it (default: fp32)")
     parser.add_argument("--licence", metavar="TEXT", help="licence of the generator, such as CC-BY-4.0")
     parser.add_argument("--note", metavar="TEXT", help="anything else to state, such as where the pictures came from")
@@ -30,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
         options.source,
         options.repo,
         best=options.best,
+        average=options.average,
         licence=options.licence,
         note=options.note,
         precision=options.precision,

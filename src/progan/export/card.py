@@ -25,6 +25,7 @@ def model_card(
     source: Source,
     *,
     best: bool = False,
+    average: str | None = None,
     name: str | None = None,
     file: str | None = None,
     picture: str | None = None,
@@ -34,6 +35,7 @@ def model_card(
     Args:
         source: File that `save_generator` wrote, or another source as for that function.
         best: Whether to take the run's best checkpoint by its judgements instead of the newest.
+        average: Name of another average of the run than the chosen one, as for `progan.load_generator`.
         name: Name of the generator; None = that of the file without its ending.
         file: Name of the generator's file, for the code that loads it; None = that of the source, or
             ``generator.safetensors``.
@@ -58,7 +60,7 @@ def model_card(
             raise wrong_type(argument, "a text, or None", value)
     if file is None:
         file = _file_name(source) or f"generator{SUFFIX}"
-    grown, record = open_source(source, best=best)
+    grown, record = open_source(source, best=best, average=average)
     return card_text(record, _weights(grown), Path(file).stem if name is None else name, file, picture)
 
 
@@ -67,6 +69,7 @@ def write_card(
     path: str | PathLike[str] | None = None,
     *,
     best: bool = False,
+    average: str | None = None,
     name: str | None = None,
     file: str | None = None,
     seed: int = 0,
@@ -77,6 +80,7 @@ def write_card(
         source: File that `save_generator` wrote, or another source as for that function.
         path: Path of the card, which ends in ``.md``; None = beside the file. Existing files are replaced.
         best: Whether to take the run's best checkpoint by its judgements instead of the newest.
+        average: Name of another average of the run than the chosen one, as for `progan.load_generator`.
         name: Name of the generator; None = that of the card without its ending.
         file: Name of the generator's file, for the code that loads it; None = that of the source, or of the card with
             another ending.
@@ -111,7 +115,7 @@ def write_card(
         raise ValueError(f"path must be that of a file whose name ends in .md, got {target}")
     if file is None:
         file = own or target.with_suffix(SUFFIX).name
-    grown, record = open_source(source, best=best)
+    grown, record = open_source(source, best=best, average=average)
     picture = target.with_suffix(".png")
     text = card_text(record, _weights(grown), target.stem if name is None else name, file, picture.name)
     write_file(picture, png_bytes(_sheet(grown, seed)))

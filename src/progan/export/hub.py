@@ -36,6 +36,7 @@ def push_to_hub(
     repo_id: str,
     *,
     best: bool = False,
+    average: str | None = None,
     licence: str | None = None,
     note: str | None = None,
     precision: FilePrecision = "fp32",
@@ -52,6 +53,7 @@ def push_to_hub(
         repo_id: User or organisation, and name of the repository, such as ``"alice/icons"``. It is created if it does
             not exist.
         best: Whether to take the run's best checkpoint by its judgements instead of the newest.
+        average: Name of another average of the run than the chosen one, as for `progan.load_generator`.
         licence: Licence of the generator, such as ``"CC-BY-4.0"``; None = what a source file has, or none.
         note: Anything else to say of it; None = as for the licence.
         precision: ``fp32``; or ``fp16`` for half the size.
@@ -79,7 +81,7 @@ def push_to_hub(
         raise PermissionError(f"a hub takes a generator only from a user whom it knows; {LOG_IN}")
     with TemporaryDirectory() as folder:
         file = save_generator(
-            source, Path(folder) / HUB_FILE, best=best, licence=licence, note=note, precision=precision
+            source, Path(folder) / HUB_FILE, best=best, average=average, licence=licence, note=note, precision=precision
         )
         card = write_card(file, name=repo_id.partition("/")[2])
         text = front_matter(read_record(file)) + card.read_text(encoding="utf-8") + _use(repo_id)

@@ -34,6 +34,7 @@ def save_generator(
     path: str | PathLike[str],
     *,
     best: bool = False,
+    average: str | None = None,
     licence: str | None = None,
     note: str | None = None,
     precision: FilePrecision = "fp32",
@@ -51,6 +52,7 @@ def save_generator(
             generator, of which nothing else is known. Its classes are all stored.
         path: Path of the file, which ends in ``.safetensors``; an existing file is replaced.
         best: Whether to take the run's best checkpoint by its judgements instead of the newest.
+        average: Name of another average of the run than the chosen one, as for `progan.load_generator`.
         licence: Licence of the generator, such as ``"CC-BY-4.0"``; None = what a source file has, or none.
         note: Anything else to say of it, such as where the training images came from; None = as for the licence.
         precision: ``fp32``; or ``fp16`` for half the size, with images that differ by rounding.
@@ -81,7 +83,7 @@ def save_generator(
         raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
     for name, text in (("licence", licence), ("note", note)):
         check_text(name, text)
-    grown, record = open_source(source, best=best)
+    grown, record = open_source(source, best=best, average=average)
     record = replace(
         record,
         precision=precision,
@@ -92,7 +94,7 @@ def save_generator(
     return target
 
 
-def describe(source: Source, *, best: bool = False) -> GeneratorRecord:
+def describe(source: Source, *, best: bool = False, average: str | None = None) -> GeneratorRecord:
     """Return what is known of a generator: what its file holds beside the weights, or would.
 
     Of a file, only the header is read.
@@ -100,6 +102,7 @@ def describe(source: Source, *, best: bool = False) -> GeneratorRecord:
     Args:
         source: File that `save_generator` wrote, or another source as for that function.
         best: Whether to take the run's best checkpoint by its judgements instead of the newest.
+        average: Name of another average of the run than the chosen one, as for `progan.load_generator`.
 
     Raises:
         CheckpointError: If the file is damaged, or the run has no sound checkpoint.
@@ -112,9 +115,14 @@ def describe(source: Source, *, best: bool = False) -> GeneratorRecord:
         >>> record.architecture.size(record.level), record.images_seen
         ((8, 8), None)
     """
-    if isinstance(source, str | PathLike) and is_file(path := user_path(source, "source")) and not best:
+    if (
+        isinstance(source, str | PathLike)
+        and is_file(path := user_path(source, "source"))
+        and not best
+        and average is None
+    ):
         return read_record(path)
-    return open_source(source, best=best)[1]
+    return open_source(source, best=best, average=average)[1]
 
 
 def check_text(name: str, text: object) -> None:

@@ -47,7 +47,12 @@ class OnnxModel:
 
 
 def save_onnx(
-    source: Source, path: str | PathLike[str], *, best: bool = False, precision: FilePrecision = "fp32"
+    source: Source,
+    path: str | PathLike[str],
+    *,
+    best: bool = False,
+    average: str | None = None,
+    precision: FilePrecision = "fp32",
 ) -> OnnxModel:
     """Write a trained generator as an ONNX model: latents, and labels where there are classes, to images in [0, 1].
 
@@ -58,6 +63,7 @@ def save_onnx(
         source: As for `save_generator`: a run directory, the folder of a checkpoint, a file, or a generator.
         path: Path of the model, which ends in ``.onnx``; an existing file is replaced.
         best: Whether to take the run's best checkpoint by its judgements instead of the newest.
+        average: Name of another average of the run than the chosen one, as for `progan.load_generator`.
         precision: ``fp32``; or ``fp16`` for half the size, computed in fp16 where the runtime can, with float32 inputs
             and outputs.
 
@@ -77,7 +83,7 @@ def save_onnx(
     if precision not in get_args(FilePrecision):
         raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
     _check_installed()
-    grown, record = open_source(source, best=best)
+    grown, record = open_source(source, best=best, average=average)
     record = replace(record, precision=precision)
     model = _model(image_module(tensors_of(grown, record), record), record)
     contents: bytes = model.SerializeToString()

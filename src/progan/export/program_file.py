@@ -18,7 +18,7 @@ from progan.storage.paths import user_path
 _SUFFIX = ".pt2"
 
 
-def save_program(source: Source, path: str | PathLike[str], *, best: bool = False) -> Path:
+def save_program(source: Source, path: str | PathLike[str], *, best: bool = False, average: str | None = None) -> Path:
     """Write a trained generator as a program that ``torch.export.load`` loads, also without progan.
 
     The program takes latents, and labels where there are classes, and returns images in [0, 1]; all are those of
@@ -34,6 +34,7 @@ def save_program(source: Source, path: str | PathLike[str], *, best: bool = Fals
         source: As for `save_generator`: a run directory, the folder of a checkpoint, a file, or a generator.
         path: Path of the program, which ends in ``.pt2``; an existing file is replaced.
         best: Whether to take the run's best checkpoint by its judgements instead of the newest.
+        average: Name of another average of the run than the chosen one, as for `progan.load_generator`.
 
     Returns:
         Path of the program.
@@ -47,7 +48,7 @@ def save_program(source: Source, path: str | PathLike[str], *, best: bool = Fals
     target = user_path(path)
     if target.suffix != _SUFFIX or target.is_dir():
         raise ValueError(f"path must be that of a file whose name ends in {_SUFFIX}, got {target}")
-    grown, record = open_source(source, best=best)
+    grown, record = open_source(source, best=best, average=average)
     inputs = example_inputs(record)
     module = image_module(tensors_of(grown, record), record)
     program = torch.export.export(module, inputs, dynamic_shapes=free_batch(inputs), strict=False)

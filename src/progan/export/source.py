@@ -12,7 +12,9 @@ from typing import Any
 from progan.arguments import check_flag, check_instance
 from progan.networks.architecture import Architecture
 from progan.networks.generator import ProgressiveGenerator
+from progan.optimization import FIRST_AVERAGE
 from progan.reports.rows import read_rows
+from progan.runs.average_choice import AverageChoice, average_in_use, recorded_choice
 from progan.runs.checkpoint import is_checkpoint
 from progan.runs.generator import load_generator
 from progan.runs.generator_file import GeneratorRecord, is_file, read_generator, read_record
@@ -24,25 +26,31 @@ from progan.storage.paths import user_path
 Source = GrownGenerator | str | PathLike[str]
 
 
-def open_source(source: Source, *, best: bool = False) -> tuple[GrownGenerator, GeneratorRecord]:
+def open_source(
+    source: Source, *, best: bool = False, average: str | None = None
+) -> tuple[GrownGenerator, GeneratorRecord]:
     """Return a generator on the CPU or on its own device, and the record of it.
 
     Args:
         source: Run directory, for its newest sound checkpoint; folder of one checkpoint; file of a generator; or a
             generator, of which nothing else is known.
         best: Whether to take the run's best checkpoint instead of the newest.
+        average: Name of an average of the checkpoint; None = the one that was chosen, or the first one. The measures in
+            the record are those of this average.
 
     Raises:
         CheckpointError: If there is no sound checkpoint, or the file is damaged.
         TypeError: If the source is none of these.
         ValueError: If the generator cannot be exported: it has blocks of one's own, or a level is fading in; or if best
-            is given for something else than a run.
+            or an average is given for something else than a run, or there is no such average.
     """
     check_flag("best", best)
     if isinstance(source, str | PathLike) and not is_file(path := user_path(source, "source")):
-        return _of_run(path, best=best)
+        return _of_run(path, best=best, average=average)
     if best:
         raise ValueError("best=True chooses among the checkpoints of a run; pass its directory, or leave it out")
+    if average is not None:
+        raise ValueError("average chooses among the averages of a run; pass its directory, or leave it out")
     if isinstance(source, str | PathLike):
         return read_generator(path), read_record(path)
     remedies: list[tuple[type, str]] = [(ProgressiveGenerator, "pass GrownGenerator(generator, level)")]
@@ -82,11 +90,11 @@ def _own_blocks(name: str) -> ValueError:
     )
 
 
-def _of_run(path: Path, *, best: bool) -> tuple[GrownGenerator, GeneratorRecord]:
+def _of_run(path: Path, *, best: bool, average: str | None) -> tuple[GrownGenerator, GeneratorRecord]:
     run = RunRecord.from_checkpoint(best_checkpoint(path) if best else path)
     if (name := run.blocks["generator"]) is not None:
         raise _own_blocks(name)
-    grown = load_generator(run.path)
+    grown = load_generator(run.path, average=average)
     check_exportable(grown)
     run_dir = run.path.resolve().parent.parent if is_checkpoint(path) else path
     record = GeneratorRecord(
@@ -98,7 +106,27 @@ def _of_run(path: Path, *, best: bool) -> tuple[GrownGenerator, GeneratorRecord]
         data=_data_notes(run),
         **_progress(run_dir, run.images_seen),
     )
-    return grown, record
+    name = average_in_use(run) if average is None else average
+    return grown, replace(record, judgement=_judgement_of(name, record.judgement, recorded_choice(run)))
+
+
+def _judgement_of(
+    average: str, judgement: Mapping[str, Any] | None, choice: AverageChoice | None
+) -> Mapping[str, Any] | None:
+    """Return what was measured of one average: a judgement is of the first one, a choice of all by one measure.
+
+    Args:
+        average: Name of the average.
+        judgement: Newest judgement of the run.
+        choice: Choice among the averages, if the checkpoint has one.
+    """
+    if average == FIRST_AVERAGE:
+        return judgement
+    if choice is None or (value := choice.values.get(average)) is None:
+        return None
+    floors = {} if judgement is None else judgement["floors"]
+    known = {name: floor for name, floor in floors.items() if name == choice.measure}
+    return {"images_seen": choice.images_seen, "measures": {choice.measure: value}, "floors": known}
 
 
 def _data_notes(run: RunRecord) -> dict[str, int] | None:

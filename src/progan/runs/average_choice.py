@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from progan.errors import CheckpointError
+from progan.optimization import FIRST_AVERAGE
+from progan.runs.checkpoint import read_entries
 from progan.runs.record import RunRecord
 
 _NAME = re.compile(r"ema(_[1-9])?")
@@ -107,3 +109,26 @@ def recorded_choice(record: RunRecord) -> AverageChoice | None:
     except ValueError as error:
         raise CheckpointError(f"{record.file} does not describe a run: {error}") from None
     return choice if choice is not None and choice.images_seen == record.images_seen else None
+
+
+def recorded_averages(record: RunRecord) -> list[str]:
+    """Return the names of the averages that a checkpoint holds: ``ema``, then ``ema_1`` and so on.
+
+    Raises:
+        CheckpointError: If its tensors cannot be read.
+    """
+    return sorted({name.partition("/")[0] for name in read_entries(record.path) if name.startswith(FIRST_AVERAGE)})
+
+
+def average_in_use(record: RunRecord) -> str:
+    """Return the name of the average that stands for a checkpoint: the chosen one, or the first one.
+
+    Raises:
+        CheckpointError: If the choice is not recorded as it should be, or is of an average that is not there.
+    """
+    choice = recorded_choice(record)
+    if choice is None:
+        return FIRST_AVERAGE
+    if choice.chosen not in recorded_averages(record):
+        raise CheckpointError(f"{record.path} has no average {choice.chosen}, which it says was chosen")
+    return choice.chosen

@@ -10,10 +10,9 @@ from progan.arguments import check_flag
 from progan.errors import CheckpointError
 from progan.networks.base import Block
 from progan.networks.generator import ProgressiveGenerator
-from progan.optimization import FIRST_AVERAGE
-from progan.runs.average_choice import recorded_choice
+from progan.runs.average_choice import average_in_use, recorded_averages
 from progan.runs.blocks import check_block
-from progan.runs.checkpoint import read_entries, read_tensors
+from progan.runs.checkpoint import read_tensors
 from progan.runs.generator_file import is_file, read_generator
 from progan.runs.judging import best_checkpoint
 from progan.runs.rebuild import check_tensors, without_memory
@@ -81,14 +80,8 @@ def load_generator(
 
 def _name_of_average(record: RunRecord, wanted: str | None) -> str:
     """Return the name of the average to load from a checkpoint: the wanted one, the chosen one, or the first one."""
-    there = sorted({name.partition("/")[0] for name in read_entries(record.path) if name.startswith(FIRST_AVERAGE)})
-    if wanted is not None:
-        if wanted not in there:
-            raise ValueError(f"the averages in {record.path} are {', '.join(there)}, got {wanted!r}")
-        return wanted
-    choice = recorded_choice(record)
-    if choice is None:
-        return FIRST_AVERAGE
-    if choice.chosen not in there:
-        raise CheckpointError(f"{record.path} has no average {choice.chosen}, which it says was chosen")
-    return choice.chosen
+    if wanted is None:
+        return average_in_use(record)
+    if wanted not in (there := recorded_averages(record)):
+        raise ValueError(f"the averages in {record.path} are {', '.join(there)}, got {wanted!r}")
+    return wanted
