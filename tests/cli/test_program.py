@@ -151,6 +151,18 @@ WRONG = [
     (["import", "file.txt", "new.pth"], "progan import: "),
     (["import", "file.txt", "file.txt"], "file.txt exists; pass --overwrite or another OUT"),
     (["import", "file.txt", "new.safetensors", "--level", "-1"], "argument --level: "),
+    (["convert", "file.txt"], "the following arguments are required: OUT"),
+    (
+        ["convert", "missing", "new"],
+        "there is no missing; pass a pack, or a checkpoint of image_generator_2, pro_gan_pth",
+    ),
+    (["convert", "icons", "icons.pack"], "icons is a folder: progan pack icons OUT --resolution PX packs the pictures"),
+    (["convert", "file.txt", "new"], "for a checkpoint of another program, pass a .safetensors file as OUT"),
+    (["convert", "file.txt", "new.safetensors"], "progan convert: file.txt"),
+    (
+        ["convert", "file.txt", "new.onnx"],
+        "becomes a .safetensors file, got OUT new.onnx; convert to one, then progan export",
+    ),
     (["completion", "tcsh"], "argument SHELL: invalid choice: 'tcsh'"),
 ]
 

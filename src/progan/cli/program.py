@@ -15,6 +15,7 @@ from progan._version import __version__
 from progan.cli import (
     check,
     completion,
+    convert,
     curate,
     evaluate,
     export,
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Command] = {
     "pull": pull,
     "inspect": inspect,
     "import": import_,
+    "convert": convert,
     "completion": completion,
 }
 _DESCRIPTION = "Train a progressive GAN on a folder of pictures, and use what it has learned."

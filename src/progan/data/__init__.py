@@ -11,6 +11,7 @@ from progan.data.folder import ImageFolder
 from progan.data.levels import match_level
 from progan.data.open_feed import open_feed
 from progan.data.pack import Pack, pack
+from progan.data.unpack import unpack
 
 if TYPE_CHECKING:
     from progan.data.curation.check import Report, check
@@ -33,6 +34,7 @@ __all__ = [
     "open_feed",
     "pack",
     "read_image",
+    "unpack",
 ]
 
 
