@@ -1,4 +1,4 @@
-"""What a trained generator is shared as: one file, a card that describes it, an ONNX model.
+"""What a trained generator is shared as: one file, a card that describes it, an ONNX model, a web page.
 
 May import run directories, sampling, networks, rendering and reports; knows nothing of training.
 """
@@ -6,6 +6,17 @@ May import run directories, sampling, networks, rendering and reports; knows not
 from progan.export.card import model_card, write_card
 from progan.export.one_file import describe, save_generator
 from progan.export.onnx_file import OnnxModel, save_onnx
+from progan.export.page import WebPage, save_page
 from progan.runs.generator_file import GeneratorRecord
 
-__all__ = ["GeneratorRecord", "OnnxModel", "describe", "model_card", "save_generator", "save_onnx", "write_card"]
+__all__ = [
+    "GeneratorRecord",
+    "OnnxModel",
+    "WebPage",
+    "describe",
+    "model_card",
+    "save_generator",
+    "save_onnx",
+    "save_page",
+    "write_card",
+]

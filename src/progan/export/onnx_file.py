@@ -19,6 +19,7 @@ from progan.export.one_file import tensors_of
 from progan.export.source import Source, open_source
 from progan.networks.generator import ProgressiveGenerator
 from progan.runs.generator_file import DTYPES, FilePrecision, GeneratorRecord, metadata_of
+from progan.sampling import GrownGenerator
 from progan.storage.files import write_file
 from progan.storage.paths import user_path
 
@@ -78,10 +79,10 @@ def save_onnx(
         raise ValueError(f"path must be that of a file whose name ends in {_SUFFIX}, got {target}")
     if precision not in get_args(FilePrecision):
         raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
-    _check_installed()
+    check_installed()
     grown, record = open_source(source, best=best)
     record = replace(record, precision=precision)
-    model = _model(_Images(_plain_generator(tensors_of(grown, record), record)), record)
+    model = onnx_model(grown, record)
     contents: bytes = model.SerializeToString()
     write_file(target, contents)
     (opset,) = (each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
@@ -89,6 +90,11 @@ def save_onnx(
         {each.name: _shape(each) for each in values} for values in (model.graph.input, model.graph.output)
     )
     return OnnxModel(target, opset, inputs, outputs, precision, len(contents))
+
+
+def onnx_model(grown: GrownGenerator, record: GeneratorRecord) -> Any:
+    """Return a generator as an ONNX model (protobuf), in the record's precision."""
+    return _model(_Images(_plain_generator(tensors_of(grown, record), record)), record)
 
 
 class _Images(nn.Module):
@@ -106,7 +112,8 @@ class _Images(nn.Module):
         return ((images - low) / (high - low)).clamp(0, 1)
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Raise ImportError where what writes ONNX models is not installed."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
