@@ -302,6 +302,7 @@ still.addEventListener("change", rest);
 $("chosen").width = WIDTH;
 $("chosen").height = HEIGHT;
 document.body.style.setProperty("--ratio", `${WIDTH} / ${HEIGHT}`);
+document.body.style.setProperty("--largest", `${Math.max(256, Math.min(5 * WIDTH, 440))}px`);
 document.body.classList.toggle("sharp", Math.max(WIDTH, HEIGHT) <= 64);
 document.body.classList.toggle("clear", FACTS.channels === 4);
 if (FACTS.classes) {

@@ -114,14 +114,14 @@ def save_page(
     grown, record = open_source(source, best=best)
     record = replace(record, precision=precision)
     grown = GrownGenerator(grown.generator, grown.level, classes=grown.classes)  # of all classes
+    engines = [_WASM] if single_file else [_WEBGPU, _WASM]
+    version, files = runtime_files([engine[kind] for engine in engines for kind in ("script", "wasm")], package)
     model: bytes = onnx_model(grown, record).SerializeToString()
     if single_file and len(model) > _LARGEST_IN_ONE:
         raise ValueError(
             f"the model has {len(model) / 1e6:.1f} MB, and one HTML file takes at most {_LARGEST_IN_ONE / 1e6:.0f} MB; "
             "write a folder, or use precision='fp16'"
         )
-    engines = [_WASM] if single_file else [_WEBGPU, _WASM]
-    version, files = runtime_files([engine[kind] for engine in engines for kind in ("script", "wasm")], package)
     stored = {_MODEL: model}
     for name, contents in files.items():
         stored[name] = gzip.compress(contents, 9, mtime=0) if name.endswith(".wasm") else contents
@@ -263,9 +263,8 @@ def _footer(record: GeneratorRecord, licences: str | None) -> str:
     if record.note:
         lines.append(f"<p>{escaped(record.note)}</p>")
     lines.append(
-        "<p>Picture 3 of seed 5 is the one that <code>progan generate RUN --seed 5 --only 3 --out pictures</code> draws. "
-        "Numbers of the pictures in the grid begin at 0. The directions are those in which the pictures change the most."
-        "</p>"
+        "<p>Picture 3 of seed 5 is the one that <code>progan generate RUN --seed 5 --only 3 --out pictures</code> "
+        "draws; the first one of the grid is picture 0. A picture changes the most along direction 1.</p>"
     )
     if licences is None:
         lines.append('<p><a href="LICENSES.txt">Licences of the software</a></p>')

@@ -117,9 +117,9 @@ def _download() -> bytes:
             raise OSError(f"npm did not download {NAME} within {_DOWNLOAD_S} s; try again, or pass runtime=") from None
         path = Path(folder) / _PACKAGE
         if done.returncode != 0 or not path.is_file():
-            said = done.stderr.decode(errors="replace").strip().splitlines()
+            said = (done.stderr.decode(errors="replace").strip() or "it says nothing").splitlines()[0]
             raise OSError(
-                f"npm could not download {NAME} {VERSION} ({said[0] if said else 'it says nothing'}); check the network "
+                f"npm could not download {NAME} {VERSION} ({said}); check the network "
                 "and npm's settings, or pass runtime= with the package as a .tgz or a folder"
             )
         return path.read_bytes()

@@ -22,11 +22,17 @@ async function contents(name) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
+/** Return whether WebGPU has a real graphics card: one that is emulated is slower than WebAssembly. */
+async function hasGraphicsCard() {
+  const adapter = await navigator.gpu?.requestAdapter();
+  return Boolean(adapter) && !(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
+}
+
 /** Start the next engine that works here, and return its name. */
 async function start() {
   const engine = engines.shift();
   try {
-    if (engine.name === "webgpu" && !(await navigator.gpu?.requestAdapter())) return start();
+    if (engine.name === "webgpu" && !(await hasGraphicsCard())) return start();
     const script = new Blob([await contents(engine.script)], { type: "text/javascript" });
     const ort = await import(URL.createObjectURL(script));
     ort.env.logLevel = "fatal";
