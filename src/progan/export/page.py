@@ -122,22 +122,25 @@ def save_page(
             f"the model has {len(model) / 1e6:.1f} MB, and one HTML file takes at most {_LARGEST_IN_ONE / 1e6:.0f} MB; "
             "write a folder, or use precision='fp16'"
         )
-    stored = {_MODEL: model}
-    for name, contents in files.items():
-        stored[name] = gzip.compress(contents, 9, mtime=0) if name.endswith(".wasm") else contents
-    licences = _asset("licences.txt").format(version=version, licence=_licence(record))
+    files = {name: gzip.compress(each, 9, mtime=0) if name.endswith(".wasm") else each for name, each in files.items()}
+    licences = _asset("licences.txt").format(version=version, licence=record.licence or "no licence is stated")
     if title is None:
         title = user_path(source, "source").resolve().stem if isinstance(source, str | PathLike) else "progan"
     facts = {**_facts(grown, record), "name": title, "engines": engines, "alone": single_file}
     if single_file:
-        page = _page(facts, title, record, licences, {name: _base64(contents) for name, contents in stored.items()})
+        embedded = {name: _base64(each) for name, each in {_MODEL: model, **files}.items()}
+        page = _page(facts, title, record, licences, embedded)
         write_file(target, page)
         size = len(page)
     else:
-        places = {name: f"{_FOLDER}/{name}{'.gz' * name.endswith('.wasm')}" for name in files} | {_MODEL: _MODEL}
-        contents = {places[name]: data for name, data in stored.items()}
-        contents["LICENSES.txt"] = licences.encode()
-        contents["index.html"] = _page({**facts, "files": places}, title, record, licences, {})
+        places = {name: f"{_FOLDER}/{name}{'.gz' * name.endswith('.wasm')}" for name in files}
+        facts["files"] = {_MODEL: _MODEL, **places}
+        contents = {
+            "index.html": _page(facts, title, record, licences, {}),
+            "LICENSES.txt": licences.encode(),
+            _MODEL: model,
+            **{places[name]: each for name, each in files.items()},
+        }
         _write_folder(target, contents)
         size = sum(map(len, contents.values()))
     return WebPage(target, size, len(model), record.architecture.size(record.level), precision)
@@ -225,7 +228,7 @@ def _page(
 ) -> bytes:
     """Return the HTML file, with files of the page inside, in base64."""
     ids = {name: f"file-{index}" for index, name in enumerate(embedded)}
-    script = _asset("draws.js") + _asset("js")
+    script = _asset("draws.js") + _asset("steps.js") + _asset("js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; script-src 'sha256-{digest}' 'wasm-unsafe-eval' blob:; worker-src blob:; "
@@ -259,9 +262,8 @@ def _about(record: GeneratorRecord) -> str:
 
 def _footer(record: GeneratorRecord, licences: str | None) -> str:
     """Return what stands below the page."""
-    lines = [f"<p>Licence of the generator: {escaped(_licence(record))}.</p>"]
-    if record.note:
-        lines.append(f"<p>{escaped(record.note)}</p>")
+    lines = [f"<p>Licence of the generator: {escaped(record.licence)}.</p>"] if record.licence else []
+    lines += [f"<p>{escaped(record.note)}</p>"] if record.note else []
     lines.append(
         "<p>Picture 3 of seed 5 is the one that <code>progan generate RUN --seed 5 --only 3 --out pictures</code> "
         "draws; the first one of the grid is picture 0. A picture changes the most along direction 1.</p>"
@@ -273,10 +275,6 @@ def _footer(record: GeneratorRecord, licences: str | None) -> str:
             f"<details><summary>Licences of the software</summary><pre>{html.escape(licences)}</pre></details>"
         )
     return "".join(lines)
-
-
-def _licence(record: GeneratorRecord) -> str:
-    return record.licence or "not stated"
 
 
 def _asset(name: str) -> str:

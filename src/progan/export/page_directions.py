@@ -76,4 +76,5 @@ def directions_of_change(
     changes = changes - (changes * along).sum(1, keepdim=True) * along
     directions = torch.linalg.svd(changes, full_matrices=False).Vh[:n]
     largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
-    return (directions * largest.sign()).float().reshape(-1, *latent_shape)
+    found: Tensor = directions * largest.sign()
+    return found.float().reshape(-1, *latent_shape)
