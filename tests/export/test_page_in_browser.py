@@ -155,6 +155,14 @@ def test_sliders_and_steps_by_keyboard_and_by_link(browser, labelled):
     z, direction = grown.latents([1])[0], torch.tensor(page.evaluate("JSON.parse(facts.textContent).directions[1]"))
     z = on_the_sphere(z, 4 * direction)
     assert_equal(moved, grown.images(z[None], grown.labels([1])))
+    page.keyboard.press("ArrowLeft")
+    page.get_by_role("button", name="More like this").click()  # at once: what was there before is not lost
+    page.go_back()
+    assert steps_of(page)[2:] == [("move", "0,3.95,0,0,0")]
+    page.locator("#sliders input").nth(1).focus()
+    page.keyboard.press("End")
+    drawn(page)
+    np.testing.assert_array_equal(shown(page, "#chosen"), moved)
     page.get_by_role("button", name="More like this").click()
     page.locator("#grid label").nth(3).click()
     drawn(page)

@@ -7,14 +7,22 @@ const STEP = 0.25; // of that way, where nothing should move by itself
 
 // The address, and drawing
 
-let noting = null;
+let noting = null; // a timer
+let noted = null; // the address that it will set
 
 /** Put the state into the address, a moment later where it changes all the time: browsers allow a few changes only. */
 function note(isNew) {
+  if (isNew) settle();
   clearTimeout(noting);
-  noting = null;
   if (isNew) history.pushState(null, "", address());
-  else noting = setTimeout(() => history.replaceState(null, "", address()), 250);
+  else [noted, noting] = [address(), setTimeout(settle, 250)];
+}
+
+/** Set the address that is still to be set, if there is one. */
+function settle() {
+  clearTimeout(noting);
+  if (noted !== null) history.replaceState(null, "", noted);
+  noted = null;
 }
 
 const ENGINES = { webgpu: "WebGPU", wasm: "WebAssembly" };
@@ -73,7 +81,10 @@ function showChosen() {
   sliders.forEach((slider, i) => (slider.value = last?.[0] === "move" ? last[1][i] : 0));
   $("caption").textContent = named(steps());
   $("chosen").setAttribute("aria-label", named(steps()));
-  if (engine === null) $("chosen").getContext("2d").drawImage(canvasOf(cells[state.cell]), 0, 0);
+  if (engine === null) {
+    $("chosen").getContext("2d").clearRect(0, 0, WIDTH, HEIGHT);
+    $("chosen").getContext("2d").drawImage(canvasOf(cells[state.cell]), 0, 0);
+  }
   want($("chosen"), steps());
 }
 
@@ -186,6 +197,7 @@ async function copy(what, write) {
   try {
     await write();
     say(`${what} copied.`);
+    setTimeout(() => $("status").textContent === `${what} copied.` && say(""), 4000);
   } catch {
     say(`This browser does not let the page copy; ${what === "Link" ? "copy the address" : "save the picture"} instead.`);
   }
@@ -200,8 +212,8 @@ $("walk").addEventListener("click", walk);
 $("reset").addEventListener("click", () => (rest(), adjust(without("move"))));
 $("save").addEventListener("click", save);
 $("copy").addEventListener("click", () => copy("Picture", () => navigator.clipboard.write([new ClipboardItem({ "image/png": png() })])));
-$("link").addEventListener("click", () => (history.replaceState(null, "", address()), copy("Link", () => navigator.clipboard.writeText(location.href))));
-addEventListener("popstate", () => (rest(), clearTimeout(noting), (state = parsed(location.hash)), showAll()));
+$("link").addEventListener("click", () => (settle(), copy("Link", () => navigator.clipboard.writeText(location.href))));
+addEventListener("popstate", () => (rest(), clearTimeout(noting), (noted = null), (state = parsed(location.hash)), showAll()));
 still.addEventListener("change", rest);
 
 // The beginning: stored small pictures of seed 0 at once, and those of the address as soon as the model is there

@@ -26,6 +26,7 @@ from progan.export.page_runtime import runtime_files
 from progan.export.source import Source, open_source
 from progan.render import image_grid, png_bytes, to_uint8
 from progan.reports.text import escaped
+from progan.runs.checkpoint import SUFFIX
 from progan.runs.generator_file import DTYPES, FilePrecision, GeneratorRecord
 from progan.sampling import GrownGenerator
 from progan.storage.files import make_folder, move, partial_of, remove, write_file
@@ -125,7 +126,9 @@ def save_page(
     files = {name: gzip.compress(each, 9, mtime=0) if name.endswith(".wasm") else each for name, each in files.items()}
     licences = _asset("licences.txt").format(version=version, licence=record.licence or "no licence is stated")
     if title is None:
-        title = user_path(source, "source").resolve().stem if isinstance(source, str | PathLike) else "progan"
+        title = "progan"
+        if isinstance(source, str | PathLike):
+            title = user_path(source, "source").resolve().name.removesuffix(SUFFIX)
     facts = {**_facts(grown, record), "name": title, "engines": engines, "alone": single_file}
     if single_file:
         embedded = {name: _base64(each) for name, each in {_MODEL: model, **files}.items()}
