@@ -11,6 +11,7 @@ import train
 from conftest import ROOT
 from draw_icons import draw_icons
 from foreign_programs import write_ig2
+from npm_package import write_package
 
 from progan import write_png
 from progan.cli import program
@@ -58,7 +59,9 @@ def test_python_blocks_run(text, tmp_path, monkeypatch):
         draw_folder(tmp_path / "my_icons")
     if "importers.load" in text:
         write_ig2(tmp_path)
-    if "save_onnx" in text:
+    if "save_page" in text:
+        write_package(tmp_path / "onnxruntime-web")
+    if "save_onnx" in text or "save_page" in text:
         for package in ("onnxscript", "onnxruntime"):
             pytest.importorskip(package, reason="needs the extra export, and onnxruntime")
     run_twice(text)

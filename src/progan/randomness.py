@@ -39,6 +39,7 @@ Purpose = Literal[
     "film",
     "label",
     "class_order",
+    "direction",
 ]
 
 

@@ -127,7 +127,23 @@ WRONG = [
     (["inspect", "missing"], "progan inspect: there is no missing"),
     (["inspect", "icons"], "icons is a folder without a run or a checkpoint; progan check describes folders"),
     (["inspect", "file.txt"], "file.txt is no pack and no file of tensors in the safetensors layout"),
-    (["export", "icons", "icons.pt"], "OUT must end in .safetensors, .onnx or .pt2, got icons.pt"),
+    (
+        ["export", "icons", "icons.pt"],
+        "OUT must end in .safetensors, .onnx or .pt2, or be a folder, such as page/, got icons.pt",
+    ),
+    (["export", "icons", "icons.html"], "icons.html would be a page in one file; pass --single-file too"),
+    (
+        ["export", "icons", "page/", "--single-file"],
+        "--single-file writes one HTML file: OUT must end in .html, got page",
+    ),
+    (["export", "icons", "new.onnx", "--title", "Icons"], "--single-file, --title and --runtime are for web pages"),
+    (["export", "icons", "page/", "--note", "Mine"], "--licence and --note are stated by a .safetensors file"),
+    (["export", "icons", "no/page/"], "no is not a directory; make it first"),
+    (["export", "icons", "icons/"], "icons exists; pass --overwrite or another path"),
+    (
+        ["export", "icons", "icons/", "--overwrite"],
+        "icons exists and is not only a page of progan's; pass another path",
+    ),
     (["export", "icons", "new.safetensors"], "progan export: "),
     (["export", "missing", "new.safetensors"], "progan export: "),
     (["export", "icons", "new.onnx", "--licence", "MIT"], "--licence and --note are stated by a .safetensors file"),
@@ -286,6 +302,12 @@ def test_a_hub_without_its_library_says_how_to_get_it(arguments, capsys, monkeyp
 
 
 def test_messages_name_options():
-    text = 'pass on_unreadable="skip", max_pixels=26_000_000 or hidden=True, or overwrite=True; pass another run_dir'
-    said = "pass --skip-unreadable, --max-pixels 26_000_000 or --hidden, or --overwrite; pass another run_dir"
+    text = (
+        'pass on_unreadable="skip", max_pixels=26_000_000 or hidden=True, or overwrite=True; pass another run_dir, '
+        "runtime= with a folder, single_file=True or precision='fp16'"
+    )
+    said = (
+        "pass --skip-unreadable, --max-pixels 26_000_000 or --hidden, or --overwrite; pass another run_dir, "
+        "--runtime with a folder, --single-file or --precision fp16"
+    )
     assert in_options(text) == said

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from npm_package import write_package
 from PIL import Image
 
 from progan import CheckpointError, ImageFolder, Trainer, load_generator, presets
@@ -152,6 +153,24 @@ def test_export_writes_an_onnx_model(run, capsys):
     assert main(["export", "runs/icons", "icons.onnx"]) == 0
     assert "opset 18, inputs z (batch, 128).\n" in capsys.readouterr().out
     onnx.checker.check_model(onnx.load("icons.onnx"))
+
+
+def test_export_writes_a_page(run, tmp_path, capsys):
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    runtime = ["--runtime", str(write_package(tmp_path / "package"))]
+    assert main(["export", "runs/icons", "page.v1/", *runtime]) == 0
+    printed = capsys.readouterr().out
+    assert "page.v1: a page that draws pictures of 8x8, 0." in printed
+    assert "python -m http.server --directory page.v1\n" in printed
+    assert "<title>icons</title>" in Path("page.v1/index.html").read_text()
+    assert main(["export", "runs/icons", "page.v1/", *runtime]) == 2
+    assert "page.v1 exists; pass --overwrite or another path" in capsys.readouterr().err
+    assert main(["export", "runs/icons", "icons.html", "--single-file", "--title", "Mine", *runtime]) == 0
+    assert "Open it in a browser." in capsys.readouterr().out
+    assert "<title>Mine</title>" in Path("icons.html").read_text()
+    assert main(["export", "runs/icons", "other", "--runtime", "missing.tgz"]) == 2
+    assert "missing.tgz: No such file" in capsys.readouterr().err
+    assert not Path("other").exists()
 
 
 def test_a_start_leaves_out_the_levels_that_its_run_had_reached(run, tmp_path, monkeypatch, capsys):

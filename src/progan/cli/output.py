@@ -15,11 +15,12 @@ _FLAGS = {
     'on_unreadable="skip"': "--skip-unreadable",
     "hidden=True": "--hidden",
     "overwrite=True": "--overwrite",
+    "single_file=True": "--single-file",
     'labels="folders"': "--labels",
 }
 _VALUES = re.compile(
-    r"(?<![\w-])(max_pixels|bit_depth|run_dir|held_out|precision|resolution|total_images|micro_batch|seed|start|hours|recover)"
-    r"=(\w+)?"
+    r"(?<![\w-])(max_pixels|bit_depth|run_dir|held_out|precision|resolution|total_images|micro_batch|seed|start|hours|recover|runtime)"
+    r"=(?:(['\"])(\w+)\2|(\w+))?"
 )
 
 
@@ -37,7 +38,8 @@ def in_options(text: str) -> str:
 
 def _option(found: re.Match[str]) -> str:
     option = "--" + found[1].replace("_", "-").replace("total-images", "images")
-    return option if found[2] is None else f"{option} {found[2]}"
+    value = found[3] or found[4]
+    return f"{option} {value}" if value else option
 
 
 def shown(path: Path) -> str:

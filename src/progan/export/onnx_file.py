@@ -17,6 +17,7 @@ from progan.export.image_module import ImageModule, example_inputs, free_batch, 
 from progan.export.one_file import tensors_of
 from progan.export.source import Source, open_source
 from progan.runs.generator_file import DTYPES, FilePrecision, GeneratorRecord, metadata_of
+from progan.sampling import GrownGenerator
 from progan.storage.files import write_file
 from progan.storage.paths import user_path
 
@@ -82,10 +83,10 @@ def save_onnx(
         raise ValueError(f"path must be that of a file whose name ends in {_SUFFIX}, got {target}")
     if precision not in get_args(FilePrecision):
         raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
-    _check_installed()
+    check_installed()
     grown, record = open_source(source, best=best, average=average)
     record = replace(record, precision=precision)
-    model = _model(image_module(tensors_of(grown, record), record), record)
+    model = onnx_model(grown, record)
     contents: bytes = model.SerializeToString()
     write_file(target, contents)
     (opset,) = (each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
@@ -95,7 +96,13 @@ def save_onnx(
     return OnnxModel(target, opset, inputs, outputs, precision, len(contents))
 
 
-def _check_installed() -> None:
+def onnx_model(grown: GrownGenerator, record: GeneratorRecord) -> Any:
+    """Return a generator as an ONNX model (protobuf), in the record's precision."""
+    return _model(image_module(tensors_of(grown, record), record), record)
+
+
+def check_installed() -> None:
+    """Raise ImportError where what writes ONNX models is not installed."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
