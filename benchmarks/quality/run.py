@@ -26,7 +26,7 @@ import torch
 
 import progan
 from progan import ImageFolder, Recipe, Trainer, image_grid, load_generator, to_uint8, write_png
-from progan.metrics import evaluate
+from progan.metrics import defects, evaluate
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "settings")]  # settings build on one another
@@ -111,7 +111,11 @@ def judged(run_dir: Path, images: ImageFolder) -> dict[str, Any]:
     write_png(run_dir / "sheet.png", image_grid(progan.enlarge(to_uint8(sheet), max(64, side)), columns=16))
     evaluation = evaluate(samples, images, printed=False)
     values = {name: None if value is None else round(value, 4) for name, value in evaluation.values.items()}
+    height, width = samples.shape[2:]
+    middle = defects(samples, images, region=(height // 4, width // 4, height * 3 // 4, width * 3 // 4))
+    values |= {"fixed_pattern_middle": round(middle.fixed_pattern, 4)}  # faces, without the contours of shoulders
     floors = {name: round(floor.value, 4) for name, floor in evaluation.floors.items()}
+    floors |= {"fixed_pattern_middle": round(middle.fixed_pattern_real, 4)}
     return {"measures": values, "floors": floors, "alarms": list(evaluation.alarms)}
 
 

@@ -27,9 +27,9 @@ _FEW_CHANNELS = (128, 96, 64, 48, 32, 24, 16)
 _FEW_IMAGES = 150_000  # shown up to 64x64, and twice as many for each doubling from there on
 _FEW_SHARES = (0.7, 0.15, 0.1, 0.025)  # of them, from the top level down; the last is also for all lower levels
 _FEW_TAIL = 0.07  # share of them at a third of the learning rate, and at a tenth
-_FEW_RATE = 2e-3
+_FEW_RATE = 4e-3
 _FEW_GAMMA = 5e-4  # per pixel, for images in [-1, 1]
-_FEW_BATCH = 16
+_FEW_BATCH = 8
 _FEW_LEAST = 50  # pictures below which nothing but copies is to be hoped for
 
 _KARRAS_LEVELS = 9  # 4x4 ... 1024x1024

@@ -7,4 +7,4 @@ from progan import Recipe
 
 def recipe(resolution: int, images: int, n_images: int) -> Recipe:
     """Return the recipe for a number of real images shown."""
-    return few_first.recipe(resolution, images, n_images, stages={"batch_size": 8})
+    return few_first.recipe(resolution, images, n_images, batch_size=8)

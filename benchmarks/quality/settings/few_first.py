@@ -3,6 +3,7 @@
 from typing import Any
 
 import few_images
+import few_top_heavy
 
 from progan import Recipe
 
@@ -16,9 +17,9 @@ def recipe(resolution: int, images: int, n_images: int, **settings: Any) -> Reci
         resolution: Side of the images in pixels.
         images: Real images shown in all.
         n_images: Different real images.
-        **settings: Settings that differ, as for few_images.
+        **settings: Settings that differ, as for few_top_heavy.
     """
-    few = few_images.recipe(resolution, images, n_images, **settings)
+    few = few_top_heavy.recipe(resolution, images, n_images, **settings)
     *_, first, second = few.stages
     top = first.level
     shares = [SHARES[min(top - level, len(SHARES) - 1)] for level in range(top + 1)]

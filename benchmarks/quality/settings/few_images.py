@@ -12,8 +12,9 @@ def recipe(
     images: int,
     n_images: int,
     *,
+    batch_size: int | None = None,
+    rate: float = 1,
     architecture: Mapping[str, Any] | None = None,
-    stages: Mapping[str, Any] | None = None,
     **training: Any,
 ) -> Recipe:
     """Return the recipe for a number of real images shown.
@@ -22,15 +23,20 @@ def recipe(
         resolution: Side of the images in pixels.
         images: Real images shown in all.
         n_images: Different real images.
+        batch_size: Real images per step; None = the preset's.
+        rate: Factor of all learning rates.
         architecture: Settings of the networks that differ.
-        stages: Settings of every stage that differ.
         **training: Settings of the training that differ.
     """
     few = presets.few_images(resolution, n_images, total_images=images, precision="bf16")
+    stages = [
+        replace(stage, batch_size=batch_size or stage.batch_size, learning_rate=rate * (stage.learning_rate or 0))
+        for stage in few.stages
+    ]
     return replace(
         few,
         architecture=replace(few.architecture, **(architecture or {})),
-        stages=tuple(replace(stage, **(stages or {})) for stage in few.stages),
+        stages=tuple(stages),
         training=replace(few.training, **training),
     )
 

@@ -1,19 +1,23 @@
-"""few_images with 70 % of the images at the top level."""
+"""few_images as it was second: batches of 16 at half the learning rates."""
+
+from typing import Any
 
 import few_images
 
 from progan import Recipe
 
-SHARES = (0.7, 0.15, 0.1, 0.05)  # from the top level down; the last is for all lower levels together
 
+def recipe(
+    resolution: int, images: int, n_images: int, *, batch_size: int = 16, rate: float = 1, **settings: Any
+) -> Recipe:
+    """Return the recipe for a number of real images shown.
 
-def recipe(resolution: int, images: int, n_images: int) -> Recipe:
-    """Return the recipe for a number of real images shown."""
-    few = few_images.recipe(resolution, images, n_images)
-    *_, first, second = few.stages
-    top = first.level
-    lower = max(1, top - 2)
-    shares = [SHARES[top - level] if top - level < 3 else SHARES[3] / lower for level in range(top + 1)]
-    counts = [round(share * images) for share in shares]
-    counts[top] -= first.hold_images + second.hold_images
-    return few_images.with_counts(few, counts)
+    Args:
+        resolution: Side of the images in pixels.
+        images: Real images shown in all.
+        n_images: Different real images.
+        batch_size: Real images per step.
+        rate: Factor of all learning rates.
+        **settings: Settings that differ, as for few_images.
+    """
+    return few_images.recipe(resolution, images, n_images, batch_size=batch_size, rate=rate / 2, **settings)
