@@ -16,6 +16,7 @@ _FLAGS = {
     "hidden=True": "--hidden",
     "overwrite=True": "--overwrite",
     "single_file=True": "--single-file",
+    "data_may_change=True": "--data-may-change",
     'labels="folders"': "--labels",
 }
 _VALUES = re.compile(
