@@ -10,12 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import curate
 import dataset_pictures
 import draw_icons
-import folder_options
 import generate
 import numpy as np
 import pytest
@@ -24,12 +24,15 @@ import train
 from conftest import ROOT, SHARED
 from PIL import Image
 
-from progan import GrownGenerator, ImageFolder, Interrupted, Trainer, presets
+from progan import DivergenceError, GrownGenerator, Growth, ImageFolder, Interrupted, Trainer, presets
+from progan.cli import finish
+from progan.cli.output import show
 from progan.metrics import evaluate
 from progan.render import read_png
 from progan.reports import write_report
 from progan.training.callbacks.built_in_measures import built_in_measures
 
+WARNED = {"action": "default"}  # of catch_warnings: warnings are printed, and not raised
 SMALL = ["--resolution", "8", "--stage-images", "16", "--device", "cpu"]
 
 
@@ -60,14 +63,15 @@ def test_train_resumes_finishes_and_starts_anew(few_icons, capsys):
         "stage  resolution",
         "--quick differs from the article in: resolution 8 for 256, widths (64, 48) for (256, 128, 64, 32, 16, 8, 4), ",
         "On cpu with 1 threads, in fp32: about ",
-        "Done: open runs/mel_icon_quick/report.html",
-        "The samples have 8x8 pixels; judging needs 2 icons and 16x16 pixels.",
+        "The samples have 8x8 pixels; judging needs 2 pictures and 16x16 pixels.",
+        "sheet    runs/mel_icon_quick/films/samples.png",
+        "report   runs/mel_icon_quick/report.html",
     ):
         assert text in first
     assert train.main(["--quick", *SMALL]) == 0
     again = capsys.readouterr().out
     assert "is finished; --overwrite replaces it" in again
-    assert again.splitlines()[-1] == first.splitlines()[-1]
+    assert again.splitlines()[-7:] == first.splitlines()[-7:]  # the film, the measures, and where all is
     assert train.main(["--quick", *SMALL, "--overwrite", "--seed", "1"]) == 0
     assert json.loads(Path("runs/mel_icon_quick/config.json").read_text())["seed"] == 1
 
@@ -75,9 +79,11 @@ def test_train_resumes_finishes_and_starts_anew(few_icons, capsys):
 def test_train_with_the_recipe_for_few_images(few_icons, capsys, monkeypatch):
     monkeypatch.setattr(presets, "_FEW_CHANNELS", (8, 6))  # that train in a moment
     options = ["--preset", "few_images", "--resolution", "8", "--stage-images", "100", "--device", "cpu"]
-    with pytest.warns(UserWarning, match="^40 images are too few for new pictures"):
+    with warnings.catch_warnings(**WARNED):
         assert train.main([*options, "--precision", "bf16"]) == 0
-    assert "Done: open runs/mel_icon_few_images/report.html" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert printed.err.startswith("warning: 40 images are too few for new pictures")
+    assert "report   runs/mel_icon_few_images/report.html" in printed.out
     recipe = json.loads(Path("runs/mel_icon_few_images/config.json").read_text())["recipe"]
     assert recipe["training"]["objective"]["name"] == "Relativistic"
     assert (recipe["architecture"]["channels"], recipe["training"]["precision"]) == ([8, 6], "bf16")
@@ -97,7 +103,7 @@ def test_train_with_the_recipe_for_few_images(few_icons, capsys, monkeypatch):
         "--run-dir",
         "timed",
     ]
-    with pytest.warns(UserWarning, match="^40 images are too few for new pictures"):
+    with warnings.catch_warnings(**WARNED):
         assert train.main(options) == 0
     recipe = json.loads(Path("timed/config.json").read_text())["recipe"]
     assert sum(stage["fade_images"] + stage["hold_images"] for stage in recipe["stages"]) == 700
@@ -126,14 +132,7 @@ def test_train_starts_from_a_smaller_run_and_needs_it_once(few_icons, capsys, mo
     assert "is finished; --overwrite replaces it" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         train.main([*start, "--overwrite"])
-    assert "old is not a checkpoint, nor a run with one" in capsys.readouterr().err
-
-
-def test_what_a_start_leaves_of_the_stages():
-    recipe = presets.mel_icon(32)
-    assert [stage.level for stage in train.stages_above(recipe, 1)] == [2, 3, 3, 3]
-    for level in (3, 5, None):
-        assert train.stages_above(recipe, level) == recipe.stages[-2:]
+    assert "cannot start from old: nothing is there; pass a run directory, " in capsys.readouterr().err
 
 
 def test_train_on_a_folder_goes_to_a_run_of_its_name(capsys):
@@ -161,7 +160,9 @@ def test_a_folder_is_checked_chosen_from_and_trained_on(capsys):
     assert "broken.png: an empty file" in printed.err
     choose = ["--data", "raw", "--out", "report"]
     assert curate.main(choose) == 0
-    assert "Edit report/list.txt, then train with --data raw --only report/list.txt." in capsys.readouterr().out
+    assert re.search(
+        r"Edit report/list.txt, then:\npython .*/train.py --data raw --only report/list.txt\n", capsys.readouterr().out
+    )
     listed = Path("report/list.txt").read_text()
     assert "drop\tbroken.png\tcannot be read: an empty file" in listed
     Path("report/list.txt").write_text(listed.replace("keep\t8.png", "drop\t8.png"))
@@ -173,8 +174,10 @@ def test_a_folder_is_checked_chosen_from_and_trained_on(capsys):
     assert train.main([*options, "--only", "report/list.txt"]) == 0
     assert "is finished" in capsys.readouterr().out
     (folder / "later.png").write_bytes((folder / "3.png").read_bytes())
-    with pytest.warns(UserWarning, match=r"list.txt does not name 1 of the 12 pictures in raw, such as later.png"):
+    with warnings.catch_warnings(**WARNED):
         assert train.main([*options, "--only", "report/list.txt"]) == 0
+    said = capsys.readouterr().err
+    assert re.match(r"warning: .*list.txt does not name 1 of the 12 pictures in raw, such as later.png", said)
 
 
 def test_what_cannot_be_read_is_left_out_where_that_is_asked_for(capsys):
@@ -184,9 +187,11 @@ def test_what_cannot_be_read_is_left_out_where_that_is_asked_for(capsys):
     with pytest.raises(SystemExit):
         train.main(options)
     assert "repair or remove them, or pass --skip-unreadable to leave them out:" in capsys.readouterr().err
-    with pytest.warns(UserWarning, match=r"raw: 1 of 10 files cannot be read and are skipped:\n  broken.png: an empty"):
+    with warnings.catch_warnings(**WARNED):
         assert train.main([*options, "--skip-unreadable"]) == 0
-    assert "over 9 images" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "warning: raw: 1 of 10 files cannot be read and are skipped:\n  broken.png: an empty" in printed.err
+    assert "over 9 images" in printed.out
     with pytest.raises(SystemExit):
         train.main(["--skip-unreadable"])
     assert "--skip-unreadable is about the files of a folder; pass it with --data" in capsys.readouterr().err
@@ -204,9 +209,11 @@ def test_the_report_before_a_run_says_what_would_be_trained_wrong(capsys):
     draw_icons.draw_icon(20, size=16).save(folder / ".more/20.png")
     options = ["--data", "raw", "--quick", *SMALL, "--batch-size", "4"]
     remark = "pictures in hidden or system files and folders were skipped: 1 (.more: 1), such as .more/20.png; pass "
-    with pytest.warns(UserWarning, match=re.escape(remark + "--hidden to read them")):
+    with warnings.catch_warnings(**WARNED):
         assert train.main(options) == 0
-    printed = " ".join(capsys.readouterr().out.split())
+    printed = capsys.readouterr()
+    assert f"warning: {remark}--hidden to read them" in printed.err.replace("raw: ", "")
+    printed = " ".join(printed.out.split())
     assert "16 bits values up to 4,095 in 4 16-bit pictures: they look like 12 bits, and are read too dark; " in printed
     assert "pass --bit-depth 12 wherever they are read dark 4 in which nothing can be seen, such as deep_0" in printed
     assert "one colour 1 of one colour, such as red.png alike" in printed
@@ -220,11 +227,11 @@ def test_the_report_before_a_run_says_what_would_be_trained_wrong(capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert f"left out {remark}--hidden to read them" in printed
     assert "pass --bit-depth 12 wherever they are read" in printed
-    assert "then train with --data raw --only report/list.txt." in printed
+    assert "train.py --data raw --only report/list.txt" in printed
     assert curate.main([*choose, "--overwrite", "--hidden", "--bit-depth", "12"]) == 0
     printed = capsys.readouterr().out
     assert "read with --bit-depth 12" in printed
-    assert "then train with --data raw --hidden --bit-depth 12 --only report/list.txt." in printed
+    assert "train.py --data raw --hidden --bit-depth 12 --only report/list.txt\n" in printed
 
 
 def test_messages_name_options_and_every_program_takes_them(capsys):
@@ -249,7 +256,7 @@ def test_messages_name_options_and_every_program_takes_them(capsys):
 
 def test_a_report_with_names_that_the_output_cannot_show_is_printed(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    folder_options.show("日本.png")
+    show("日本.png")
     sys.stdout.flush()
     assert sys.stdout.buffer.getvalue().split() == [rb"\u65e5\u672c.png"]
 
@@ -264,11 +271,13 @@ def test_a_run_is_not_kept_among_its_data(capsys, monkeypatch):
 
 def test_flips_against_the_verdict_are_warned_of(capsys):
     folder_of_icons(Path("icons"), n=80, size=32)
-    with pytest.warns(UserWarning, match=r"HorizontalFlip is on, and left-right flips look unsafe: \d+ of"):
+    with warnings.catch_warnings(**WARNED):
         assert train.main(["--data", "icons", "--quick", *SMALL, "--flips"]) == 0
+    printed = capsys.readouterr()
+    assert re.search(r"^warning: HorizontalFlip is on, and left-right flips look unsafe: \d+ of", printed.err, re.M)
     config = json.loads(Path("runs/icons_quick/config.json").read_text())["recipe"]
     assert config["training"]["augment_real"] == [{"name": "HorizontalFlip", "settings": {"probability": 0.5}}]
-    assert "flips      left-right flips look unsafe" in capsys.readouterr().out
+    assert "flips      left-right flips look unsafe" in printed.out
 
 
 def test_the_article_is_the_default():
@@ -322,10 +331,9 @@ def test_the_parser_says_what_may_be_passed(arguments, text, capsys):
 
 
 def test_resolutions_are_those_of_the_article():
-    for resolution in train.RESOLUTIONS:
+    for resolution in (4, 8, 16, 32, 64, 128, 256):
         options = train.argument_parser().parse_args(["--resolution", str(resolution)])
         assert train.make_recipe(options, options.resolution).architecture.channels
-    assert train.RESOLUTIONS[-1] == 256
 
 
 def test_train_refuses_other_data_and_foreign_folders_before_it_times_anything(few_icons, capsys, monkeypatch):
@@ -349,15 +357,17 @@ def test_train_refuses_other_data_and_foreign_folders_before_it_times_anything(f
 def test_the_run_ends_with_a_table_of_measures_and_a_report(few_icons, capsys, monkeypatch):
     icons = draw_icons.draw_icons(40, size=16)
     monkeypatch.setattr(train, "draw_icons", lambda size: icons)
+    monkeypatch.setattr(finish, "_JUDGED", 40)
     monkeypatch.setattr("progan.training.callbacks.judge.built_in_measures", built_in_measures)
     monkeypatch.setattr("progan.training.callbacks.report_page.write_report", write_report)
-    with pytest.warns(UserWarning, match="Collapse: the samples are"):  # of networks that have hardly trained
+    with warnings.catch_warnings(**WARNED):
         assert train.main(["--quick", "--resolution", "16", *SMALL[2:]]) == 0
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    assert "warning: at 64 images: Collapse: the samples are" in said  # of networks that have hardly trained
     assert "40 samples against 40 real images, at 16x16:" in printed
     assert "  feature distance x 1000 " in printed
     run_dir = Path("runs/mel_icon_quick")
-    assert f"Done: open {run_dir}/report.html in a browser" in printed
+    assert f"report   {run_dir}/report.html" in printed
     assert f"A film of the training: {run_dir}/films/training.png: " in printed
     assert (run_dir / "films/training.png").read_bytes().startswith(b"\x89PNG")
     assert "<html" in (run_dir / "report.html").read_text()
@@ -366,7 +376,7 @@ def test_the_run_ends_with_a_table_of_measures_and_a_report(few_icons, capsys, m
     monkeypatch.setattr(train, "draw_icons", lambda size: icons[:1])
     monkeypatch.setattr("progan.training.callbacks.judge.built_in_measures", dict)
     assert train.main(["--quick", "--resolution", "16", *SMALL[2:], "--overwrite"]) == 0
-    assert "There is only one icon; judging needs 2 icons" in capsys.readouterr().out
+    assert "There is only one picture; judging needs 2 pictures" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -374,28 +384,32 @@ def test_the_run_ends_with_a_table_of_measures_and_a_report(few_icons, capsys, m
     [
         ("draw_icons", KeyboardInterrupt, "Stopped before the training began."),
         ("show_plan", KeyboardInterrupt, "Stopped before the training began."),
-        ("fit", Interrupted(2), "Stopped after 0 real images, and saved. Run the same command again to resume."),
+        ("fit", Interrupted(2), "Stopped after 0 real images, and saved. To go on: run the same command again"),
         (
             "fit",
             KeyboardInterrupt,
-            "Stopped immediately; run the same command again to resume from the last checkpoint.",
+            "Stopped immediately. To go on from the last checkpoint: run the same command again",
         ),
-        (
-            "show_evaluation",
-            KeyboardInterrupt,
-            "Stopped during the evaluation; the training is finished and saved. Run the same command again to "
-            "evaluate.",
-        ),
+        ("_finish", KeyboardInterrupt, "Stopped. The training is finished and saved in runs/mel_icon_quick."),
     ],
 )
 def test_ctrl_c_tells_what_is_true(place, error, text, few_icons, capsys, monkeypatch):
     def stop(*_, **__):
         raise error
 
-    monkeypatch.setattr(Trainer if place == "fit" else train, place, stop)
+    monkeypatch.setattr({"fit": Trainer, "_finish": finish}.get(place, train), place, stop)
     assert train.main(["--quick", *SMALL]) == 130
     printed = capsys.readouterr()
     assert [line for line in (printed.out + printed.err).splitlines() if "Stopped" in line] == [text]
+
+
+def test_a_training_that_diverges_for_good_is_a_failure(few_icons, capsys, monkeypatch):
+    def diverge(trainer, images):
+        raise DivergenceError("the critic's loss", 8, Growth(0, 0, None, 1e-3, 8), saved=False)
+
+    monkeypatch.setattr(Trainer, "fit", diverge)
+    assert train.main(["--quick", *SMALL]) == 1
+    assert capsys.readouterr().err.startswith("\ntraining diverged: the critic's loss is not finite")
 
 
 def test_train_names_what_differs_from_the_run_that_is_there(few_icons, capsys):
@@ -418,8 +432,8 @@ def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert "real images, and saved. Run the same command again to resume." in out
-    assert len(list((tmp_path / "run/checkpoints").iterdir())) == 1
+    assert "real images, and saved. To go on: run the same command again\n" in out
+    assert max(int(path.name) for path in (tmp_path / "run/checkpoints").iterdir()) > 0
 
 
 def test_generate_writes_clean_reproducible_icons(few_icons, capsys):
@@ -512,8 +526,9 @@ def test_dataset_pictures_takes_the_options_that_its_errors_name(capsys):
     assert "large.png: 40x50 pixels, more than the 1,999 that are read" in said
     assert "pass --max-pixels 1_000_000" in said
     assert "pass --skip-unreadable" in said
-    with pytest.warns(UserWarning, match="1 of 9 files cannot be read and are skipped"):
+    with warnings.catch_warnings(**WARNED):
         dataset_pictures.main([*command, "--skip-unreadable"])
+    assert "warning: icons: 1 of 9 files cannot be read and are skipped" in capsys.readouterr().err
     dataset_pictures.main([*command[:-1], "2000"])
 
 

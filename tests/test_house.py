@@ -61,9 +61,14 @@ def test_the_public_names():
     assert project["dependencies"] == ["torch>=2.6", "numpy", "typing-extensions"]
 
 
-def test_examples_use_public_names_only():
+def test_examples_use_public_names_and_what_the_commands_share():
     rooms = (progan, progan.data, progan.export, progan.metrics, progan.reports, importers)
     public = {room.__name__: {*room.__all__} for room in rooms}
+    for room in (SOURCE / "cli").glob("*.py"):
+        names = {
+            node.name for node in ast.parse(room.read_text()).body if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        }
+        public[f"progan.cli.{room.stem}"] = {name for name in names if not name.startswith("_")}
     for path in sorted((ROOT / "examples").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "progan":

@@ -9,45 +9,30 @@ picture: keep or drop, its name, the reason. Look at the sheets, edit the list, 
 """
 
 import argparse
-import contextlib
-import io
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from folder_options import add_reading_options, in_options, reading_arguments, reading_options, show
-from paths import user_path
-
-from progan.data import check
+from progan.cli.command import UsageError
+from progan.cli.curate import add_list_options, write_list
+from progan.cli.options import reading_arguments, user_path
+from progan.cli.output import in_options, show, warnings_as_lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=user_path, required=True, metavar="DIR", help="folder of pictures")
-    parser.add_argument(
-        "--out", type=user_path, required=True, metavar="DIR", help="folder for the sheets and the list"
-    )
-    parser.add_argument(
-        "--max-similar",
-        type=int,
-        default=4,
-        metavar="N",
-        help="near-duplicates to keep per group (default: %(default)s)",
-    )
-    add_reading_options(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing list, even if it was edited")
+    add_list_options(parser)
     options = parser.parse_args(arguments)
-    path = options.out / "list.txt"
     try:
-        if path.exists() and not options.overwrite:
-            raise FileExistsError(f"{path} is there already, perhaps edited; pass --overwrite or another --out")
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            report = check(options.data, options.max_similar, sheets=options.out, **reading_options(options))
-        show(in_options(printed.getvalue()).rstrip())
-        report.curation.save(path)
-    except (ValueError, OSError, ImportError) as error:
+        with warnings_as_lines():
+            path = write_list(options.data, options)
+    except (UsageError, ValueError, OSError, ImportError) as error:
         parser.exit(2, f"{parser.prog}: {in_options(str(error))}\n")
-    show(f"Edit {path}, then train with --data {options.data}{reading_arguments(options)} --only {path}.")
+    show(
+        f"python {Path(__file__).with_name('train.py')} --data {options.data}{reading_arguments(options)} --only {path}"
+    )
     return 0
 
 

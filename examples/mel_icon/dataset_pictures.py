@@ -7,14 +7,14 @@ needed.
 import argparse
 import random
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from draw_icons import draw_icons
-from folder_options import add_reading_options, in_options, reading_options, warnings_in_options
-from paths import user_path
 
 from progan import ImageFolder, image_grid, write_png
+from progan.cli.folder import choice_keywords
+from progan.cli.options import add_choice, at_least_1, user_path
+from progan.cli.output import in_options, warnings_as_lines
 
 # Numbers per strip, over all images. A million numbers take 8 MB as float64, and the statistics make several copies.
 STRIP_NUMBERS = 1_000_000
@@ -110,18 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write the statistics of the embedded icons, or of a folder of images, as PNG files."""
     parser = argparse.ArgumentParser(description="Draw pixel-wise statistics of a data set.")
     parser.add_argument("--data", type=user_path, help="folder of images (default: the embedded icons)")
-    add_reading_options(parser)
-    parser.add_argument(
-        "--skip-unreadable", action="store_true", help="skip pictures of --data that cannot be read, with a warning"
-    )
-    parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
+    add_choice(parser)
+    parser.add_argument("--size", type=at_least_1, default=256, help="width and height in pixels (default 256)")
     parser.add_argument("--seed", type=int, default=0, help="random seed for the selected images (default 0)")
     parser.add_argument("--out", type=user_path, required=True, help="folder for the pictures")
     options = parser.parse_args(arguments)
-    if options.size < 1:
-        parser.error("--size must be 1 or more")
     try:
-        images = load_images(options)
+        with warnings_as_lines():
+            images = load_images(options)
     except (ValueError, OSError, ImportError) as error:
         parser.exit(2, f"{parser.prog}: {in_options(str(error))}\n")
     fewest = max(count for _, count in SAMPLED.values())
@@ -139,9 +135,7 @@ def load_images(options: argparse.Namespace) -> torch.Tensor:
     """Return the images of --data, or the embedded icons without it, as uint8 (N, 3, size, size)."""
     if options.data is None:
         return draw_icons(size=options.size)
-    on_unreadable: Literal["raise", "skip"] = "skip" if options.skip_unreadable else "raise"
-    with warnings_in_options():
-        return ImageFolder(options.data, options.size, on_unreadable=on_unreadable, **reading_options(options)).images
+    return ImageFolder(options.data, options.size, **choice_keywords(options.data, options)).images
 
 
 if __name__ == "__main__":

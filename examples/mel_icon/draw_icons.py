@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from paths import user_path
 from PIL import Image, ImageChops, ImageColor, ImageDraw
+
+from progan.cli.options import user_path
 
 Colour = tuple[int, int, int]
 Shape = NDArray[np.float64]  # points (n, 2)

@@ -15,10 +15,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import torch
-from paths import user_path
-
-from progan import CheckpointError, TruncatedGenerator, enlarge, image_grid, load_generator, to_uint8, write_png
+from progan import CheckpointError, TruncatedGenerator, load_generator
+from progan.cli.command import UsageError
+from progan.cli.generate import write_pictures
+from progan.cli.options import at_least_1, check_new_folder, user_path
+from progan.cli.output import show
 from progan.reports import walk_film
 
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source.add_argument(
         "--checkpoint", type=user_path, metavar="DIR", help="one checkpoint, such as .../checkpoints/000480000"
     )
-    parser.add_argument("--n", type=int, help="number of icons (default: 64; 9 with --between)")
+    parser.add_argument("--n", type=at_least_1, help="number of icons (default: 64; 9 with --between)")
     parser.add_argument(
         "--between", type=int, nargs=2, metavar="K", help="interpolate between two of the icons; the sheet has one row"
     )
@@ -43,32 +44,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.out is None and options.walk is None:
         parser.error("pass --out DIR for icons, --walk FILE for a film, or both")
-    if options.out is not None and options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        parser.error(f"--out {options.out} exists and is not an empty folder; pass a new one")
     try:
+        if options.out is not None:
+            check_new_folder(options.out)
         grown = load_generator(options.run_dir or options.checkpoint)
         if options.truncation is not None:
             grown = TruncatedGenerator(grown, options.truncation)
         if options.walk is not None:
-            print(walk_film(grown, options.walk, seed=options.seed))
+            show(str(walk_film(grown, options.walk, seed=options.seed)))
         if options.out is None:
             return 0
         if options.between is None:
-            images = grown.sample(64 if options.n is None else options.n, seed=options.seed)
+            indices = range(options.n or 64)
+            z, labels = grown.latents(indices, seed=options.seed), grown.labels(indices, seed=options.seed)
         else:
-            z = grown.latents(options.between, seed=options.seed)
-            walk = grown.latents_between(z[0], z[1], 9 if options.n is None else options.n)
-            images = torch.cat([grown.images(part) for part in torch.split(walk, 64)])
-        icons = to_uint8(images)
-        options.out.mkdir(parents=True, exist_ok=True)
-    except (CheckpointError, ImportError, OSError, ValueError) as error:
+            ends = grown.latents(options.between, seed=options.seed)
+            z, labels = grown.latents_between(ends[0], ends[1], options.n or 9), None
+            indices = range(len(z))
+        show(write_pictures(options.out, grown, z, labels, indices, one_row=options.between is not None))
+    except (UsageError, CheckpointError, ImportError, OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
-    digits = max(4, len(str(len(icons) - 1)))
-    for index, icon in enumerate(icons):
-        write_png(options.out / f"{index:0{digits}d}.png", icon)
-    columns = max(1, round(len(icons) ** 0.5)) if options.between is None else len(icons)
-    write_png(options.out / "sheet.png", image_grid(enlarge(icons, 96), columns, gap=2))
-    print(f"{len(icons)} icons of {icons.shape[2]}x{icons.shape[3]} and sheet.png are in {options.out}.")
     return 0
 
 

@@ -9,7 +9,7 @@ from conftest import ROOT
 from draw_icons import draw_icons
 
 from progan import presets, write_png
-from progan.cli import settings
+from progan.cli import training
 from progan.cli.program import COMMANDS, main
 from progan.runtime import device
 
@@ -40,7 +40,7 @@ def test_every_command_is_described():
 def test_the_outputs_are_real_ones(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(presets, "_FEW_CHANNELS", (8, 6, 4))
-    monkeypatch.setattr(settings, "_GRIDS", 4)
+    monkeypatch.setattr(training, "_GRIDS", 4)
     monkeypatch.setattr(device, "_cpu_flags", set)  # of a machine that computes in fp32
     (tmp_path / "my_icons").mkdir()
     for index, icon in enumerate(draw_icons(60, size=64)):

@@ -311,3 +311,4 @@ def test_messages_name_options():
         "--runtime with a folder, --single-file or --precision fp16"
     )
     assert in_options(text) == said
+    assert in_options("or data_may_change=True to train on") == "or --data-may-change to train on"

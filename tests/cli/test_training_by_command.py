@@ -14,7 +14,7 @@ from npm_package import write_package
 from PIL import Image
 
 from progan import CheckpointError, ImageFolder, Trainer, load_generator, presets
-from progan.cli import finish, settings
+from progan.cli import finish, settings, training
 from progan.cli.folder import shape_of
 from progan.cli.program import main
 from progan.data.curation.survey import Facts
@@ -37,7 +37,7 @@ def folder_of_pictures(path: Path, n: int = 60, size: tuple[int, int] = (8, 8), 
 def narrow(monkeypatch):
     """Networks that train in a moment, few checkpoints, and few samples to judge."""
     monkeypatch.setattr(presets, "_FEW_CHANNELS", (8, 6, 4))
-    monkeypatch.setattr(settings, "_GRIDS", 4)
+    monkeypatch.setattr(training, "_GRIDS", 4)
     monkeypatch.setattr(finish, "_JUDGED", 40)
     monkeypatch.setattr(device, "_cpu_flags", set)  # of a machine that computes in fp32
 

@@ -9,28 +9,32 @@ from typing import TYPE_CHECKING
 from progan.cli.output import show, shown, warn
 
 if TYPE_CHECKING:
+    import torch
+
     from progan import Trainer
     from progan.cli.folder import Images
 
 _SHEET = 64  # pictures of the last sheet
 _LEAST_JUDGED = 16  # pixels
-_JUDGED = 640  # samples, and real images at most
+_JUDGED = 640  # samples
 
 
-def fit_and_finish(trainer: Trainer, images: Images, run_dir: Path) -> int:
+def fit_and_finish(trainer: Trainer, images: Images | torch.Tensor, run_dir: Path, *, again: str | None = None) -> int:
     """Train to the end, then draw a sheet, film and judge.
 
     Args:
         trainer: Trainer with a run directory.
         images: Pictures to train on.
         run_dir: Its run directory, as the user wrote it.
+        again: What to do to go on with a run that was stopped; None = ``progan resume``.
 
     Returns:
         The exit status.
     """
     from progan import DivergenceError, Interrupted
 
-    again = f"progan resume {shown(run_dir)}"
+    if again is None:
+        again = f"progan resume {shown(run_dir)}"
     try:
         trainer.fit(images)
     except Interrupted as interrupted:
@@ -51,29 +55,38 @@ def fit_and_finish(trainer: Trainer, images: Images, run_dir: Path) -> int:
     return 0
 
 
-def _finish(trainer: Trainer, images: Images, run_dir: Path) -> None:
+def _finish(trainer: Trainer, images: Images | torch.Tensor, run_dir: Path) -> None:
     """Write a sheet and a film, print the measures, and say where everything is."""
     from progan import write_png
-    from progan.metrics import evaluate
     from progan.reports import sample_sheet, time_lapse
     from progan.storage.files import make_folder
 
-    grown = trainer.grown()
     sheet, film = run_dir / "films" / "samples.png", run_dir / "films" / "training.png"
     make_folder(sheet.parent)
-    write_png(sheet, sample_sheet(grown, _SHEET, seed=trainer.seed, numbers=False))
+    write_png(sheet, sample_sheet(trainer.grown(), _SHEET, seed=trainer.seed, numbers=False))
     try:
         show(f"A film of the training: {time_lapse(run_dir, film)}")
     except (ImportError, OSError, ValueError) as error:
         warn(f"no film of the training was made: {error}")
-    height, width = trainer.generator.architecture.size(grown.level)
-    if min(height, width) >= _LEAST_JUDGED and len(images) > 1:
-        try:
-            evaluate(grown, images, n=_JUDGED, seed=trainer.seed)
-        except ValueError as error:
-            warn(f"the pictures were not judged: {error}")
+    _judge(trainer, images)
     show("")
     show(f"sheet    {sheet}")
     show(f"report   {run_dir / 'report.html'}")
     show(f"more     progan generate {shown(run_dir)} --out icons")
     show(f"         progan walk {shown(run_dir)} walk.webp")
+
+
+def _judge(trainer: Trainer, images: Images | torch.Tensor) -> None:
+    """Print the measures of the samples, or why there are none."""
+    from progan.metrics import evaluate
+
+    grown = trainer.grown()
+    height, width = trainer.generator.architecture.size(grown.level)
+    if len(images) < 2 or min(height, width) < _LEAST_JUDGED:
+        few = "There is only one picture" if len(images) < 2 else f"The samples have {width}x{height} pixels"
+        show(f"{few}; judging needs 2 pictures and {_LEAST_JUDGED}x{_LEAST_JUDGED} pixels.")
+        return
+    try:
+        evaluate(grown, images, n=_JUDGED, seed=trainer.seed)
+    except ValueError as error:
+        warn(f"the pictures were not judged: {error}")

@@ -134,16 +134,20 @@ def in_two_lines(path: Path, report: Report, options: argparse.Namespace) -> lis
     return [first, f"         {'; '.join(map(in_options, notes))}: {see} shows them"]
 
 
-def folder_keywords(path: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Return what was passed about the pictures of a folder as keywords of ``ImageFolder`` and ``pack``."""
+def choice_keywords(path: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Return which pictures of a folder are read, and how, as keywords of ``ImageFolder`` and ``pack``."""
     from progan.data import Curation
 
     return {
         "only": None if options.only is None else Curation.load(options.only, path, hidden=options.hidden).kept,
         "on_unreadable": "skip" if options.skip_unreadable else "raise",
-        "labels": "folders" if options.labels else None,
         **reading(options),
     }
+
+
+def folder_keywords(path: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Return what was passed about the pictures of a folder as keywords of ``ImageFolder`` and ``pack``."""
+    return {"labels": "folders" if options.labels else None, **choice_keywords(path, options)}
 
 
 def open_pictures(path: Path, options: argparse.Namespace, size: tuple[int, int], channels: int) -> Images:

@@ -61,9 +61,9 @@ def share(text: str) -> float:
     return number
 
 
-def resolution(text: str) -> int:
+def resolution(text: str, most: int = 1024) -> int:
     """Parse a side of images in pixels."""
-    known = [4 << level for level in range(9)]
+    known = [4 << level for level in range((most // 4).bit_length())]
     if text not in map(str, known):
         raise argparse.ArgumentTypeError(f"must be one of {', '.join(map(str, known))}, got {text!r}")
     return int(text)
@@ -123,11 +123,16 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_choice_of_pictures(parser: argparse.ArgumentParser) -> None:
-    """Add which pictures of a folder are read, and as what."""
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Add which pictures of a folder are read, and how."""
     add_reading(parser)
     parser.add_argument("--only", type=user_path, metavar="LIST", help="only the pictures that a list of curate keeps")
     parser.add_argument("--skip-unreadable", action="store_true", help="skip files that cannot be read")
+
+
+def add_choice_of_pictures(parser: argparse.ArgumentParser) -> None:
+    """Add which pictures of a folder are read, and as what."""
+    add_choice(parser)
     parser.add_argument("--labels", action="store_true", help="the first sub-folder names the class of a picture")
     parser.add_argument(
         "--channels",

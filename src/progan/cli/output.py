@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,6 +18,7 @@ _FLAGS = {
     "hidden=True": "--hidden",
     "overwrite=True": "--overwrite",
     "single_file=True": "--single-file",
+    "data_may_change=True": "--data-may-change",
     'labels="folders"': "--labels",
 }
 _VALUES = re.compile(
@@ -75,6 +78,14 @@ def show_warning(
     """Print a warning as one line, without the line of the program that it comes from."""
     del category, filename, lineno, line
     show(f"warning: {in_options(str(message))}", file or sys.stderr)
+
+
+@contextlib.contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Print each warning within this context by `show_warning`."""
+    with warnings.catch_warnings():
+        warnings.showwarning = show_warning
+        yield
 
 
 def warn(text: str) -> None:

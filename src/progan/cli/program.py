@@ -35,7 +35,7 @@ from progan.cli import (
 from progan.cli.command import Command, UsageError
 from progan.cli.config import read_config, with_config
 from progan.cli.options import user_path
-from progan.cli.output import in_options, show, show_warning
+from progan.cli.output import in_options, show, warnings_as_lines
 
 COMMANDS: dict[str, Command] = {
     "train": train,
@@ -78,9 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(f"progan: {error}", 2)
     except SystemExit as exit_:  # argparse has said why
         return exit_.code if isinstance(exit_.code, int) else 1
-    with warnings.catch_warnings():
+    with warnings_as_lines():
         warnings.simplefilter("default")
-        warnings.showwarning = show_warning
         return _run(COMMANDS[options.command], options)
 
 

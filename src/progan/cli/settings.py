@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from progan.cli.command import UsageError
 from progan.cli.folder import folder_keywords, in_two_lines, open_pack, read_report, shape_of
-from progan.cli.options import add_choice_of_pictures, at_least_1, positive, resolution, share, user_path
+from progan.cli.options import add_choice_of_pictures, at_least_1, positive, resolution, user_path
 from progan.cli.output import warn
+from progan.cli.training import add_run_options, make_trainer, recipe_of_length
 
 if TYPE_CHECKING:
     from progan import Recipe, Trainer
@@ -20,7 +21,6 @@ PRESETS = ("few_images", "mel_icon", "karras2018")
 _CPU_RESOLUTION = 64  # in an hour or so; of larger ones the last level alone takes four times as long for each doubling
 _GPU_RESOLUTION = 256
 _SHORT_HOURS = 0.2  # below which a CPU does not get past 32x32
-_GRIDS = 48  # previews of a run, and checkpoints
 
 
 @dataclass
@@ -47,7 +47,6 @@ class Prepared:
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add what `prepare` looks at."""
     parser.add_argument("data", nargs="?", type=user_path, metavar="DATA", help="folder of pictures, or a pack")
-    parser.add_argument("--run-dir", type=user_path, metavar="DIR", help="run directory (default: runs/<name of DATA>)")
     parser.add_argument("--preset", choices=PRESETS, default="few_images", help="recipe (default: %(default)s)")
     parser.add_argument(
         "--resolution", type=resolution, metavar="PX", help="shorter side of the new pictures: 4, 8, 16, ... (default: "
@@ -58,29 +57,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     length.add_argument(
         "--images", type=at_least_1, metavar="N", help="real images to show in all (default: the preset's)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed of the run (default: 0)")
-    parser.add_argument("--device", help="cpu, cuda or mps (default: the best available)")
     parser.add_argument(
         "--precision", choices=("fp32", "tf32", "bf16"), help="default: bf16 where the device has it, else fp32"
     )
-    parser.add_argument(
-        "--batch-size", type=at_least_1, metavar="N", help="real images per step (default: the preset's)"
-    )
-    parser.add_argument(
-        "--micro-batch", type=at_least_1, metavar="N", help="images that are trained on at once, where memory is short"
-    )
     parser.add_argument("--balanced", action="store_true", help="show every class of --labels equally often")
-    parser.add_argument("--flips", action="store_true", help="mirror a random half of the real images, left to right")
-    parser.add_argument(
-        "--held-out", type=share, metavar="SHARE", help="share of the pictures to judge by, such as 10%%"
-    )
-    parser.add_argument("--recover", type=int, choices=range(10), default=2, metavar="N", help="times to go back to an "
-        "earlier checkpoint when training diverges (default: 2)")  # fmt: skip
-    parser.add_argument("--start", type=user_path, metavar="RUN", help="begin with the weights of a run or a file")
-    parser.add_argument(
-        "--data-may-change", action="store_true", help="resume though pictures were added, removed or changed"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
+    add_run_options(parser)
     add_choice_of_pictures(parser)
 
 
@@ -95,7 +76,6 @@ def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None)
         UsageError: If options do not go together.
         ValueError: If the settings do not fit the pictures, or the run directory holds another run.
     """
-    from progan import Trainer
     from progan.runtime.device import choose_device, fastest_precision
 
     if options.data is None:
@@ -108,22 +88,12 @@ def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None)
     device = choose_device(options.device, options.precision or "fp32")
     options.precision = options.precision or _recorded_precision(run_dir, options) or fastest_precision(device)
     images, base_size, found = _read(options, device.type)
-    recipe = _recipe(options, images, base_size, device, run_dir)
-    trainer = Trainer.from_recipe(
-        recipe,
-        seed=options.seed,
-        run_dir=run_dir,
-        device=device,
-        save_every=max(1, recipe.schedule.total_images // _GRIDS),
-        preview_every=max(1, recipe.schedule.total_images // _GRIDS),
-        held_out=options.held_out,
-        recover=options.recover,
-        overwrite=options.overwrite,
-        start=options.start,
-        micro_batch=options.micro_batch,
-        data_may_change=options.data_may_change,
-        notes=notes,
-    )
+
+    def make(total_images: int | None) -> Recipe:
+        return _recipe(options, images, base_size, total_images or options.images)
+
+    recipe = recipe_of_length(make, options, run_dir, device)
+    trainer = make_trainer(recipe, options, run_dir, device, notes)
     trainer.check(images)
     n, channels, height, width = images.images.shape
     colours = {1: "grey", 3: "colour", 4: "colour and transparency"}[channels]
@@ -201,59 +171,9 @@ def _base_of(options: argparse.Namespace, images: Images) -> tuple[int, int]:
 
 
 def _recipe(
-    options: argparse.Namespace, images: Images, base_size: tuple[int, int], device: Any, run_dir: Path
-) -> Recipe:
-    """Return the recipe of the preset, changed as the options say."""
-    from progan import Trainer
-
-    recipe = _of_length(options, images, base_size, options.images)
-    if options.start is not None:
-        recipe = _after_start(recipe, _level_of_start(options, run_dir))
-    if options.hours is None:
-        return recipe
-    scaled = Trainer.recipe_for_hours(
-        recipe,
-        options.hours,
-        device=device,
-        run_dir=run_dir,
-        overwrite=options.overwrite,
-        micro_batch=options.micro_batch,
-    )
-    if options.start is not None:
-        return scaled
-    return _of_length(options, images, base_size, scaled.schedule.total_images)
-
-
-def _level_of_start(options: argparse.Namespace, run_dir: Path) -> int | None:
-    """Return the level that the run of ``--start`` had reached, which an existing run has recorded; None = unknown."""
-    from progan import load_generator
-    from progan.errors import CheckpointError
-    from progan.runs.record import RunRecord
-
-    if not options.overwrite and (run_dir / "config.json").is_file():
-        try:
-            start = RunRecord.from_config(run_dir).start
-        except CheckpointError:
-            return None  # the trainer will say what is wrong with it
-        return None if start is None else start.level
-    try:
-        return load_generator(options.start).level
-    except (CheckpointError, OSError, ValueError):
-        return None  # a file of tensors, or the trainer will say what is wrong with it
-
-
-def _after_start(recipe: Recipe, level: int | None) -> Recipe:
-    """Return the recipe without the levels that a start had reached; the next one, if any, fades in."""
-    top = recipe.architecture.top_level
-    if level is None:
-        return recipe
-    return recipe.starting_at(top) if level >= top else recipe.starting_at(level + 1, fade=True)
-
-
-def _of_length(
     options: argparse.Namespace, images: Images, base_size: tuple[int, int], total_images: int | None
 ) -> Recipe:
-    """Return the recipe for a number of real images to show; None = the preset's."""
+    """Return the recipe of the preset, changed as the options say, for a number of real images; None = the preset's."""
     from progan import HorizontalFlip, presets
 
     n, channels, height, width = images.images.shape

@@ -1,0 +1,144 @@
+"""What every program that trains shares: options, the recipe's length and the trainer; `finish` has what follows."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from progan.cli.options import at_least_1, share, user_path
+
+if TYPE_CHECKING:
+    import torch
+
+    from progan import Recipe, Trainer
+
+_GRIDS = 48  # previews of a run, and checkpoints
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that do not depend on what is trained."""
+    parser.add_argument(
+        "--run-dir", type=user_path, metavar="DIR", help="run directory (default: in runs/, named after the data)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the run (default: 0)")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best available)")
+    parser.add_argument(
+        "--batch-size", type=at_least_1, metavar="N", help="real images per step (default: the preset's)"
+    )
+    parser.add_argument(
+        "--micro-batch", type=at_least_1, metavar="N", help="images that are trained on at once, where memory is short"
+    )
+    parser.add_argument("--flips", action="store_true", help="mirror a random half of the real images, left to right")
+    parser.add_argument(
+        "--held-out", type=share, metavar="SHARE", help="share of the pictures to judge by, such as 10%%"
+    )
+    parser.add_argument("--recover", type=int, choices=range(10), default=2, metavar="N", help="times to go back to an "
+        "earlier checkpoint when training diverges (default: 2)")  # fmt: skip
+    parser.add_argument("--start", type=user_path, metavar="RUN", help="begin with the weights of a run, a checkpoint "
+        "or a .safetensors file; levels that it had reached are not grown again")  # fmt: skip
+    parser.add_argument(
+        "--data-may-change", action="store_true", help="resume though pictures were added, removed or changed"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
+
+
+def recipe_of_length(
+    make: Callable[[int | None], Recipe],
+    options: argparse.Namespace,
+    run_dir: Path,
+    device: torch.device | str | None,
+) -> Recipe:
+    """Return a recipe without the levels that ``--start`` had reached, as long as ``--hours`` says.
+
+    Args:
+        make: Returns the recipe for a number of real images to show; None = its own.
+        options: Options of the command line.
+        run_dir: Run directory; the length of a run that is there is kept.
+        device: Device to time the training on.
+    """
+    from progan import Trainer
+
+    recipe = make(None)
+    if options.start is not None:
+        recipe = after_start(recipe, level_of_start(options.start, run_dir, overwrite=options.overwrite))
+    if options.hours is None:
+        return recipe
+    scaled = Trainer.recipe_for_hours(
+        recipe,
+        options.hours,
+        device=device,
+        run_dir=run_dir,
+        overwrite=options.overwrite,
+        micro_batch=options.micro_batch,
+    )
+    if options.preset == "few_images" and options.start is None:
+        return make(scaled.schedule.total_images)  # its settings depend on the number
+    return scaled
+
+
+def level_of_start(start: Path, run_dir: Path, *, overwrite: bool) -> int | None:
+    """Return the level that a start had reached, which an existing run has recorded; None = unknown."""
+    from progan import CheckpointError, load_generator
+    from progan.runs.record import RunRecord
+
+    try:
+        if not overwrite and (run_dir / "config.json").is_file():
+            recorded = RunRecord.from_config(run_dir).start
+            return None if recorded is None else recorded.level
+        return load_generator(start).level
+    except (CheckpointError, OSError, ValueError):
+        return None  # a file of tensors, or the trainer will say what is wrong with it
+
+
+def after_start(recipe: Recipe, level: int | None) -> Recipe:
+    """Return the recipe without the levels that a start had reached; the next one, if any, fades in.
+
+    Args:
+        recipe: The full recipe.
+        level: Level that the start had reached; None = unknown, which counts as the highest.
+    """
+    top = recipe.architecture.top_level
+    if level is None or level >= top:
+        return recipe.starting_at(top)
+    return recipe.starting_at(level + 1, fade=True)
+
+
+def make_trainer(
+    recipe: Recipe,
+    options: argparse.Namespace,
+    run_dir: Path,
+    device: torch.device | str | None,
+    notes: dict[str, Any] | None = None,
+) -> Trainer:
+    """Make the trainer of a run, at its newest checkpoint if there is one.
+
+    Args:
+        recipe: Recipe of the run.
+        options: What `add_run_options` parsed.
+        run_dir: Run directory.
+        device: Device to train on; None = the best available.
+        notes: What config.json is to record beside the settings.
+
+    Raises:
+        ValueError: If the settings do not go together, or the run directory holds another run.
+    """
+    from progan import Trainer
+
+    every = max(1, recipe.schedule.total_images // _GRIDS)
+    return Trainer.from_recipe(
+        recipe,
+        seed=options.seed,
+        run_dir=run_dir,
+        device=device,
+        save_every=every,
+        preview_every=every,
+        held_out=options.held_out,
+        recover=options.recover,
+        overwrite=options.overwrite,
+        start=options.start,
+        micro_batch=options.micro_batch,
+        data_may_change=options.data_may_change,
+        notes=notes,
+    )
