@@ -91,8 +91,10 @@ def test_the_page_runs_its_own_script_only(runtime, tmp_path):
 def test_texts_of_users_are_only_texts(runtime, tmp_path):
     grown = grown_of(1, presets.few_images, classes=2)
     grown = GrownGenerator(grown.generator, 1, classes=Classes((3, 1), (HOSTILE, "dogs")))
-    source = export.save_generator(grown, tmp_path / "icons.safetensors", licence=HOSTILE, note=HOSTILE)
+    said = f"{HOSTILE}\ud800"  # half a character
+    source = export.save_generator(grown, tmp_path / "icons.safetensors", licence=said, note=said)
     text = (export.save_page(source, tmp_path / "page", runtime=runtime, title=HOSTILE).path / "index.html").read_text()
+    assert rf"{HOSTILE}\ud800" in (tmp_path / "page" / "LICENSES.txt").read_text()
     assert "<script>alert" not in text
     assert facts_of(text)["classes"] == {"names": [HOSTILE, "dogs"], "counts": [3, 1]}
 

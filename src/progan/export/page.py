@@ -127,6 +127,7 @@ def save_page(
         )
     files = {name: gzip.compress(each, 9, mtime=0) if name.endswith(".wasm") else each for name, each in files.items()}
     licences = _asset("licences.txt").format(version=version, licence=record.licence or "no licence is stated")
+    licences = licences.encode(errors="backslashreplace").decode()  # a file may hold half characters
     if title is None:
         title = "progan"
         if isinstance(source, str | PathLike):
