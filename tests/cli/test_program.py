@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import small_recipe
 from PIL import Image
 
+from progan import GrownGenerator, export
 from progan.cli import program
 from progan.cli.output import in_options
 
@@ -299,6 +301,15 @@ def test_a_hub_without_its_library_says_how_to_get_it(arguments, capsys, monkeyp
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert program.main(arguments) == 2
     assert 'a hub is reached by huggingface_hub; install it: pip install "progan[hub]"' in capsys.readouterr().err
+
+
+def test_texts_of_a_file_are_neither_lines_nor_orders_to_a_terminal(capsys):
+    grown = GrownGenerator(small_recipe().build()[0], 1)
+    export.save_generator(grown, "a.safetensors", licence="mine\n  classes         9", note="\x1b[2J\u202e")
+    assert program.main(["inspect", "a.safetensors"]) == 0
+    said = capsys.readouterr().out
+    assert "  licence         mine   classes         9\n" in said
+    assert r"  note            \x1b[2J\u202e" in said
 
 
 def test_messages_name_options():

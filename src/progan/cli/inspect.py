@@ -9,7 +9,7 @@ from typing import Any
 
 from progan.cli.command import UsageError
 from progan.cli.options import add_json, user_path
-from progan.cli.output import show, show_json
+from progan.cli.output import on_one_line, show, show_json
 
 HELP = "Say what a run, checkpoint, pack, exported generator or file of tensors is; nothing in it is run."
 EXAMPLE = "progan inspect runs/my_icons"
@@ -165,12 +165,15 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
         values["average_used"] += f", the best by {choice['measure']} after {choice['images_seen']:,} real images"
     lines = [f"{found['path']}: {found['kind']}"]
     lines += [
-        f"  {name.replace('_', ' '):<15} {_shown(value)}"
+        f"  {name.replace('_', ' '):<15} {on_one_line(_shown(value))}"
         for name, value in values.items()
         if value not in (None, [], 0)
     ]
     tensors = found.get("tensors", {})
-    lines += [f"  {name}: {each['dtype']} {tuple(each['shape'])}" for name, each in list(tensors.items())[:_SHOWN]]
+    lines += [
+        f"  {on_one_line(name)}: {each['dtype']} {tuple(each['shape'])}"
+        for name, each in list(tensors.items())[:_SHOWN]
+    ]
     if len(tensors) > _SHOWN:
         lines.append(f"  and {len(tensors) - _SHOWN:,} more; --json lists all")
     return lines
