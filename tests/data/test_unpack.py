@@ -66,12 +66,16 @@ def test_names_of_one_file_are_refused(packed, tmp_path):
         unpack(packed.path, tmp_path / "again", progress=False)
 
 
-def test_what_is_there_is_never_written_over(packed, tmp_path):
+def test_what_is_there_is_never_written_over(packed, tmp_path, monkeypatch):
     with pytest.raises(FileExistsError, match="icons exists and is not an empty folder; pass a new one"):
         unpack(packed.path, tmp_path / "icons")
     with pytest.raises(NotADirectoryError, match="no is not a directory; make it first"):
         unpack(packed.path, tmp_path / "no/icons")
     (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(FileExistsError, match=r"\. is the current directory, which a new folder would replace; pass"):
+        unpack(packed.path, ".")
+    monkeypatch.chdir(tmp_path)
     assert len(list(unpack(packed.path, tmp_path / "empty", progress=False).rglob("*.png"))) == 3
 
 

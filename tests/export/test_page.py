@@ -134,7 +134,7 @@ def test_a_run_and_its_file_give_the_same_page(runtime, tmp_path):
     assert "<title>icons</title>" in texts[0]
 
 
-def test_pages_are_replaced_and_nothing_else(runtime, tmp_path):
+def test_pages_are_replaced_and_nothing_else(runtime, tmp_path, monkeypatch):
     target = tmp_path / "page"
     target.mkdir()
     export.save_page(grown_of(), target, runtime=runtime)  # an empty folder may be filled
@@ -142,6 +142,10 @@ def test_pages_are_replaced_and_nothing_else(runtime, tmp_path):
         export.save_page(grown_of(), target, runtime=runtime)
     export.save_page(grown_of(), target, runtime=runtime, title="second", overwrite=True)
     assert "<title>second</title>" in (target / "index.html").read_text()
+    monkeypatch.chdir(target)
+    with pytest.raises(FileExistsError, match=r"\. is the current directory, which a new folder would replace; pass"):
+        export.save_page(grown_of(), ".", runtime=runtime, overwrite=True)
+    monkeypatch.chdir(tmp_path)
     (target / "CNAME").write_text("mine")
     with pytest.raises(FileExistsError, match="not only a page of progan's"):
         export.save_page(grown_of(), target, runtime=runtime, overwrite=True)

@@ -12,7 +12,7 @@ from progan.render import png_bytes
 from progan.runtime.progress import counted
 from progan.storage.files import make_folder, move, partial_of, remove, write_file
 from progan.storage.names import shown
-from progan.storage.paths import user_path
+from progan.storage.paths import check_replaceable, user_path
 
 
 def unpack(path: str | PathLike[str], folder: str | PathLike[str], *, progress: bool = True) -> Path:
@@ -30,12 +30,13 @@ def unpack(path: str | PathLike[str], folder: str | PathLike[str], *, progress: 
         Path of the folder.
 
     Raises:
-        FileExistsError: If the folder exists and is not empty.
+        FileExistsError: If the folder exists and is not empty, or is the current directory.
         NotADirectoryError: If the folder that it is to lie in does not exist.
         OSError: If a file cannot be written; nothing is left behind.
         ValueError: If the file is not a pack, or damaged.
     """
     pack, target = Pack(path), user_path(folder, "folder")
+    check_replaceable(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target} exists and is not an empty folder; pass a new one")
     if not target.parent.is_dir():

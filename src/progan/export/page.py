@@ -30,7 +30,7 @@ from progan.runs.checkpoint import SUFFIX
 from progan.runs.generator_file import DTYPES, FilePrecision, GeneratorRecord
 from progan.sampling import GrownGenerator
 from progan.storage.files import make_folder, move, partial_of, remove, write_file
-from progan.storage.paths import user_path
+from progan.storage.paths import check_replaceable, user_path
 
 _HERE = Path(__file__).parent
 _CELLS, _COLUMNS = 12, 4
@@ -156,7 +156,7 @@ def check_place(target: Path, *, single_file: bool, overwrite: bool) -> None:
     """Raise where no page can be written.
 
     Raises:
-        FileExistsError: If there is something that may not be replaced.
+        FileExistsError: If there is something that may not be replaced, or the current directory.
         NotADirectoryError: If the folder that it would be in is missing.
         ValueError: If the name does not fit.
     """
@@ -164,16 +164,18 @@ def check_place(target: Path, *, single_file: bool, overwrite: bool) -> None:
         raise ValueError(f"a page of a single file must end in .html, got {target}")
     if not single_file and target.suffix == ".html":
         raise ValueError(f"a page is a folder, got {target}; pass single_file=True for one HTML file")
+    if not single_file:
+        check_replaceable(target)
     if not target.resolve().parent.is_dir():
         raise NotADirectoryError(f"{target.parent} is not a directory; make it first")
     if not target.exists() or (not single_file and target.is_dir() and not any(target.iterdir())):
         return
-    if not overwrite:
-        raise FileExistsError(f"{target} exists; pass overwrite=True or another path")
     if not _is_page(target if single_file else target / "index.html") or (
         not single_file and {each.name for each in target.iterdir()} - {"index.html", "LICENSES.txt", _MODEL, _FOLDER}
     ):
         raise FileExistsError(f"{target} exists and is not only a page of progan's; pass another path")
+    if not overwrite:
+        raise FileExistsError(f"{target} exists; pass overwrite=True or another path")
 
 
 def _is_page(path: Path) -> bool:
