@@ -21,6 +21,8 @@ from progan.cli.output import in_options
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
+    Path("card.md").mkdir()
+    Path("loop").symlink_to("loop")
     Path("icons").mkdir()
     for index in range(3):
         Image.new("RGB", (16, 16), (80 * index, 0, 99)).save(f"icons/{index}.png")
@@ -141,11 +143,11 @@ WRONG = [
     (["export", "icons", "new.onnx", "--title", "Icons"], "--single-file, --title and --runtime are for web pages"),
     (["export", "icons", "page/", "--note", "Mine"], "--licence and --note are stated by a .safetensors file"),
     (["export", "icons", "no/page/"], "no is not a directory; make it first"),
-    (["export", "icons", "icons/"], "icons exists; pass --overwrite or another path"),
-    (
-        ["export", "icons", "icons/", "--overwrite"],
-        "icons exists and is not only a page of progan's; pass another path",
-    ),
+    (["export", "icons", "icons/"], "icons exists and is not only a page of progan's; pass another path"),
+    (["export", "icons", "loop"], "loop is a symlink loop; remove it"),
+    (["export", "icons", "no/new.onnx"], "no is not a directory; make it first"),
+    (["export", "icons", "card.safetensors", "--overwrite"], "card.md is a directory; pass another OUT"),
+    (["export", "a.safetensors", "new.onnx", "--best"], "--best chooses among the checkpoints of a run; pass its dir"),
     (["export", "icons", "new.safetensors"], "progan export: "),
     (["export", "missing", "new.safetensors"], "progan export: "),
     (["export", "icons", "new.onnx", "--licence", "MIT"], "--licence and --note are stated by a .safetensors file"),
@@ -206,6 +208,11 @@ def test_unexpected_errors_and_where_they_were_raised(capsys, monkeypatch):
     assert capsys.readouterr().err == "progan status: KeyError: 'something'; --debug shows where\n"
     assert program.main(["status", "icons", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_name_that_is_too_long_is_no_traceback(capsys):
+    assert program.main(["export", "icons", "x" * 300 + ".onnx"]) == 1
+    assert capsys.readouterr().err.endswith("x.onnx: File name too long\n")
 
 
 def test_notes_of_an_error_are_shown_too(capsys, monkeypatch):

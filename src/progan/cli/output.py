@@ -17,6 +17,7 @@ _FLAGS = {
     'on_unreadable="skip"': "--skip-unreadable",
     "hidden=True": "--hidden",
     "overwrite=True": "--overwrite",
+    "best=True": "--best",
     "single_file=True": "--single-file",
     "data_may_change=True": "--data-may-change",
     'labels="folders"': "--labels",
