@@ -284,6 +284,12 @@ def test_trouble_is_shown(browser, labelled, tmp_path):
     page.get_by_text("The pictures cannot be drawn: ort-wasm-simd-threaded.wasm cannot be loaded: 404").wait_for()
     assert shown(page)[:, :3].max() > 0  # the stored pictures
     page.close()
+    for name in ("model.onnx", "ort-wasm-simd-threaded.wasm"):
+        page = browser.new_page()
+        page.route(f"**/{name}*", lambda route: route.fulfill(body=route.fetch().body()[:-9]))
+        page.goto(f"{labelled[1]}/")
+        page.get_by_text(f"The pictures cannot be drawn: {name} is not the whole file of ").wait_for()
+        page.close()
     folder = write_page(grown_of(), tmp_path / "page")
     page = browser.new_page()
     page.goto((folder / "index.html").as_uri())

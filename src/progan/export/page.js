@@ -250,7 +250,7 @@ if (location.protocol === "file:" && !FACTS.alone) {
   say("Loading the model ...");
   const files = Object.entries(FACTS.files).map(([name, place]) => [
     name,
-    FACTS.alone ? { base64: $(place).textContent } : { url: new URL(place, document.baseURI).href },
+    { size: FACTS.sizes[name], ...(FACTS.alone ? { base64: $(place).textContent } : { url: new URL(place, document.baseURI).href }) },
   ]);
   worker.postMessage({ engines: FACTS.engines, files: Object.fromEntries(files) });
 }

@@ -125,6 +125,7 @@ def save_page(
             f"the model has {len(model) / 1e6:.1f} MB, and one HTML file takes at most {_LARGEST_IN_ONE / 1e6:.0f} MB; "
             "write a folder, or use precision='fp16'"
         )
+    sizes = {name: len(each) for name, each in {_MODEL: model, **files}.items()}
     files = {name: gzip.compress(each, 9, mtime=0) if name.endswith(".wasm") else each for name, each in files.items()}
     licences = _asset("licences.txt").format(version=version, licence=record.licence or "no licence is stated")
     licences = licences.encode(errors="backslashreplace").decode()  # a file may hold half characters
@@ -132,7 +133,7 @@ def save_page(
         title = "progan"
         if isinstance(source, str | PathLike):
             title = user_path(source, "source").resolve().name.removesuffix(SUFFIX)
-    facts = {**_facts(grown, record), "name": title, "engines": engines, "alone": single_file}
+    facts = {**_facts(grown, record), "name": title, "sizes": sizes, "engines": engines, "alone": single_file}
     if single_file:
         embedded = {name: _base64(each) for name, each in {_MODEL: model, **files}.items()}
         page = _page(facts, title, record, licences, embedded)
