@@ -160,6 +160,8 @@ def _check_names(names: Sequence[str], n: int, skipped: Collection[str]) -> None
     every = [*names, *skipped]
     if len(set(every)) != len(every) or not all(every):
         raise ValueError("its names are not all different")
+    if not all(Path(name).name for name in every):
+        raise ValueError("not all of its names are those of files")
     for name in every:
         check_relative(Path(name))
 
