@@ -124,6 +124,7 @@ WRONG = [
     (["generate", "icons", "--out", "icons"], "--out icons exists and is not an empty folder; pass a new one"),
     (["generate", "icons", "--out", "new", "--n", "0"], "argument --n: must be a whole number of at least 1, got '0'"),
     (["generate", "icons", "--out", "new", "--only", "a"], "must be numbers and ranges such as 0-7,12, got 'a'"),
+    (["generate", "icons", "--out", "new", "--only", "1,0-99999999999999999999"], "must be at most 1,000,000 numbers"),
     (["generate", "icons", "--out", "new", "--n", "2", "--only", "3"], "not allowed with argument"),
     (["walk", "icons"], "the following arguments are required: FILE"),
     (["walk", "icons", "walk.png"], "icons is not a checkpoint, nor a run with one"),
