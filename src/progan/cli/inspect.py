@@ -98,16 +98,18 @@ def describe_file(path: Path) -> dict[str, Any]:
     """Describe a pack, or another file in the safetensors layout.
 
     Raises:
-        UsageError: If it is neither.
+        UsageError: If it is neither, or a damaged pack.
     """
     from progan.data import Pack
+    from progan.data.pack import is_pack
     from progan.errors import CheckpointError
-    from progan.runs.checkpoint import read_entries
+    from progan.runs.checkpoint import SUFFIX, read_entries
 
     try:
         pack = Pack(path)
-    except (ValueError, OSError):
-        pass
+    except (ValueError, OSError) as error:
+        if is_pack(path):
+            raise UsageError(str(error)) from error
     else:
         n, channels, height, width = pack.images.shape
         found = {
@@ -118,6 +120,8 @@ def describe_file(path: Path) -> dict[str, Any]:
             "image_channels": channels,
         }
         return found | {"classes": list(pack.classes), "unreadable": len(pack.unreadable)}
+    if path.suffix != SUFFIX:
+        raise UsageError(f"{path} is no pack and no file of tensors in the safetensors layout, which ends in {SUFFIX}")
     try:
         return _described_generator(path)
     except CheckpointError:
