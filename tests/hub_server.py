@@ -86,7 +86,7 @@ class Answers(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.requests.append(f"{self.command} {path}")
         if self.server.broken is not None and re.search(self.server.broken, path):
-            return self.answer(503, {"error": "down for maintenance"})
+            return self.answer(503, {"error": "down\nfor maintenance"})
         if path == "/api/validate-yaml":
             text = json.loads(body)["content"]
             wrong = not re.match(r"---\n(.+\n)+---\n", text)

@@ -79,4 +79,6 @@ def test_a_damaged_pack_is_not_taken_for_something_else(capsys):
     assert main(["convert", "icons.pack", "again"]) == 2
     assert "icons.pack is damaged: " in (said := capsys.readouterr().err)
     assert "; pack the folder again" in said
+    assert main(["inspect", "icons.pack"]) == 2
+    assert capsys.readouterr().err.startswith(said.partition("; pack")[0].replace("convert", "inspect"))
     assert not Path("again").exists()

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import small_recipe
 from PIL import Image
 
+from progan import GrownGenerator, export
 from progan.cli import program
 from progan.cli.output import in_options
 
@@ -19,6 +21,8 @@ from progan.cli.output import in_options
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
+    Path("card.md").mkdir()
+    Path("loop").symlink_to("loop")
     Path("icons").mkdir()
     for index in range(3):
         Image.new("RGB", (16, 16), (80 * index, 0, 99)).save(f"icons/{index}.png")
@@ -120,6 +124,7 @@ WRONG = [
     (["generate", "icons", "--out", "icons"], "--out icons exists and is not an empty folder; pass a new one"),
     (["generate", "icons", "--out", "new", "--n", "0"], "argument --n: must be a whole number of at least 1, got '0'"),
     (["generate", "icons", "--out", "new", "--only", "a"], "must be numbers and ranges such as 0-7,12, got 'a'"),
+    (["generate", "icons", "--out", "new", "--only", "1,0-99999999999999999999"], "must be at most 1,000,000 numbers"),
     (["generate", "icons", "--out", "new", "--n", "2", "--only", "3"], "not allowed with argument"),
     (["walk", "icons"], "the following arguments are required: FILE"),
     (["walk", "icons", "walk.png"], "icons is not a checkpoint, nor a run with one"),
@@ -139,11 +144,11 @@ WRONG = [
     (["export", "icons", "new.onnx", "--title", "Icons"], "--single-file, --title and --runtime are for web pages"),
     (["export", "icons", "page/", "--note", "Mine"], "--licence and --note are stated by a .safetensors file"),
     (["export", "icons", "no/page/"], "no is not a directory; make it first"),
-    (["export", "icons", "icons/"], "icons exists; pass --overwrite or another path"),
-    (
-        ["export", "icons", "icons/", "--overwrite"],
-        "icons exists and is not only a page of progan's; pass another path",
-    ),
+    (["export", "icons", "icons/"], "icons exists and is not only a page of progan's; pass another path"),
+    (["export", "icons", "loop"], "loop is a symlink loop; remove it"),
+    (["export", "icons", "no/new.onnx"], "no is not a directory; make it first"),
+    (["export", "icons", "card.safetensors", "--overwrite"], "card.md is a directory; pass another OUT"),
+    (["export", "a.safetensors", "new.onnx", "--best"], "--best chooses among the checkpoints of a run; pass its dir"),
     (["export", "icons", "new.safetensors"], "progan export: "),
     (["export", "missing", "new.safetensors"], "progan export: "),
     (["export", "icons", "new.onnx", "--licence", "MIT"], "--licence and --note are stated by a .safetensors file"),
@@ -204,6 +209,11 @@ def test_unexpected_errors_and_where_they_were_raised(capsys, monkeypatch):
     assert capsys.readouterr().err == "progan status: KeyError: 'something'; --debug shows where\n"
     assert program.main(["status", "icons", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_name_that_is_too_long_is_no_traceback(capsys):
+    assert program.main(["export", "icons", "x" * 300 + ".onnx"]) == 1
+    assert capsys.readouterr().err.endswith("x.onnx: File name too long\n")
 
 
 def test_notes_of_an_error_are_shown_too(capsys, monkeypatch):
@@ -299,6 +309,15 @@ def test_a_hub_without_its_library_says_how_to_get_it(arguments, capsys, monkeyp
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert program.main(arguments) == 2
     assert 'a hub is reached by huggingface_hub; install it: pip install "progan[hub]"' in capsys.readouterr().err
+
+
+def test_texts_of_a_file_are_neither_lines_nor_orders_to_a_terminal(capsys):
+    grown = GrownGenerator(small_recipe().build()[0], 1)
+    export.save_generator(grown, "a.safetensors", licence="mine\n  classes         9", note="\x1b[2J\u202e")
+    assert program.main(["inspect", "a.safetensors"]) == 0
+    said = capsys.readouterr().out
+    assert "  licence         mine   classes         9\n" in said
+    assert r"  note            \x1b[2J\u202e" in said
 
 
 def test_messages_name_options():

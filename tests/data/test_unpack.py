@@ -10,6 +10,7 @@ from PIL import Image
 
 from progan import ImageFolder
 from progan.data import pack, unpack
+from progan.storage.names import normalised
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -50,7 +51,7 @@ def test_other_endings_become_png_and_names_stay_different(tmp_path):
     assert torch.equal(ImageFolder(folder, 8).images, packed.images)
 
 
-@pytest.mark.parametrize("name", ["../../1.pn", "/etc/1.png", "a/../../1p"])
+@pytest.mark.parametrize("name", ["../../1.pn", "/etc/1.png", "a/../../1p", "././././/."])
 def test_a_crafted_name_never_leads_out_of_the_folder(name, packed, tmp_path):
     packed.path.write_bytes(packed.path.read_bytes().replace(b"cats/1.png", name.encode()))
     with pytest.raises(ValueError, match="damaged"):
@@ -66,12 +67,33 @@ def test_names_of_one_file_are_refused(packed, tmp_path):
         unpack(packed.path, tmp_path / "again", progress=False)
 
 
-def test_what_is_there_is_never_written_over(packed, tmp_path):
+@pytest.mark.parametrize("names", [["1.bmp", "1.png/2.png"], ["\u00e9.bmp", "e\u0301.png"], ["x" * 251 + ".png"]])
+def test_names_that_get_in_each_others_way_or_are_as_long_as_can_be(names, tmp_path):
+    draw(tmp_path / "icons", names)
+    packed = pack(tmp_path / "icons", tmp_path / "icons.pack", 8, progress=False)
+    again = ImageFolder(unpack(packed.path, tmp_path / "again", progress=False), 8)
+    assert sorted(map(bytes, again.images.numpy())) == sorted(map(bytes, packed.images.numpy()))
+    assert len(names) == len({normalised(name) for name in again.paths})
+
+
+def test_a_link_to_an_empty_folder_stays(packed, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    unpack(packed.path, tmp_path / "link", progress=False)
+    assert (tmp_path / "link").is_symlink()
+    assert len(list((tmp_path / "empty").rglob("*.png"))) == 3
+
+
+def test_what_is_there_is_never_written_over(packed, tmp_path, monkeypatch):
     with pytest.raises(FileExistsError, match="icons exists and is not an empty folder; pass a new one"):
         unpack(packed.path, tmp_path / "icons")
     with pytest.raises(NotADirectoryError, match="no is not a directory; make it first"):
         unpack(packed.path, tmp_path / "no/icons")
     (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(FileExistsError, match=r"\. is the current directory, which a new folder would replace; pass"):
+        unpack(packed.path, ".")
+    monkeypatch.chdir(tmp_path)
     assert len(list(unpack(packed.path, tmp_path / "empty", progress=False).rglob("*.png"))) == 3
 
 

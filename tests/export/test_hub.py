@@ -97,6 +97,7 @@ def test_the_card_is_one_that_hubs_read(hub):
         ("CC0-1.0", {"license": "cc0-1.0"}),
         ('"a" \\ \n---\nb: [', {"license": "other", "license_name": '"a" \\ \n---\nb: ['}),
         ("\u2028\u0085 é \x07", {"license": "other", "license_name": "\u2028\u0085 é \x07"}),
+        ("\U0001f600\U000e0001\x7f", {"license": "other", "license_name": "\U0001f600\U000e0001\x7f"}),
     ],
 )
 def test_licences_in_the_front_matter(licence, lines):

@@ -232,6 +232,14 @@ def test_a_run_with_blocks_of_its_own_is_refused_before_they_are_asked_for(image
         export.save_generator(tmp_path / "run", tmp_path / "icons.safetensors")
 
 
+def test_a_checkpoint_is_not_written_over(run, tmp_path):
+    tensors = max((run / "checkpoints").iterdir()) / "tensors.safetensors"
+    before = tensors.read_bytes()
+    with pytest.raises(ValueError, match="is part of a checkpoint, which would be lost; pass another path"):
+        export.save_generator(run, tensors)
+    assert tensors.read_bytes() == before
+
+
 def test_a_file_takes_no_block_and_has_no_best(tmp_path):
     path = export.save_generator(grown_of(), tmp_path / "icons.safetensors")
     with pytest.raises(ValueError, match="holds one generator, of built-in blocks; leave out block"):

@@ -91,8 +91,10 @@ def test_the_page_runs_its_own_script_only(runtime, tmp_path):
 def test_texts_of_users_are_only_texts(runtime, tmp_path):
     grown = grown_of(1, presets.few_images, classes=2)
     grown = GrownGenerator(grown.generator, 1, classes=Classes((3, 1), (HOSTILE, "dogs")))
-    source = export.save_generator(grown, tmp_path / "icons.safetensors", licence=HOSTILE, note=HOSTILE)
+    said = f"{HOSTILE}\ud800"  # half a character
+    source = export.save_generator(grown, tmp_path / "icons.safetensors", licence=said, note=said)
     text = (export.save_page(source, tmp_path / "page", runtime=runtime, title=HOSTILE).path / "index.html").read_text()
+    assert rf"{HOSTILE}\ud800" in (tmp_path / "page" / "LICENSES.txt").read_text()
     assert "<script>alert" not in text
     assert facts_of(text)["classes"] == {"names": [HOSTILE, "dogs"], "counts": [3, 1]}
 
@@ -132,7 +134,7 @@ def test_a_run_and_its_file_give_the_same_page(runtime, tmp_path):
     assert "<title>icons</title>" in texts[0]
 
 
-def test_pages_are_replaced_and_nothing_else(runtime, tmp_path):
+def test_pages_are_replaced_and_nothing_else(runtime, tmp_path, monkeypatch):
     target = tmp_path / "page"
     target.mkdir()
     export.save_page(grown_of(), target, runtime=runtime)  # an empty folder may be filled
@@ -140,6 +142,10 @@ def test_pages_are_replaced_and_nothing_else(runtime, tmp_path):
         export.save_page(grown_of(), target, runtime=runtime)
     export.save_page(grown_of(), target, runtime=runtime, title="second", overwrite=True)
     assert "<title>second</title>" in (target / "index.html").read_text()
+    monkeypatch.chdir(target)
+    with pytest.raises(FileExistsError, match=r"\. is the current directory, which a new folder would replace; pass"):
+        export.save_page(grown_of(), ".", runtime=runtime, overwrite=True)
+    monkeypatch.chdir(tmp_path)
     (target / "CNAME").write_text("mine")
     with pytest.raises(FileExistsError, match="not only a page of progan's"):
         export.save_page(grown_of(), target, runtime=runtime, overwrite=True)

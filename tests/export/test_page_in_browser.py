@@ -254,6 +254,25 @@ def test_buttons(browser, labelled, tmp_path):
     page.context.close()
 
 
+def test_what_is_saved_is_the_picture_of_its_name(browser, labelled, tmp_path):
+    grown, address = labelled
+    page = browser.new_page()
+    held = []
+    page.route("**/model.onnx", lambda route: held.append(route))
+    with page.expect_request("**/model.onnx", timeout=60_000):
+        page.goto(f"{address}/#seed=5&icon=2")
+    page.get_by_role("button", name="Save PNG").click()
+    page.wait_for_timeout(300)
+    with page.expect_download(timeout=60_000) as download:
+        held[0].continue_()
+    assert download.value.suggested_filename == "Icons_seed_5_icon_2.png"
+    download.value.save_as(tmp_path / "icon.png")
+    with Image.open(tmp_path / "icon.png") as picture:
+        saved = np.asarray(picture.convert("RGBA"), dtype=float).transpose(2, 0, 1)
+    assert_equal(saved[None], grown.sample(3, seed=5)[2:])
+    page.close()
+
+
 @pytest.mark.parametrize("fragment", ["#seed=-1&icon=99&move=a&walk=x&like=1e9&label=9", "#&&=%", "#seed=1e400&move=1"])
 def test_addresses_that_ask_for_nothing_sensible(browser, labelled, fragment):
     grown, address = labelled
@@ -283,6 +302,18 @@ def test_trouble_is_shown(browser, labelled, tmp_path):
     page.goto(f"{labelled[1]}/")
     page.get_by_text("The pictures cannot be drawn: ort-wasm-simd-threaded.wasm cannot be loaded: 404").wait_for()
     assert shown(page)[:, :3].max() > 0  # the stored pictures
+    page.close()
+    for name in ("model.onnx", "ort-wasm-simd-threaded.wasm"):
+        page = browser.new_page()
+        page.route(f"**/{name}*", lambda route: route.fulfill(body=route.fetch().body()[:-9]))
+        page.goto(f"{labelled[1]}/")
+        page.get_by_text(f"The pictures cannot be drawn: {name} is not the whole file of ").wait_for()
+        page.close()
+    page = browser.new_page()
+    rule = {"Content-Type": "text/html", "Content-Security-Policy": "worker-src 'none'"}
+    page.route("**/", lambda route: route.fulfill(response=route.fetch(), headers=rule))
+    page.goto(f"{labelled[1]}/")
+    page.get_by_text("a rule of the server, does not let the page start its worker").wait_for()
     page.close()
     folder = write_page(grown_of(), tmp_path / "page")
     page = browser.new_page()

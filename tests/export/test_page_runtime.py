@@ -62,6 +62,13 @@ def test_npm_downloads_it_once(package, tmp_path, monkeypatch, cache):
     assert kept.read_bytes() == package.read_bytes()
 
 
+def test_a_cache_that_cannot_be_written_is_done_without(package, tmp_path, monkeypatch, cache):
+    install_npm(tmp_path, monkeypatch, f'cp {package} "$4/onnxruntime-web-{VERSION}.tgz"')
+    cache.write_text("a file")
+    with pytest.warns(UserWarning, match="onnxruntime-web cannot be kept for the next page: .*Not a directory"):
+        assert runtime_files(FILES, None) == (VERSION, FILES)
+
+
 def test_another_package_is_refused(package, tmp_path, monkeypatch, cache):
     other = tmp_path / "other.tgz"
     other.write_bytes(package.read_bytes() + b"\0")

@@ -42,6 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the file and the card beside it, or the page."""
     out, is_folder = options.out
+    is_folder = is_folder or out.is_dir()
     is_file = out.suffix in KINDS and not is_folder
     if (options.licence or options.note) and (out.suffix != KINDS[0] or is_folder):
         raise UsageError("--licence and --note are stated by a .safetensors file and its card; export that one first")
@@ -53,9 +54,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _out(text: str) -> tuple[Path, bool]:
-    """Parse OUT: its path, and whether it must be a folder."""
+    """Parse OUT: its path, and whether it is named as a folder is."""
     path = user_path(text)
-    return path, path.suffix == "" or text.endswith(("/", "\\")) or path.is_dir()
+    return path, path.suffix == "" or text.endswith(("/", "\\"))
 
 
 def _file(options: argparse.Namespace, out: Path) -> int:
@@ -65,7 +66,11 @@ def _file(options: argparse.Namespace, out: Path) -> int:
     if out.suffix == ".pt2" and options.precision != "fp32":
         raise UsageError("a .pt2 program has fp32; leave out --precision, or pass a .safetensors or .onnx file as OUT")
     written = [out] if is_program or options.no_card else [out, out.with_suffix(".md"), out.with_suffix(".png")]
+    if not out.parent.is_dir():
+        raise UsageError(f"{out.parent} is not a directory; make it first")
     for path in written:
+        if path.is_dir():
+            raise UsageError(f"{path} is a directory; pass another OUT")
         if path.exists() and not options.overwrite:
             raise UsageError(f"{path} exists; pass --overwrite or another OUT")
     if out.suffix == ".pt2":

@@ -9,7 +9,7 @@ from typing import Any
 
 from progan.cli.command import UsageError
 from progan.cli.options import add_json, user_path
-from progan.cli.output import show, show_json
+from progan.cli.output import on_one_line, show, show_json
 
 HELP = "Say what a run, checkpoint, pack, exported generator or file of tensors is; nothing in it is run."
 EXAMPLE = "progan inspect runs/my_icons"
@@ -98,16 +98,18 @@ def describe_file(path: Path) -> dict[str, Any]:
     """Describe a pack, or another file in the safetensors layout.
 
     Raises:
-        UsageError: If it is neither.
+        UsageError: If it is neither, or a damaged pack.
     """
     from progan.data import Pack
+    from progan.data.pack import is_pack
     from progan.errors import CheckpointError
-    from progan.runs.checkpoint import read_entries
+    from progan.runs.checkpoint import SUFFIX, read_entries
 
     try:
         pack = Pack(path)
-    except (ValueError, OSError):
-        pass
+    except (ValueError, OSError) as error:
+        if is_pack(path):
+            raise UsageError(str(error)) from error
     else:
         n, channels, height, width = pack.images.shape
         found = {
@@ -118,6 +120,8 @@ def describe_file(path: Path) -> dict[str, Any]:
             "image_channels": channels,
         }
         return found | {"classes": list(pack.classes), "unreadable": len(pack.unreadable)}
+    if path.suffix != SUFFIX:
+        raise UsageError(f"{path} is no pack and no file of tensors in the safetensors layout, which ends in {SUFFIX}")
     try:
         return _described_generator(path)
     except CheckpointError:
@@ -165,12 +169,15 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
         values["average_used"] += f", the best by {choice['measure']} after {choice['images_seen']:,} real images"
     lines = [f"{found['path']}: {found['kind']}"]
     lines += [
-        f"  {name.replace('_', ' '):<15} {_shown(value)}"
+        f"  {name.replace('_', ' '):<15} {on_one_line(_shown(value))}"
         for name, value in values.items()
         if value not in (None, [], 0)
     ]
     tensors = found.get("tensors", {})
-    lines += [f"  {name}: {each['dtype']} {tuple(each['shape'])}" for name, each in list(tensors.items())[:_SHOWN]]
+    lines += [
+        f"  {on_one_line(name)}: {each['dtype']} {tuple(each['shape'])}"
+        for name, each in list(tensors.items())[:_SHOWN]
+    ]
     if len(tensors) > _SHOWN:
         lines.append(f"  and {len(tensors) - _SHOWN:,} more; --json lists all")
     return lines

@@ -9,6 +9,8 @@ from typing import Any
 
 from progan.cli.command import UsageError
 
+_MOST_NUMBERS = 1_000_000
+
 
 def user_path(text: str) -> Path:
     """Parse a path; a leading ~ is expanded, since shells do not expand the one in ``--out=~/icons``."""
@@ -76,7 +78,10 @@ def whole_numbers(text: str) -> list[int]:
         first, _, last = part.partition("-")
         if not first.isdecimal() or (last and not last.isdecimal()):
             raise argparse.ArgumentTypeError(f"must be numbers and ranges such as 0-7,12, got {text!r}")
-        numbers += range(int(first), int(last or first) + 1)
+        found = range(int(first), int(last or first) + 1)
+        if len(numbers) + found.stop - found.start > _MOST_NUMBERS:
+            raise argparse.ArgumentTypeError(f"must be at most {_MOST_NUMBERS:,} numbers, got {text!r}")
+        numbers += found
     if not numbers:
         raise argparse.ArgumentTypeError(f"{text!r} names no number")
     return numbers

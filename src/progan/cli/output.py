@@ -17,6 +17,7 @@ _FLAGS = {
     'on_unreadable="skip"': "--skip-unreadable",
     "hidden=True": "--hidden",
     "overwrite=True": "--overwrite",
+    "best=True": "--best",
     "single_file=True": "--single-file",
     "data_may_change=True": "--data-may-change",
     'labels="folders"': "--labels",
@@ -56,10 +57,26 @@ def shown(path: Path) -> str:
 
 
 def show(text: str, file: TextIO | None = None) -> None:
-    """Print a text that may hold any file's name; letters that the output cannot show are escaped."""
+    r"""Print a text that may hold anything from a file; what a terminal would obey, or cannot show, is escaped.
+
+    Example:
+        >>> show("icons \x1b[2J")
+        icons \x1b[2J
+    """
     stream = sys.stdout if file is None else file
     encoding = stream.encoding or "utf-8"
+    text = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def on_one_line(text: str) -> str:
+    r"""Return a text from a file without line breaks, so that it cannot look like a line of the program.
+
+    Example:
+        >>> on_one_line("CC0-1.0\n  classes 9")
+        'CC0-1.0   classes 9'
+    """
+    return " ".join(text.splitlines())
 
 
 def show_json(values: Any) -> None:

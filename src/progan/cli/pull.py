@@ -6,7 +6,7 @@ import argparse
 
 from progan.cli.command import UsageError
 from progan.cli.options import user_path
-from progan.cli.output import show, shown
+from progan.cli.output import on_one_line, show, shown
 
 HELP = "Download a generator from a model hub, and check it; nothing in it is run."
 EXAMPLE = "progan pull alice/icons icons.safetensors"
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     named = {} if options.file is None else {"file": options.file}
     record = describe(pull_from_hub(options.repo, out, revision=options.revision, **named))
     height, width = record.architecture.size(record.level)
-    licence = "licence not stated" if record.licence is None else f"licence {record.licence}"
+    licence = "licence not stated" if record.licence is None else f"licence {on_one_line(record.licence)}"
     show(f"{out}: a generator of {width}x{height} pictures, {out.stat().st_size / 1e6:.1f} MB, {licence}.")
     show(f"progan generate {shown(out)} --out icons")
     return 0

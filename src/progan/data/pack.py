@@ -160,6 +160,8 @@ def _check_names(names: Sequence[str], n: int, skipped: Collection[str]) -> None
     every = [*names, *skipped]
     if len(set(every)) != len(every) or not all(every):
         raise ValueError("its names are not all different")
+    if not all(Path(name).name for name in every):
+        raise ValueError("not all of its names are those of files")
     for name in every:
         check_relative(Path(name))
 
@@ -216,7 +218,7 @@ def pack(
     names, unreadable = picture_paths(folder, only, hidden=hidden, on_unreadable=on_unreadable)
     if labels is not None:
         folder_labels(names, folder)
-    if path.exists() and not _is_pack(path):
+    if path.exists() and not is_pack(path):
         raise FileExistsError(f"{path} exists already and is not a pack; pass another path")
     if not target.parent.is_dir():
         raise NotADirectoryError(f"{target.parent} is not a directory; make it first")
@@ -281,7 +283,7 @@ def _header(
     return header_of(tensors, metadata, length)
 
 
-def _is_pack(path: Path) -> bool:
+def is_pack(path: Path) -> bool:
     """Return whether a file begins as a pack does, whatever its version, damaged or not."""
     if not path.is_file():
         return False

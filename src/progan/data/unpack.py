@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -11,8 +12,8 @@ from progan.data.pack import Pack
 from progan.render import png_bytes
 from progan.runtime.progress import counted
 from progan.storage.files import make_folder, move, partial_of, remove, write_file
-from progan.storage.names import shown
-from progan.storage.paths import user_path
+from progan.storage.names import normalised, shown
+from progan.storage.paths import check_replaceable, user_path
 
 
 def unpack(path: str | PathLike[str], folder: str | PathLike[str], *, progress: bool = True) -> Path:
@@ -30,18 +31,20 @@ def unpack(path: str | PathLike[str], folder: str | PathLike[str], *, progress: 
         Path of the folder.
 
     Raises:
-        FileExistsError: If the folder exists and is not empty.
+        FileExistsError: If the folder exists and is not empty, or is the current directory.
         NotADirectoryError: If the folder that it is to lie in does not exist.
         OSError: If a file cannot be written; nothing is left behind.
         ValueError: If the file is not a pack, or damaged.
     """
     pack, target = Pack(path), user_path(folder, "folder")
+    check_replaceable(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target} exists and is not an empty folder; pass a new one")
     if not target.parent.is_dir():
         raise NotADirectoryError(f"{target.parent} is not a directory; make it first")
     names = _png_names(pack.paths)
-    beside = partial_of(target)
+    place = Path(os.path.realpath(target))
+    beside = partial_of(place)
     remove(beside)  # of one that was killed
     make_folder(beside)
     try:
@@ -53,7 +56,7 @@ def unpack(path: str | PathLike[str], folder: str | PathLike[str], *, progress: 
             file = beside / name
             make_folder(file.parent)
             write_file(file, png_bytes(pack.images[index]))
-        move(beside, target)
+        move(beside, place)
     except BaseException:
         remove(beside)
         raise
@@ -61,7 +64,7 @@ def unpack(path: str | PathLike[str], folder: str | PathLike[str], *, progress: 
 
 
 def _png_names(names: Sequence[str]) -> list[str]:
-    """Return the names of PNG files for pictures, all different, also where upper and lower case are the same.
+    """Return the names of PNG files for pictures, all different on every system, and none also that of a folder.
 
     Raises:
         ValueError: If names of pictures cannot be told apart as files.
@@ -69,10 +72,23 @@ def _png_names(names: Sequence[str]) -> list[str]:
     Example:
         >>> _png_names(["a/1.jpg", "a/2.PNG"]), _png_names(["1.jpg", "1.png"])
         (['a/1.png', 'a/2.png'], ['1.jpg.png', '1.png.png'])
+        >>> _png_names(["1.jpg", "1.png/2.png"])
+        ['1.jpg.png', '1.png/2.png.png']
     """
     short = [Path(name).with_suffix(".png").as_posix() for name in names]
     whole = [f"{Path(name).as_posix()}.png" for name in names]
     for found in (short, whole):
-        if len({name.casefold() for name in found}) == len(found):
+        files = {_folded(name) for name in found}
+        if len(files) == len(found) and files.isdisjoint(
+            _folded(f"{each}") for name in found for each in Path(name).parents
+        ):
             return found
-    raise ValueError("some pictures of the pack have names that differ in upper and lower case only; pack them renamed")
+    raise ValueError(
+        "some pictures of the pack have names that some systems take for the same, such as where they differ in upper "
+        "and lower case only; pack them renamed"
+    )
+
+
+def _folded(name: str) -> str:
+    """Return what is the same for names that some system takes for the same: those of letters stored in another way."""
+    return normalised(normalised(name).casefold())

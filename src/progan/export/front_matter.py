@@ -55,4 +55,6 @@ def _licence(text: str | None) -> list[str]:
     known = text.strip().lower()
     if known in _KNOWN:
         return [f"license: {known}"]
-    return ["license: other", f"license_name: {json.dumps(text)}"]  # a JSON text is one of YAML too
+    quoted = json.dumps(text, ensure_ascii=False)  # one of YAML too, but that YAML has no pairs of half characters
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in quoted)
+    return ["license: other", f"license_name: {''.join(shown)}"]

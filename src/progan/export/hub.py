@@ -21,7 +21,7 @@ from progan.export.hub_errors import LOG_IN, clear_errors
 from progan.export.one_file import save_generator
 from progan.export.source import Source
 from progan.runs.checkpoint import SUFFIX
-from progan.runs.generator_file import FilePrecision, is_file, read_generator, read_record
+from progan.runs.generator_file import FilePrecision, check_target, read_generator, read_record
 from progan.storage.files import write_file
 from progan.storage.paths import user_path
 
@@ -123,8 +123,7 @@ def pull_from_hub(
         >>> generator = load_generator(pull_from_hub("alice/icons", "icons.safetensors"))  # doctest: +SKIP
     """
     target = user_path(path)
-    if not is_file(target):
-        raise ValueError(f"path must be that of a file whose name ends in {SUFFIX}, got {target}")
+    check_target(target)
     if not target.parent.is_dir():
         raise NotADirectoryError(f"{target.parent} is not a directory; make it first")
     _check_repo_id(repo_id)

@@ -58,7 +58,7 @@ def _clear(error: BaseException, hub: str, repo_id: str, file: str | None, revis
         )
     if not isinstance(error, errors.HfHubHTTPError):
         return None
-    because = f" ({error.server_message.strip()})" if error.server_message else ""
+    because = f" ({' '.join(error.server_message.split())})" if error.server_message else ""
     status = error.response.status_code
     if isinstance(error, errors.RevisionNotFoundError):
         return FileNotFoundError(

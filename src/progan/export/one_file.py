@@ -13,12 +13,12 @@ from torch import Tensor
 from progan.arguments import wrong_type
 from progan.export.source import Source, open_source
 from progan.networks.generator import ProgressiveGenerator
-from progan.runs.checkpoint import SUFFIX
 from progan.runs.generator_file import (
     DTYPES,
     LONGEST_TEXT,
     FilePrecision,
     GeneratorRecord,
+    check_target,
     is_file,
     metadata_of,
     read_record,
@@ -77,8 +77,7 @@ def save_generator(
         True
     """
     target = user_path(path)
-    if not is_file(target):
-        raise ValueError(f"path must be that of a file whose name ends in {SUFFIX}, got {target}")
+    check_target(target)
     if precision not in get_args(FilePrecision):
         raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
     for name, text in (("licence", licence), ("note", note)):

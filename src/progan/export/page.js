@@ -30,6 +30,7 @@ const worker = new Worker(URL.createObjectURL(new Blob([$("worker").textContent]
 const wanted = new Map(); // canvases that are to be drawn, and their pictures
 let engine = null;
 let drawing = null;
+let waiting = []; // for the chosen picture
 
 /** Draw a picture as soon as the worker can; a newer wish for the same canvas replaces an older one. */
 function want(canvas, path) {
@@ -63,7 +64,12 @@ worker.onmessage = ({ data: { engine: started, data, took, trouble } }) => {
     drawing = null;
   }
   drawNext();
+  if (isDrawn()) waiting.splice(0).forEach((go) => go());
 };
+worker.onerror = () => say("The pictures cannot be drawn: the browser, or a rule of the server, does not let the page start its worker.", true);
+
+/** Return whether the canvas of the chosen picture shows it. */
+const isDrawn = () => engine !== null && drawing !== $("chosen") && !wanted.has($("chosen"));
 
 /** Show a message, which screen readers read out. */
 function say(text, isTrouble = false) {
@@ -181,13 +187,18 @@ function walk() {
 
 // What the buttons do
 
-/** Return the chosen picture as a PNG file. */
-const png = () => new Promise((resolve) => $("chosen").toBlob(resolve, "image/png"));
+/** Return the chosen picture as a PNG file with its name, as soon as it is drawn. */
+async function png() {
+  if (!isDrawn()) await new Promise((resolve) => waiting.push(resolve));
+  const name = `${FACTS.name}_${address().slice(1).replaceAll(/[^\w.,-]+/g, "_")}`.slice(0, 120) + ".png";
+  return { name, file: await new Promise((resolve) => $("chosen").toBlob(resolve, "image/png")) };
+}
 
 async function save() {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await png());
-  link.download = `${FACTS.name}_${address().slice(1).replaceAll(/[^\w.,-]+/g, "_")}`.slice(0, 120) + ".png";
+  const { name, file } = await png();
+  link.href = URL.createObjectURL(file);
+  link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
@@ -211,7 +222,7 @@ $("back").addEventListener("click", () => begin({ cell: state.before[0][1] }));
 $("walk").addEventListener("click", walk);
 $("reset").addEventListener("click", () => (rest(), adjust(without("move"))));
 $("save").addEventListener("click", save);
-$("copy").addEventListener("click", () => copy("Picture", () => navigator.clipboard.write([new ClipboardItem({ "image/png": png() })])));
+$("copy").addEventListener("click", () => copy("Picture", () => navigator.clipboard.write([new ClipboardItem({ "image/png": png().then(({ file }) => file) })])));
 $("link").addEventListener("click", () => (settle(), copy("Link", () => navigator.clipboard.writeText(location.href))));
 addEventListener("popstate", () => (rest(), clearTimeout(noting), (noted = null), (state = parsed(location.hash)), showAll()));
 still.addEventListener("change", rest);
@@ -233,6 +244,9 @@ state = parsed(location.hash);
 document.querySelector("main").hidden = false;
 rest();
 showAll();
+const canLoad = location.protocol !== "file:" || FACTS.alone;
+if (canLoad) say("Loading the model ...");
+else say("Browsers do not let a page of several files draw from a disk. In its folder, run: python -m http.server", true);
 if (state.seed === 0 && state.label === null && state.before.length === 0) {
   const sheet = Object.assign(new Image(), { src: FACTS.sheet.uri });
   await sheet.decode();
@@ -244,13 +258,10 @@ if (state.seed === 0 && state.label === null && state.before.length === 0) {
   });
   showChosen();
 }
-if (location.protocol === "file:" && !FACTS.alone) {
-  say("Browsers do not let a page of several files draw from a disk. In its folder, run: python -m http.server", true);
-} else {
-  say("Loading the model ...");
+if (canLoad) {
   const files = Object.entries(FACTS.files).map(([name, place]) => [
     name,
-    FACTS.alone ? { base64: $(place).textContent } : { url: new URL(place, document.baseURI).href },
+    { size: FACTS.sizes[name], ...(FACTS.alone ? { base64: $(place).textContent } : { url: new URL(place, document.baseURI).href }) },
   ]);
   worker.postMessage({ engines: FACTS.engines, files: Object.fromEntries(files) });
 }

@@ -30,7 +30,7 @@ from progan.runs.checkpoint import SUFFIX
 from progan.runs.generator_file import DTYPES, FilePrecision, GeneratorRecord
 from progan.sampling import GrownGenerator
 from progan.storage.files import make_folder, move, partial_of, remove, write_file
-from progan.storage.paths import user_path
+from progan.storage.paths import check_replaceable, user_path
 
 _HERE = Path(__file__).parent
 _CELLS, _COLUMNS = 12, 4
@@ -125,13 +125,15 @@ def save_page(
             f"the model has {len(model) / 1e6:.1f} MB, and one HTML file takes at most {_LARGEST_IN_ONE / 1e6:.0f} MB; "
             "write a folder, or use precision='fp16'"
         )
+    sizes = {name: len(each) for name, each in {_MODEL: model, **files}.items()}
     files = {name: gzip.compress(each, 9, mtime=0) if name.endswith(".wasm") else each for name, each in files.items()}
     licences = _asset("licences.txt").format(version=version, licence=record.licence or "no licence is stated")
+    licences = licences.encode(errors="backslashreplace").decode()  # a file may hold half characters
     if title is None:
         title = "progan"
         if isinstance(source, str | PathLike):
             title = user_path(source, "source").resolve().name.removesuffix(SUFFIX)
-    facts = {**_facts(grown, record), "name": title, "engines": engines, "alone": single_file}
+    facts = {**_facts(grown, record), "name": title, "sizes": sizes, "engines": engines, "alone": single_file}
     if single_file:
         embedded = {name: _base64(each) for name, each in {_MODEL: model, **files}.items()}
         page = _page(facts, title, record, licences, embedded)
@@ -155,7 +157,7 @@ def check_place(target: Path, *, single_file: bool, overwrite: bool) -> None:
     """Raise where no page can be written.
 
     Raises:
-        FileExistsError: If there is something that may not be replaced.
+        FileExistsError: If there is something that may not be replaced, or the current directory.
         NotADirectoryError: If the folder that it would be in is missing.
         ValueError: If the name does not fit.
     """
@@ -163,16 +165,18 @@ def check_place(target: Path, *, single_file: bool, overwrite: bool) -> None:
         raise ValueError(f"a page of a single file must end in .html, got {target}")
     if not single_file and target.suffix == ".html":
         raise ValueError(f"a page is a folder, got {target}; pass single_file=True for one HTML file")
+    if not single_file:
+        check_replaceable(target)
     if not target.resolve().parent.is_dir():
         raise NotADirectoryError(f"{target.parent} is not a directory; make it first")
     if not target.exists() or (not single_file and target.is_dir() and not any(target.iterdir())):
         return
-    if not overwrite:
-        raise FileExistsError(f"{target} exists; pass overwrite=True or another path")
     if not _is_page(target if single_file else target / "index.html") or (
         not single_file and {each.name for each in target.iterdir()} - {"index.html", "LICENSES.txt", _MODEL, _FOLDER}
     ):
         raise FileExistsError(f"{target} exists and is not only a page of progan's; pass another path")
+    if not overwrite:
+        raise FileExistsError(f"{target} exists; pass overwrite=True or another path")
 
 
 def _is_page(path: Path) -> bool:

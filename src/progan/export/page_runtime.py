@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -51,8 +52,12 @@ def runtime_files(names: Iterable[str], runtime: Path | None) -> tuple[str, dict
         if not runtime.exists() or not _is_genuine(runtime.read_bytes()):
             package = _download()
             _check(package, f"the {NAME} that npm downloaded")
-            make_folder(runtime.parent)
-            write_file(runtime, package)
+            try:
+                make_folder(runtime.parent)
+                write_file(runtime, package)
+            except OSError as error:
+                warnings.warn(f"{NAME} cannot be kept for the next page: {error}", stacklevel=2)
+            return VERSION, _extracted(package, names)
     package = runtime.read_bytes()
     _check(package, str(runtime))
     return VERSION, _extracted(package, names)

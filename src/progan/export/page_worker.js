@@ -3,23 +3,33 @@
 // Draws pictures from latents with onnxruntime-web, beside the page, so that the page never waits.
 
 let engines; // those that are still to be tried, the best one first
-let files; // by name: addresses, or their contents in base64
+let files; // by name: addresses, or their contents in base64, and their sizes when they are unpacked
 let model;
 let run; // latents and labels to pixels
 
-/** Return the contents of a file of the page; what is compressed is unpacked. */
-async function contents(name) {
-  let bytes;
-  if (files[name].base64) {
-    bytes = Uint8Array.from(atob(files[name].base64), (letter) => letter.charCodeAt(0));
-  } else {
-    const answer = await fetch(files[name].url);
-    if (!answer.ok) throw new Error(`${name} cannot be loaded: ${answer.status} ${answer.statusText}`);
-    bytes = new Uint8Array(await answer.arrayBuffer());
+/** Return the bytes of a file of the page as the server has it. */
+async function loaded(name, url) {
+  let answer;
+  try {
+    answer = await fetch(url);
+    if (answer.ok) return new Uint8Array(await answer.arrayBuffer());
+  } catch (error) {
+    throw new Error(`${name} cannot be loaded: ${error.message}`);
   }
-  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  throw new Error(`${name} cannot be loaded: ${answer.status} ${answer.statusText}`);
+}
+
+/** Return the contents of a file of the page, unpacked; one that is not whole is refused. */
+async function contents(name) {
+  const { base64, url, size } = files[name];
+  let bytes = base64 ? Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0)) : await loaded(name, url);
+  if (bytes[0] === 0x1f && bytes[1] === 0x8b) {
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const unpacked = new Response(stream).arrayBuffer();
+    bytes = new Uint8Array(await unpacked.catch(() => 0));
+  }
+  if (bytes.length === size) return bytes;
+  throw new Error(`${name} is not the whole file of ${size} bytes; put the page's folder on the server again`);
 }
 
 /** Return whether WebGPU has a real graphics card: one that is emulated is slower than WebAssembly. */

@@ -138,6 +138,14 @@ def is_file(path: Path) -> bool:
     return path.suffix == checkpoint.SUFFIX and not path.is_dir()
 
 
+def check_target(path: Path) -> None:
+    """Raise ValueError where no generator may be written: by another name, or over the tensors of a checkpoint."""
+    if not is_file(path):
+        raise ValueError(f"path must be that of a file whose name ends in {checkpoint.SUFFIX}, got {path}")
+    if path.name == checkpoint.TENSORS and checkpoint.is_checkpoint(path.parent):
+        raise ValueError(f"{path} is part of a checkpoint, which would be lost; pass another path")
+
+
 def read_record(path: Path) -> GeneratorRecord:
     """Read the record of a generator in one file, and check that the tensors are as it says.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import platform
 import stat
@@ -15,6 +16,8 @@ from typing import BinaryIO
 
 # Windows cannot open a folder, some network file systems cannot sync one.
 _CANNOT_SYNC = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EISDIR)
+
+_LONGEST_NAME = 255  # bytes that systems allow
 
 OWNER = ".owner"
 _held: set[Path] = set()
@@ -80,7 +83,10 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 def partial_of(path: Path) -> Path:
     """Return the path at which `write_file` keeps a file until it is complete."""
-    return path.with_name(f".{path.name}.partial")
+    name = f".{path.name}.partial"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.partial"
+    return path.with_name(name)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -39,3 +39,16 @@ def user_path(path: str | PathLike[str], name: str = "path") -> Path:
     found = Path(expanded)
     # One that would be expanded if it were read again.
     return found.absolute() if str(found).startswith("~") else found
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise where no folder can be put in the place of another one: links are followed.
+
+    Raises:
+        FileExistsError: If it is the current directory, which the user's shell would lose, or a symlink loop.
+    """
+    real = Path(os.path.realpath(folder))
+    if real.is_symlink():
+        raise FileExistsError(f"{folder} is a symlink loop; remove it")
+    if real == Path.cwd():
+        raise FileExistsError(f"{folder} is the current directory, which a new folder would replace; pass another path")
