@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import small_recipe
 from foreign_programs import write_ig2
+from npm_package import write_package
 
 import progan
 import progan.data
-from progan import ImageFolder, TensorBoard, Trainer, importers, load_generator, to_uint8, write_png
-from progan.data import Curation, Pack, Reading, check, curate, pack, read_image
+from progan import ImageFolder, TensorBoard, Trainer, export, importers, load_generator, to_uint8, write_png
+from progan.data import Curation, Pack, Reading, check, curate, pack, read_image, unpack
 from progan.reports import time_lapse, walk_film, write_film, write_report
 from progan.storage.paths import user_path
 
@@ -65,6 +67,7 @@ def test_pictures(home):
     assert torch.equal(read_image("~/icons/0.png", Reading(16)), images[0])
     assert torch.equal(pack("~/icons", "~/icons.pack", 16, progress=False).images, images)
     assert Pack("~/icons.pack").path == home / "icons.pack"
+    assert unpack("~/icons.pack", "~/unpacked", progress=False) == home / "unpacked"
     report = check("~/icons", sheets="~/sheets", printed=False)
     assert report.folder == home / "icons"
     assert all(path.is_relative_to(home / "more") for path in report.save_sheets("~/more"))
@@ -84,6 +87,23 @@ def test_importers(home):
     assert (home / "imported.safetensors").is_file()
 
 
+def test_export(home):
+    pytest.importorskip("onnxscript")
+    trained("~/run")
+    write_package(home / "package")
+    file = export.save_generator("~/run", "~/icons.safetensors")
+    assert file == home / "icons.safetensors"
+    assert export.describe("~/icons.safetensors").level == 0
+    assert export.write_card("~/icons.safetensors", "~/card.md") == home / "card.md"
+    assert export.save_onnx("~/icons.safetensors", "~/icons.onnx").path == home / "icons.onnx"
+    assert export.save_program("~/run", "~/icons.pt2") == home / "icons.pt2"
+    page = export.save_page("~/run", "~/page", runtime="~/package")
+    assert page.path == home / "page"
+    assert all(path.exists() for path in (file, home / "icons.onnx", home / "icons.pt2", home / "page/index.html"))
+    with pytest.raises(NotADirectoryError, match=f"^{re.escape(str(home / 'missing'))} is not a directory"):
+        export.pull_from_hub("alice/icons", "~/missing/icons.safetensors")
+
+
 def test_reports_and_films(home):
     trainer = trained("~/run")
     assert write_report("~/run") == home / "run/report.html"
@@ -100,13 +120,16 @@ def test_no_public_function_that_takes_a_path_is_left_out():
         *("RunOptions.run_dir", "RunOptions.start", "Trainer.from_run.path"),
         *("load_generator.path", "write_png.path"),
         *("ImageFolder.path", "Pack.path", "pack.folder", "pack.path", "read_image.path", "check.folder"),
+        *("unpack.path", "unpack.folder"),
         *("check.sheets", "curate.folder", "Report.save_sheets.folder", "Curation.save.path", "Curation.load.path"),
         *("Curation.load.folder", "TensorBoard.log_dir", "write_report.run_dir"),
         *("load.path", "load.discriminator", "Imported.save.path"),
+        *("save_generator.path", "write_card.path", "save_onnx.path", "save_program.path", "save_page.path"),
+        *("save_page.runtime", "pull_from_hub.path"),
         *("time_lapse.run_dir", "time_lapse.path", "walk_film.path", "write_film.path"),
     }
     found = set()
-    for room in (progan, progan.data, progan.reports, progan.presets, importers):
+    for room in (progan, progan.data, export, progan.reports, progan.presets, importers):
         public = room.__all__ if hasattr(room, "__all__") else ("mel_icon", "karras2018")
         for name in public:
             value = getattr(room, name)
