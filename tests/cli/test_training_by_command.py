@@ -21,7 +21,7 @@ from progan.data.curation.survey import Facts
 from progan.render import read_png
 from progan.runtime import device
 
-LENGTH = ["--images", "700", "--device", "cpu", "--recover", "0"]
+LENGTH = ["--images", "352", "--device", "cpu", "--recover", "0"]
 
 
 def folder_of_pictures(path: Path, n: int = 60, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> Path:
@@ -65,7 +65,7 @@ def test_train_says_what_it_found_decided_and_made(run):
     for text in (
         "found    60 pictures in icons (PNG, 8x8)\n",
         "decided  few_images at 8x8 in colour, on cpu, in fp32\n",
-        "         700 real images will be shown, each 12 times\n",
+        "         352 real images will be shown, each 6 times\n",
         "run      runs/icons\n",
         "stage  resolution  batch  images/s  time left",
         "sheet    runs/icons/films/samples.png\n",
@@ -76,7 +76,7 @@ def test_train_says_what_it_found_decided_and_made(run):
     assert read_png(run / "films/samples.png").shape[0] == 3
     assert (run / "films/training.png").exists()
     notes = json.loads((run / "config.json").read_text())["notes"]["command"]
-    assert notes["options"]["images"] == 700
+    assert notes["options"]["images"] == 352
     assert notes["options"]["data"] == str(Path("icons").absolute())
     assert notes["config"] is None
 
@@ -95,14 +95,14 @@ def test_status_report_and_inspect(run, capsys):
     assert "runs/icons: 8x8, finished" in capsys.readouterr().out
     assert main(["status", "runs/icons", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["state"], found["images_seen"], found["total_images"]) == ("finished", 704, 700)
+    assert (found["state"], found["images_seen"], found["total_images"]) == ("finished", 352, 352)
     assert main(["report", "runs/icons"]) == 0
     assert "<html" in (run / "report.html").read_text()
     capsys.readouterr()
     for path, kind in ((run, "run"), (sorted((run / "checkpoints").iterdir())[-1], "checkpoint")):
         assert main(["inspect", str(path), "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
-        assert (found["kind"], found["size"], found["images_seen"]) == (kind, "8x8", 704)
+        assert (found["kind"], found["size"], found["images_seen"]) == (kind, "8x8", 352)
         assert main(["inspect", str(path)]) == 0
         assert f"{path}: {kind}\n" in capsys.readouterr().out
     tensors = next((run / "checkpoints").rglob("*.safetensors"))
@@ -214,7 +214,7 @@ def test_options_of_classes_need_classes(run, capsys):
 def test_evaluate_finds_the_pictures_of_the_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder_of_pictures(Path("icons"), size=(16, 16))
-    length = ["--images", "700", "--device", "cpu", "--recover", "0"]
+    length = ["--images", "352", "--device", "cpu", "--recover", "0"]
     assert main(["train", "icons", *length]) == 0
     assert "40 samples against 60 real images, at 16x16:" in capsys.readouterr().out
     assert main(["evaluate", "runs/icons", "--n", "20", "--json"]) == 0
@@ -269,7 +269,7 @@ def test_dry_run_and_plan_write_nothing(tmp_path, monkeypatch, capsys):
         assert "in all: " in capsys.readouterr().out
     assert main(["plan", "icons", *LENGTH, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["total_images"] == 700
+    assert found["total_images"] == 352
     assert found["seconds"] == pytest.approx(sum(found["stage_seconds"]))
     assert [path.name for path in Path().iterdir()] == ["icons"]
 
@@ -282,7 +282,7 @@ def test_a_stopped_run_is_resumed_from_where_its_pictures_were(run, tmp_path, mo
     for folder in newest[1:]:  # as if it had been killed after an earlier one
         shutil.rmtree(folder)
     assert main(["resume", "parts", "--device", "cpu"]) == 0
-    assert f"Resuming parts after {int(newest[0].name):,} of 700 images." in capsys.readouterr().out
+    assert f"Resuming parts after {int(newest[0].name):,} of 352 images." in capsys.readouterr().out
     assert load_generator("parts").sample(3).equal(whole)
 
 

@@ -182,6 +182,8 @@ RECIPES = {
     "averages": {"preset": presets.mel_icon, "ema": Ema(0.9, batch=8, ramp_up=0.5, other_half_lives=(0.5, 3))},
     "bf16": {"preset": presets.mel_icon, "precision": "bf16"},
 }
+NARROW = ["karras2018", "augmented"]
+WIDE = ["mel_icon", "reset at a level", "averages"]
 
 
 @cache
@@ -209,7 +211,7 @@ def test_captured_steps_are_plain_steps(recipe):
     assert graphs.events.count("wait") == KINDS - 1
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", NARROW + [pytest.param(name, marks=pytest.mark.slow) for name in [*WIDE, "bf16"]])
 def test_recorded_operations_are_plain_steps(recipe):
     """Nothing that changes from step to step is frozen, and nothing is replaced that a replay works on."""
     graphs = Recording()
@@ -222,7 +224,7 @@ def test_recorded_operations_are_plain_steps(recipe):
     assert graphs.events.count("capture") == KINDS
 
 
-@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "bf16"])
+@pytest.mark.parametrize("recipe", NARROW + [pytest.param(name, marks=pytest.mark.slow) for name in WIDE])
 def test_a_step_through_buffers_is_a_step(recipe):
     """With tensors where the CPU's step takes numbers: in float64 the same, but for 32 bits of the average's weight."""
     settings = {**RECIPES[recipe], "dtype": torch.float64}

@@ -329,7 +329,8 @@ class nothing:  # noqa: N801 (a context manager)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("step", [111, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [111, 1])
 def test_a_run_that_dies_at_any_operation_of_a_return_ends_with_the_same_files(step, tmp_path):
     path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, str(ROOT / "tests/recovering.py"), str(tmp_path), "1", str(step)]
