@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -11,7 +10,7 @@ from progan.data.folder import content_hash
 from progan.data.pack import Pack
 from progan.render import png_bytes
 from progan.runtime.progress import counted
-from progan.storage.files import make_folder, move, partial_of, remove, write_file
+from progan.storage.files import folder_beside, make_folder, write_file
 from progan.storage.names import normalised, shown
 from progan.storage.paths import check_replaceable, user_path
 
@@ -43,11 +42,7 @@ def unpack(path: str | PathLike[str], folder: str | PathLike[str], *, progress: 
     if not target.parent.is_dir():
         raise NotADirectoryError(f"{target.parent} is not a directory; make it first")
     names = _png_names(pack.paths)
-    place = Path(os.path.realpath(target))
-    beside = partial_of(place)
-    remove(beside)  # of one that was killed
-    make_folder(beside)
-    try:
+    with folder_beside(target) as beside:
         for index, name in enumerate(counted(names, len(names), "unpacking") if progress else names):
             if content_hash(pack.images[index]) != pack.hash_of(index):
                 raise ValueError(
@@ -56,10 +51,6 @@ def unpack(path: str | PathLike[str], folder: str | PathLike[str], *, progress: 
             file = beside / name
             make_folder(file.parent)
             write_file(file, png_bytes(pack.images[index]))
-        move(beside, place)
-    except BaseException:
-        remove(beside)
-        raise
     return target
 
 

@@ -29,7 +29,7 @@ from progan.reports.text import escaped
 from progan.runs.checkpoint import SUFFIX
 from progan.runs.generator_file import DTYPES, FilePrecision, GeneratorRecord
 from progan.sampling import GrownGenerator
-from progan.storage.files import make_folder, move, partial_of, remove, write_file
+from progan.storage.files import folder_beside, make_folder, write_file
 from progan.storage.paths import check_replaceable, user_path
 
 _HERE = Path(__file__).parent
@@ -148,7 +148,10 @@ def save_page(
             _MODEL: model,
             **{places[name]: each for name, each in files.items()},
         }
-        _write_folder(target, contents)
+        with folder_beside(target) as beside:
+            for name, data in contents.items():
+                make_folder((beside / name).parent)
+                write_file(beside / name, data)
         size = sum(map(len, contents.values()))
     return WebPage(target, size, len(model), record.architecture.size(record.level), precision)
 
@@ -184,27 +187,6 @@ def _is_page(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return _MARK.encode() in file.read(10_000)
-
-
-def _write_folder(target: Path, contents: Mapping[str, bytes]) -> None:
-    """Write the files of a folder beside it, and rename it: it is complete or absent."""
-    target = target.resolve()
-    beside, old = partial_of(target), target.with_name(f".{target.name}.old")
-    remove(beside)
-    try:
-        for name, data in contents.items():
-            make_folder((beside / name).parent)
-            write_file(beside / name, data)
-        remove(old)
-        if target.exists():
-            move(target, old)
-        move(beside, target)
-        remove(old)
-    except BaseException:
-        remove(beside)
-        if old.exists() and not target.exists():
-            move(old, target)
-        raise
 
 
 def _facts(grown: GrownGenerator, record: GeneratorRecord) -> dict[str, Any]:

@@ -81,11 +81,44 @@ def written_beside(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """Let a folder be filled beside its final name, which it gets when the context ends without an error.
+
+    Args:
+        path: Final name, with links followed; the folder that it lies in must exist. An existing folder is replaced.
+
+    Yields:
+        The folder to fill; it is removed, and an existing one kept, if an error ends the context.
+    """
+    place = Path(os.path.realpath(path))
+    beside, old = partial_of(place), _hidden(place, "replaced")
+    remove(beside)  # of one that was killed
+    try:
+        make_folder(beside)
+        yield beside
+        remove(old)
+        if place.exists():
+            move(place, old)
+        move(beside, place)
+        remove(old)
+    except BaseException:
+        remove(beside)
+        if old.exists() and not place.exists():
+            move(old, place)
+        raise
+
+
 def partial_of(path: Path) -> Path:
     """Return the path at which `write_file` keeps a file until it is complete."""
-    name = f".{path.name}.partial"
+    return _hidden(path, "partial")
+
+
+def _hidden(path: Path, ending: str) -> Path:
+    """Return a hidden path beside one, of its name and an ending; of a hash where that would be too long."""
+    name = f".{path.name}.{ending}"
     if len(os.fsencode(name)) > _LONGEST_NAME:
-        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.partial"
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.{ending}"
     return path.with_name(name)
 
 
