@@ -11,7 +11,7 @@ from progan.cli.output import show, shown, warn
 if TYPE_CHECKING:
     import torch
 
-    from progan import Trainer
+    from progan import GrownGenerator, Trainer
     from progan.cli.folder import Images
 
 _SHEET = 64  # pictures of the last sheet
@@ -63,12 +63,13 @@ def _finish(trainer: Trainer, images: Images | torch.Tensor, run_dir: Path) -> N
 
     sheet, film = run_dir / "films" / "samples.png", run_dir / "films" / "training.png"
     make_folder(sheet.parent)
-    write_png(sheet, sample_sheet(trainer.grown(), _SHEET, seed=trainer.seed, numbers=False))
+    grown = trainer.grown()
+    write_png(sheet, sample_sheet(grown, _SHEET, seed=trainer.seed, numbers=False))
     try:
         show(f"A film of the training: {time_lapse(run_dir, film)}")
     except (ImportError, OSError, ValueError) as error:
         warn(f"no film of the training was made: {error}")
-    _judge(trainer, images)
+    _judge(grown, images, trainer.seed)
     show("")
     show(f"sheet    {sheet}")
     show(f"report   {run_dir / 'report.html'}")
@@ -76,17 +77,16 @@ def _finish(trainer: Trainer, images: Images | torch.Tensor, run_dir: Path) -> N
     show(f"         progan walk {shown(run_dir)} walk.webp")
 
 
-def _judge(trainer: Trainer, images: Images | torch.Tensor) -> None:
+def _judge(grown: GrownGenerator, images: Images | torch.Tensor, seed: int) -> None:
     """Print the measures of the samples, or why there are none."""
     from progan.metrics import evaluate
 
-    grown = trainer.grown()
-    height, width = trainer.generator.architecture.size(grown.level)
+    height, width = grown.generator.architecture.size(grown.level)
     if len(images) < 2 or min(height, width) < _LEAST_JUDGED:
         few = "There is only one picture" if len(images) < 2 else f"The samples have {width}x{height} pixels"
         show(f"{few}; judging needs 2 pictures and {_LEAST_JUDGED}x{_LEAST_JUDGED} pixels.")
         return
     try:
-        evaluate(grown, images, n=_JUDGED, seed=trainer.seed)
+        evaluate(grown, images, n=_JUDGED, seed=seed)
     except ValueError as error:
         warn(f"the pictures were not judged: {error}")

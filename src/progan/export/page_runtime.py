@@ -48,19 +48,25 @@ def runtime_files(names: Iterable[str], runtime: Path | None) -> tuple[str, dict
     if runtime is not None and runtime.is_dir():
         return _of_folder(runtime, names)
     if runtime is None:
-        runtime = cache_folder() / _PACKAGE
-        if not runtime.exists() or not _is_genuine(runtime.read_bytes()):
-            package = _download()
-            _check(package, f"the {NAME} that npm downloaded")
-            try:
-                make_folder(runtime.parent)
-                write_file(runtime, package)
-            except OSError as error:
-                warnings.warn(f"{NAME} cannot be kept for the next page: {error}", stacklevel=2)
-            return VERSION, _extracted(package, names)
+        return VERSION, _extracted(_cached(), names)
     package = runtime.read_bytes()
     _check(package, str(runtime))
     return VERSION, _extracted(package, names)
+
+
+def _cached() -> bytes:
+    """Return the package from the cache, or download it and keep it there."""
+    path = cache_folder() / _PACKAGE
+    if path.exists() and _is_genuine(package := path.read_bytes()):
+        return package
+    package = _download()
+    _check(package, f"the {NAME} that npm downloaded")
+    try:
+        make_folder(path.parent)
+        write_file(path, package)
+    except OSError as error:
+        warnings.warn(f"{NAME} cannot be kept for the next page: {error}", stacklevel=2)
+    return package
 
 
 def cache_folder() -> Path:
