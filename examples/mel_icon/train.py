@@ -27,11 +27,12 @@ from draw_icons import draw_icons
 
 import progan
 from progan import HorizontalFlip, ImageFolder, Recipe, Stage, Trainer, presets
+from progan.cli.command import UsageError
 from progan.cli.finish import fit_and_finish
 from progan.cli.folder import choice_keywords
 from progan.cli.options import add_choice, at_least_1, positive, reading, reading_arguments, resolution, user_path
 from progan.cli.output import in_options, show, warnings_as_lines
-from progan.cli.training import add_run_options, make_trainer, recipe_of_length
+from progan.cli.training import add_run_options, check_apart, make_trainer, recipe_of_length
 from progan.data import check
 
 # What --quick changes in the article's recipe: the number of real images per level, coarsest first, where the last
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         show("\nStopped before the training began.", sys.stderr)  # `fit_and_finish` reports later ones
         return 130
-    except (ValueError, OSError, ImportError, progan.CheckpointError, progan.RankError) as error:
+    except (UsageError, ValueError, OSError, ImportError, progan.CheckpointError, progan.RankError) as error:
         parser.exit(2, f"{parser.prog}: {in_options(str(error))}\n")
 
 
@@ -129,8 +130,7 @@ def train(options: argparse.Namespace) -> int:
 
 def read_folder(options: argparse.Namespace, size: int, run_dir: Path) -> ImageFolder:
     """Read the pictures; before a new run on a whole folder, print a report on them."""
-    if run_dir.resolve().is_relative_to(options.data.resolve()):
-        raise ValueError(f"{run_dir} lies in {options.data}: its samples would be data too; pass another --run-dir")
+    check_apart(run_dir, options.data)
     if options.only is None and RANK == 0 and (options.overwrite or not run_dir.exists()):
         report = check(options.data, printed=False, **reading(options))
         show(f"{options.data}:\n{in_options(report.summary())}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from progan.cli.command import UsageError
-from progan.cli.options import add_which, user_path
+from progan.cli.options import add_which, user_path, which
 from progan.cli.output import show, shown
 
 HELP = "Write the generator of a run into one file, with a model card, an ONNX model, a web page, or a torch program."
@@ -74,18 +74,17 @@ def _file(options: argparse.Namespace, out: Path) -> int:
         if path.exists() and not options.overwrite:
             raise UsageError(f"{path} exists; pass --overwrite or another OUT")
     if out.suffix == ".pt2":
-        save_program(options.source, out, best=options.best, average=options.average)
+        save_program(options.source, out, **which(options))
         show(f"{out}: {out.stat().st_size / 1e6:.1f} MB, for torch.export.load.")
         return 0
     if is_program:
-        model = save_onnx(options.source, out, best=options.best, average=options.average, precision=options.precision)
+        model = save_onnx(options.source, out, precision=options.precision, **which(options))
         show(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opset {model.opset}, inputs {_shapes(model.inputs)}.")
         return 0
     save_generator(
         options.source,
         out,
-        best=options.best,
-        average=options.average,
+        **which(options),
         licence=options.licence,
         note=options.note,
         precision=options.precision,
@@ -110,8 +109,7 @@ def _page(options: argparse.Namespace, out: Path, is_folder: bool) -> int:
     page = save_page(
         options.source,
         out,
-        best=options.best,
-        average=options.average,
+        **which(options),
         precision=options.precision,
         single_file=options.single_file,
         title=options.title,

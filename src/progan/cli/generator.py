@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from progan.cli.options import which
+
 if TYPE_CHECKING:
     from progan import GrownGenerator
 
@@ -27,7 +29,7 @@ def load(options: argparse.Namespace) -> GrownGenerator:
     """
     from progan import TruncatedGenerator, load_generator
 
-    grown = load_generator(options.source, options.device, best=options.best, average=options.average)
+    grown = load_generator(options.source, options.device, **which(options))
     label = options.label
     if label is not None:
         named = grown.classes is not None and label in (grown.classes.names or ())

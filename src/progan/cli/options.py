@@ -109,6 +109,11 @@ def add_which(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def which(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what `add_which` parsed as keywords of ``load_generator`` and of export."""
+    return {"best": options.best, "average": options.average}
+
+
 def add_reading(parser: argparse.ArgumentParser) -> None:
     """Add how pictures of a folder are read."""
     group = parser.add_argument_group("how the folder is read")

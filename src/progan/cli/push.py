@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from progan.cli.options import add_which, user_path
+from progan.cli.options import add_which, user_path, which
 from progan.cli.output import show
 
 HELP = "Push the generator of a run to a model hub, with a model card and a sheet of its pictures."
@@ -29,8 +29,7 @@ def run(options: argparse.Namespace) -> int:
     address = push_to_hub(
         options.source,
         options.repo,
-        best=options.best,
-        average=options.average,
+        **which(options),
         licence=options.licence,
         note=options.note,
         precision=options.precision,

@@ -11,7 +11,7 @@ from progan.cli.command import UsageError
 from progan.cli.folder import folder_keywords, in_two_lines, open_pack, read_report, shape_of
 from progan.cli.options import add_choice_of_pictures, at_least_1, positive, resolution, user_path
 from progan.cli.output import warn
-from progan.cli.training import add_run_options, make_trainer, recipe_of_length
+from progan.cli.training import add_run_options, check_apart, make_trainer, recipe_of_length
 
 if TYPE_CHECKING:
     from progan import Recipe, Trainer
@@ -83,8 +83,7 @@ def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None)
     if options.balanced and not options.labels:
         raise UsageError("--balanced is about the classes of --labels; pass both")
     run_dir = options.run_dir or Path("runs") / options.data.resolve().stem
-    if run_dir.resolve().is_relative_to(options.data.resolve()):
-        raise UsageError(f"{run_dir} lies in {options.data}: its samples would be data too; pass another --run-dir")
+    check_apart(run_dir, options.data)
     device = choose_device(options.device, options.precision or "fp32")
     options.precision = options.precision or _recorded_precision(run_dir, options) or fastest_precision(device)
     images, base_size, found = _read(options, device.type)

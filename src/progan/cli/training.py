@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from progan.cli.command import UsageError
 from progan.cli.options import at_least_1, share, user_path
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--data-may-change", action="store_true", help="resume though pictures were added, removed or changed"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
+
+
+def check_apart(run_dir: Path, data: Path) -> None:
+    """Raise UsageError if a run directory lies in the folder of its pictures."""
+    if run_dir.resolve().is_relative_to(data.resolve()):
+        raise UsageError(f"{run_dir} lies in {data}: its samples would be data too; pass another --run-dir")
 
 
 def recipe_of_length(
