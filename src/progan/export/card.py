@@ -9,7 +9,7 @@ from torch import Tensor
 
 from progan.arguments import wrong_type
 from progan.export.card_text import MOST_ROWS, card_text
-from progan.export.source import Source, open_source
+from progan.export.source import Source, open_source, path_to_write
 from progan.render import png_bytes
 from progan.reports.sheets import class_sheet, sample_sheet
 from progan.runs.checkpoint import SUFFIX
@@ -111,8 +111,7 @@ def write_card(
         target = user_path(source).with_suffix(".md")
     else:
         raise ValueError("path is needed for a source that is not a file, such as path='icons.md'")
-    if target.suffix != ".md" or target.is_dir():
-        raise ValueError(f"path must be that of a file whose name ends in .md, got {target}")
+    path_to_write(target, ".md")
     if file is None:
         file = own or target.with_suffix(SUFFIX).name
     grown, record = open_source(source, best=best, average=average)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from progan.runs.generator_file import (
     LONGEST_TEXT,
     FilePrecision,
     GeneratorRecord,
+    check_precision,
     check_target,
     is_file,
     metadata_of,
@@ -78,8 +78,7 @@ def save_generator(
     """
     target = user_path(path)
     check_target(target)
-    if precision not in get_args(FilePrecision):
-        raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
+    check_precision(precision)
     for name, text in (("licence", licence), ("note", note)):
         check_text(name, text)
     grown, record = open_source(source, best=best, average=average)

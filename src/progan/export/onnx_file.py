@@ -9,17 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
 from progan.export.image_module import ImageModule, example_inputs, free_batch, image_module
 from progan.export.one_file import tensors_of
-from progan.export.source import Source, open_source
-from progan.runs.generator_file import DTYPES, FilePrecision, GeneratorRecord, metadata_of
+from progan.export.source import Source, open_source, path_to_write
+from progan.runs.generator_file import FilePrecision, GeneratorRecord, check_precision, metadata_of
 from progan.sampling import GrownGenerator
 from progan.storage.files import write_file
-from progan.storage.paths import user_path
 
 _SUFFIX = ".onnx"
 _OPSET = 18  # what torch's exporter writes from 2.5 on
@@ -78,11 +77,8 @@ def save_onnx(
         ValueError: If the generator is not what a file can hold, as for `save_generator`.
         OSError: If the file cannot be written; an existing one is kept.
     """
-    target = user_path(path)
-    if target.suffix != _SUFFIX or target.is_dir():
-        raise ValueError(f"path must be that of a file whose name ends in {_SUFFIX}, got {target}")
-    if precision not in get_args(FilePrecision):
-        raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
+    target = path_to_write(path, _SUFFIX)
+    check_precision(precision)
     check_installed()
     grown, record = open_source(source, best=best, average=average)
     record = replace(record, precision=precision)

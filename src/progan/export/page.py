@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from progan.export.source import Source, open_source
 from progan.render import image_grid, png_bytes, to_uint8
 from progan.reports.text import escaped
 from progan.runs.checkpoint import SUFFIX
-from progan.runs.generator_file import DTYPES, FilePrecision, GeneratorRecord
+from progan.runs.generator_file import FilePrecision, GeneratorRecord, check_precision
 from progan.sampling import GrownGenerator
 from progan.storage.files import folder_beside, make_folder, write_file
 from progan.storage.paths import check_replaceable, user_path
@@ -108,8 +108,7 @@ def save_page(
     for name, flag in (("single_file", single_file), ("overwrite", overwrite)):
         check_flag(name, flag)
     check_text("title", title)
-    if precision not in get_args(FilePrecision):
-        raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
+    check_precision(precision)
     target = user_path(path)
     check_place(target, single_file=single_file, overwrite=overwrite)
     package = None if runtime is None else user_path(runtime, "runtime")

@@ -10,10 +10,9 @@ import torch
 
 from progan.export.image_module import example_inputs, free_batch, image_module
 from progan.export.one_file import tensors_of
-from progan.export.source import Source, open_source
+from progan.export.source import Source, open_source, path_to_write
 from progan.runs.generator_file import metadata_of
 from progan.storage.files import write_file
-from progan.storage.paths import user_path
 
 _SUFFIX = ".pt2"
 
@@ -45,9 +44,7 @@ def save_program(source: Source, path: str | PathLike[str], *, best: bool = Fals
         ValueError: If the generator is not what a file can hold, as for `save_generator`.
         OSError: If the file cannot be written; an existing one is kept.
     """
-    target = user_path(path)
-    if target.suffix != _SUFFIX or target.is_dir():
-        raise ValueError(f"path must be that of a file whose name ends in {_SUFFIX}, got {target}")
+    target = path_to_write(path, _SUFFIX)
     grown, record = open_source(source, best=best, average=average)
     inputs = example_inputs(record)
     module = image_module(tensors_of(grown, record), record)

@@ -26,6 +26,14 @@ from progan.storage.paths import user_path
 Source = GrownGenerator | str | PathLike[str]
 
 
+def path_to_write(path: str | PathLike[str], suffix: str) -> Path:
+    """Return the path of a file to write, whose name must end in a suffix."""
+    target = user_path(path)
+    if target.suffix != suffix or target.is_dir():
+        raise ValueError(f"path must be that of a file whose name ends in {suffix}, got {target}")
+    return target
+
+
 def open_source(
     source: Source, *, best: bool = False, average: str | None = None
 ) -> tuple[GrownGenerator, GeneratorRecord]:

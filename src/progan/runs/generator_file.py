@@ -138,6 +138,12 @@ def is_file(path: Path) -> bool:
     return path.suffix == checkpoint.SUFFIX and not path.is_dir()
 
 
+def check_precision(precision: object) -> None:
+    """Raise ValueError if something is not a precision of files."""
+    if precision not in get_args(FilePrecision):
+        raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
+
+
 def check_target(path: Path) -> None:
     """Raise ValueError where no generator may be written: by another name, or over the tensors of a checkpoint."""
     if not is_file(path):
