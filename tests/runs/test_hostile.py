@@ -491,6 +491,7 @@ READ = (
     + """
 import json, resource, signal, sys, tempfile, warnings
 from pathlib import Path
+import torch
 from progan import Recipe, Trainer, load_generator
 from progan.runs import checkpoint
 
@@ -525,10 +526,13 @@ def file_of(run):
     return path
 
 Trainer.from_recipe(recipe, **quiet)  # with its first optimizer torch loads 80 MB of modules; 140 in a build for CUDA
-start = resident("VmRSS")
+try:
+    torch.empty(1 << 30, 1 << 30, 1 << 30, device="meta")
+except RuntimeError:
+    pass  # and with its first error the tables to unwind the stack: up to 50 MB
 for run in runs:
     for name, door in doors.items():
-        begin()
+        before = begin()
         signal.alarm(60)
         try:
             door(run)
@@ -537,7 +541,7 @@ for run in runs:
             kind = ValueError if isinstance(error, ValueError) else type(error)
             outcome, message = kind.__name__, str(error)
         signal.alarm(0)
-        print(json.dumps([run.name, name, outcome, message, peak_above(start)]), flush=True)
+        print(json.dumps([run.name, name, outcome, message, peak_above(before)]), flush=True)
 """
 )
 
