@@ -10,8 +10,9 @@ SOURCES := pyproject.toml constraints.txt
 
 .PHONY: demo test test-all lint types docs site-check report-check links figures dist try-dist workflows clean
 
+# Less of it, to try that it works: make demo IMAGES=2000
 demo: $(READY)
-	$(BIN)/python examples/mel_icon/train.py --quick
+	$(BIN)/python examples/mel_icon/train.py --quick $(if $(IMAGES),--images $(IMAGES))
 	@echo "Open runs/mel_icon_quick/report.html in a browser."
 
 test: lint types docs

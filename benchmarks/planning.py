@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from measuring import report, timed
 
-from progan import Trainer
+from progan import Trainer, presets
+from progan.runtime.device import fastest_precision
 from progan.runtime.memory import begin_peak, peak
 
 EXAMPLE = Path(__file__).parent.parent / "examples/mel_icon"
@@ -36,8 +37,9 @@ def plan_and_train(line: Connection, run_dir: str, device: str) -> None:
     import train
     from draw_icons import draw_icons
 
-    options = train.argument_parser().parse_args(["--quick", "--run-dir", run_dir])
-    recipe, data = train.make_recipe(options, 32), draw_icons(size=32)
+    precision = fastest_precision(torch.device(device))
+    recipe = presets.few_images(train.QUICK_RESOLUTION, total_images=train.QUICK_IMAGES, precision=precision)
+    data = draw_icons(size=train.QUICK_RESOLUTION)
     trainer = Trainer.from_recipe(recipe, run_dir=run_dir, device=device, progress=False)
     plan = trainer.plan(printed=False)
     begin_peak(trainer.device)

@@ -33,7 +33,7 @@ def run_dir(tmp_path_factory):
     return path
 
 
-def test_the_small_run_is_the_examples_quick_one(tmp_path):
+def test_the_small_run_trains_on_the_examples_icons(tmp_path):
     small_run.main(["--run-dir", str(tmp_path / "run"), "--size", "4", "--until", "8"])
     assert load_generator(tmp_path / "run").sample(1).shape == (1, 3, 4, 4)
 

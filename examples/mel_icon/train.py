@@ -26,22 +26,17 @@ import torch
 from draw_icons import draw_icons
 
 import progan
-from progan import HorizontalFlip, ImageFolder, Recipe, Stage, Trainer, presets
+from progan import HorizontalFlip, ImageFolder, Recipe, Trainer, presets
 from progan.cli.command import UsageError
 from progan.cli.finish import fit_and_finish
 from progan.cli.folder import choice_keywords
 from progan.cli.options import add_choice, at_least_1, positive, reading, reading_arguments, resolution, user_path
 from progan.cli.output import in_options, show, warnings_as_lines
-from progan.cli.training import add_run_options, check_apart, make_trainer, recipe_of_length
+from progan.cli.training import add_run_options, check_apart, default_precision, make_trainer, recipe_of_length
 from progan.data import check
 
-# What --quick changes in the article's recipe: the number of real images per level, coarsest first, where the last
-# number is also for all higher levels; and the number in the two holds at the top, at the full and at a fifth of the
-# learning rate. The learning rate itself stays the same: twice the rate is so unstable that different last bits, from
-# another kind of CPU, can ruin a run.
-QUICK_CHANNELS = (64, 48, 24, 12)
-QUICK_LEVEL_IMAGES = (1_600, 3_200, 4_800, 2_000)
-QUICK_HOLD_IMAGES = (4_000, 800)
+QUICK_RESOLUTION = 32  # pixels
+QUICK_IMAGES = 16_000  # real images shown in all
 
 LARGEST = 256  # pixels; the article has channels for 4, 8, 16, ... 256
 RANK = int(os.environ.get("RANK", "0"))  # rank under torchrun; only the first process prints
@@ -53,10 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.only is not None and options.data is None:
         parser.error("--only chooses from a folder; pass it with --data")
-    if options.preset == "few_images":
-        for given, name in ((options.quick, "--quick"), (options.contrast, "--contrast")):
-            if given:
-                parser.error(f"{name} changes the article's recipe; leave it out, or --preset few_images")
+    options.preset = options.preset or ("few_images" if options.quick else "mel_icon")
+    if options.quick and options.preset != "few_images":
+        parser.error(f"--quick trains few_images; leave it out, or --preset {options.preset}")
+    if options.contrast and options.preset != "mel_icon":
+        parser.error("--contrast is the article's variant of mel_icon; leave it out, or pass --preset mel_icon")
     if options.data is None and (given := "--skip-unreadable" * options.skip_unreadable or reading_arguments(options)):
         parser.error(f"{given.split()[0]} is about the files of a folder; pass it with --data")
     try:
@@ -80,26 +76,30 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--preset",
         choices=("mel_icon", "few_images"),
-        default="mel_icon",
-        help="recipe: the article's, or progan's for few images and little time (default: %(default)s)",
+        help="recipe: the article's, or progan's for few images and little time (default: mel_icon; few_images with "
+        "--quick)",
     )
-    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="default: %(default)s")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "tf32", "bf16"),
+        help="default: fp32; for few_images, bf16 where the device is fast at it",
+    )
     parser.add_argument(
         "--resolution",
         type=partial(resolution, most=LARGEST),
         metavar="PX",
-        help=f"4, 8, ... {LARGEST} (default: {LARGEST}; 32 with --quick)",
+        help=f"4, 8, ... {LARGEST} (default: {LARGEST}; {QUICK_RESOLUTION} with --quick)",
     )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--images", type=at_least_1, metavar="N", help="real images to show in all (default: the recipe's)"
+    )
+    length.add_argument("--hours", type=positive, metavar="H", help="train about as long as this on this machine")
     parser.add_argument(
-        "--stage-images", type=at_least_1, metavar="N", help="real images per stage (default: the recipe's)"
+        "--quick",
+        action="store_true",
+        help=f"few_images at {QUICK_RESOLUTION}x{QUICK_RESOLUTION}, {QUICK_IMAGES:,} images: icons form in minutes",
     )
-    parser.add_argument(
-        "--hours",
-        type=positive,
-        metavar="H",
-        help="set the length of all stages to what this machine trains in H hours",
-    )
-    parser.add_argument("--quick", action="store_true", help="a small version of the recipe: icons form in minutes")
     parser.add_argument(
         "--contrast", action="store_true", help="the article's variant: random contrast, twice the images"
     )
@@ -110,8 +110,10 @@ def argument_parser() -> argparse.ArgumentParser:
 
 def train(options: argparse.Namespace) -> int:
     """Train as the options say, print the outcome, and return the exit status."""
-    size = options.resolution or (32 if options.quick else LARGEST)
+    size = options.resolution or (QUICK_RESOLUTION if options.quick else LARGEST)
     run_dir = options.run_dir or default_run_dir(options)
+    if options.precision is None and options.preset == "few_images":
+        options.precision = default_precision(options, run_dir, options.device)
     make_recipe(options, size)  # so that what is wrong with it is said before the data are read
     data = draw_icons(size=size) if options.data is None else read_folder(options, size, run_dir)
 
@@ -149,65 +151,37 @@ def make_recipe(
         options: Options of the command line.
         resolution: Side of the images in pixels.
         n_images: Number of different real images.
-        total_images: Real images to show in all; None = the preset's. For few_images only.
+        total_images: Real images to show in all; None = as the options say.
     """
+    total_images = total_images or options.images or (QUICK_IMAGES if options.quick else None)
     if options.preset == "few_images":
         recipe = presets.few_images(resolution, n_images, total_images=total_images)
     else:
-        channels = None
-        if options.quick:
-            levels = max(1, (resolution // 4).bit_length())
-            channels = (QUICK_CHANNELS + QUICK_CHANNELS[-1:] * levels)[:levels]
-        recipe = presets.mel_icon(resolution, channels=channels, contrast=options.contrast)
-    stages = quick_stages(recipe) if options.quick else recipe.stages
-    if options.stage_images is not None and total_images is None:
-        scale = options.stage_images / recipe.stages[0].images
-        stages = tuple(
-            replace(
-                stage,
-                fade_images=round(article.fade_images * scale),
-                hold_images=round(article.hold_images * scale),
-            )
-            for stage, article in zip(stages, recipe.stages, strict=True)
-        )
+        recipe = presets.mel_icon(resolution, contrast=options.contrast)
+        if total_images is not None:
+            scaled = recipe.schedule.scaled(total_images / recipe.schedule.total_images)
+            recipe = replace(recipe, stages=scaled.stages)
+    stages = recipe.stages
     if options.batch_size is not None:
         stages = tuple(replace(stage, batch_size=options.batch_size) for stage in stages)
     training = replace(
         recipe.training,
         augment_real=(*recipe.training.augment_real, *[HorizontalFlip()] * options.flips),
-        precision=options.precision,
+        precision=options.precision or "fp32",
     )
     return replace(recipe, stages=stages, training=training)
-
-
-def quick_stages(recipe: Recipe) -> tuple[Stage, ...]:
-    """Return the stages of --quick: the same kinds of stages with fewer images."""
-    article = presets.mel_icon(recipe.architecture.size(recipe.architecture.top_level)[0]).stages
-    longer = recipe.stages[0].images // article[0].images  # the contrast variant's stages are longer
-    images = [QUICK_LEVEL_IMAGES[min(stage.level, len(QUICK_LEVEL_IMAGES) - 1)] for stage in article[:-2]]
-    return tuple(
-        replace(
-            stage,
-            fade_images=count * longer if stage.fade_images else 0,
-            hold_images=count * longer if stage.hold_images else 0,
-        )
-        for stage, count in zip(recipe.stages, [*images, *QUICK_HOLD_IMAGES], strict=True)
-    )
 
 
 def default_run_dir(options: argparse.Namespace) -> Path:
     """Return the default run directory."""
     name = "mel_icon" if options.data is None else options.data.resolve().name
-    if options.preset != "mel_icon":
-        name = f"{name}_{options.preset}"
-    return Path("runs") / (f"{name}_quick" if options.quick else name)
+    suffix = "_quick" if options.quick else "_few_images" if options.preset == "few_images" else ""
+    return Path("runs") / (name + suffix)
 
 
 def show_plan(trainer: Trainer, recipe: Recipe, n_images: int, options: argparse.Namespace) -> None:
     """Print the plan of the run, with an estimate of its time."""
     show(recipe.schedule.table(recipe.architecture.base_size, n_images))
-    if options.quick:
-        show("--quick differs from the article in: " + ", ".join(differences(recipe, presets.mel_icon())) + ".")
     if trainer.start is not None and not trainer.images_seen:
         after = "" if trainer.start.images_seen is None else f" after {trainer.start.images_seen:,} real images"
         show(f"Starting with the weights of {trainer.start.path}{after}.")
@@ -220,21 +194,6 @@ def show_plan(trainer: Trainer, recipe: Recipe, n_images: int, options: argparse
         f"On {trainer.device}{threads}{processes}, in {recipe.training.precision}: about {plan}, from a few "
         f"timed steps of each stage; memory: {plan.memory_text()}. Ctrl-C saves; the same command resumes."
     )
-
-
-def differences(recipe: Recipe, article: Recipe) -> list[str]:
-    """Describe the differences between two recipes."""
-    sides = [
-        {
-            "resolution": each.architecture.size(each.architecture.top_level)[0],
-            "widths": each.architecture.channels,
-            "batch": each.stages[0].batch_size,
-            "learning rate": each.stages[0].learning_rate,
-            "real images": f"{each.schedule.total_images:,}",
-        }
-        for each in (recipe, article)
-    ]
-    return [f"{name} {here} for {sides[1][name]}" for name, here in sides[0].items() if here != sides[1][name]]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from progan.cli.command import UsageError
 from progan.cli.folder import folder_keywords, in_two_lines, open_pack, read_report, shape_of
 from progan.cli.options import add_choice_of_pictures, at_least_1, positive, resolution, user_path
 from progan.cli.output import warn
-from progan.cli.training import add_run_options, check_apart, make_trainer, recipe_of_length
+from progan.cli.training import add_run_options, check_apart, default_precision, make_trainer, recipe_of_length
 
 if TYPE_CHECKING:
     from progan import Recipe, Trainer
@@ -76,7 +76,7 @@ def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None)
         UsageError: If options do not go together.
         ValueError: If the settings do not fit the pictures, or the run directory holds another run.
     """
-    from progan.runtime.device import choose_device, fastest_precision
+    from progan.runtime.device import choose_device
 
     if options.data is None:
         raise UsageError("pass a folder of pictures, such as: progan train my_icons/")
@@ -85,7 +85,7 @@ def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None)
     run_dir = options.run_dir or Path("runs") / options.data.resolve().stem
     check_apart(run_dir, options.data)
     device = choose_device(options.device, options.precision or "fp32")
-    options.precision = options.precision or _recorded_precision(run_dir, options) or fastest_precision(device)
+    options.precision = options.precision or default_precision(options, run_dir, device)
     images, base_size, found = _read(options, device.type)
 
     def make(total_images: int | None) -> Recipe:
@@ -111,19 +111,6 @@ def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None)
         "classes": list(images.classes),
     }  # fmt: skip
     return Prepared(recipe, images, run_dir, trainer, lines, decisions)
-
-
-def _recorded_precision(run_dir: Path, options: argparse.Namespace) -> str | None:
-    """Return the precision of the run in a directory, so that the same command resumes it on another machine too."""
-    from progan.errors import CheckpointError
-    from progan.runs.record import RunRecord
-
-    if options.overwrite:
-        return None
-    try:
-        return RunRecord.from_config(run_dir).recipe().training.precision
-    except (CheckpointError, OSError):
-        return None  # there is none, or the trainer will say what is wrong with it
 
 
 def _read(options: argparse.Namespace, device: str) -> tuple[Images, tuple[int, int], list[str]]:

@@ -51,6 +51,26 @@ def check_apart(run_dir: Path, data: Path) -> None:
         raise UsageError(f"{run_dir} lies in {data}: its samples would be data too; pass another --run-dir")
 
 
+def default_precision(options: argparse.Namespace, run_dir: Path, device: torch.device | str | None) -> str:
+    """Return the precision of the run that is there, so that the same command resumes it anywhere; else the fastest.
+
+    Args:
+        options: What `add_run_options` parsed.
+        run_dir: Run directory.
+        device: Device to train on; None = the best available.
+    """
+    from progan.errors import CheckpointError
+    from progan.runs.record import RunRecord
+    from progan.runtime.device import choose_device, fastest_precision
+
+    if not options.overwrite:
+        try:
+            return RunRecord.from_config(run_dir).recipe().training.precision
+        except (CheckpointError, OSError):
+            pass  # there is none, or the trainer will say what is wrong with it
+    return fastest_precision(choose_device(device, "fp32"))
+
+
 def recipe_of_length(
     make: Callable[[int | None], Recipe],
     options: argparse.Namespace,
