@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from progan import Recipe, write_png
+from progan.render import read_png
 
 QUALITY = Path(__file__).parents[1] / "benchmarks/quality"
 SETTINGS = sorted(path.stem for path in (QUALITY / "settings").glob("*.py"))
@@ -21,7 +22,7 @@ def quality(monkeypatch):
     import table
 
     yield run, table
-    for name in ("run", "table", *SETTINGS):
+    for name in ("blind", "run", "table", *SETTINGS):
         sys.modules.pop(name, None)
 
 
@@ -71,3 +72,17 @@ def test_an_experiment_is_logged_once_it_is_finished(quality, tmp_path, monkeypa
     assert "| mel_icon | 0 | (0) |" in text
     with pytest.raises(SystemExit, match=r"^there is no setting melicon; there are few_batch_8, few_first, "):
         run.main(["melicon", *command[1:]])
+
+
+def test_a_blind_sheet_shows_every_source_and_its_key_tells_them_apart(quality, tmp_path):
+    import blind
+
+    black, white = (torch.full((6, 3, 16, 16), value, dtype=torch.uint8) for value in (0, 255))
+    sources = [f"{name}={folder_of(tmp_path / name, images)}" for name, images in (("a", black), ("b", white))]
+    assert blind.main([*sources, "--each", "4", "--resolution", "16", "--out", str(tmp_path / "blind")]) == 0
+    key = json.loads((tmp_path / "blind.json").read_text())
+    sheet = read_png(tmp_path / "blind.png")
+    assert sorted(key["a"] + key["b"]) == list(range(8))
+    for index in range(8):
+        assert sheet[0, 0, 66 * index] == (0 if index in key["a"] else 255)
+    assert key["a"] != [0, 1, 2, 3]  # they are shuffled
