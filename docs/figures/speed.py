@@ -92,9 +92,9 @@ def others() -> str:
     whole = planning["whole"]
     ((hours, given),) = planning["hours"].items()
     rows = {
-        "planned time of the quick run / measured time": whole["ratio"],
+        "planned time of a run of minutes / measured time": whole["ratio"],
         "planned memory / measured peak": whole["memory_ratio"],
-        f"measured time of the quick run planned for {hours} hours / {hours} hours": given["median_ratio"],
+        f"measured time of a run planned for {hours} hours / {hours} hours": given["median_ratio"],
     }
     lines += [
         "",
