@@ -108,7 +108,7 @@ def test_quick_is_few_images_at_a_size_and_for_a_number_of_images(monkeypatch, n
     monkeypatch.setattr(train, "draw_icons", lambda size: icons)
     monkeypatch.setattr(train, "default_precision", lambda options, run_dir, device: "fp32")
     options = train.argument_parser().parse_args(["--quick", "--preset", "few_images"])
-    assert train.make_recipe(options, 32) == presets.few_images(32, 640, total_images=16_000)
+    assert train.make_recipe(options, 32) == presets.few_images(32, 640, total_images=12_000)
     assert train.main(["--quick", "--resolution", "8", "--images", "256", "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
     assert "On cpu with 1 threads, in fp32: about " in printed
@@ -319,7 +319,7 @@ def test_the_article_is_the_default():
         (["--resolution", "8", "--batch-size", "12"], "cannot be split into MiniBatchStd groups of 8"),
         (
             ["--preset", "few_images", "--resolution", "8", "--images", "4"],
-            "needs at least 256 images in all for 2 levels, got 4",
+            "needs at least 128 images in all for 2 levels, got 4",
         ),
         (["--resolution", "8", "--precision", "tf32", "--device", "cpu"], "precision tf32 requires CUDA"),
         (["--resolution", "8", "--device", "tpu9"], "tpu9"),

@@ -36,7 +36,7 @@ from progan.cli.training import add_run_options, check_apart, default_precision,
 from progan.data import check
 
 QUICK_RESOLUTION = 32  # pixels
-QUICK_IMAGES = 16_000  # real images shown in all
+QUICK_IMAGES = 12_000  # real images shown in all
 
 LARGEST = 256  # pixels; the article has channels for 4, 8, 16, ... 256
 RANK = int(os.environ.get("RANK", "0"))  # rank under torchrun; only the first process prints

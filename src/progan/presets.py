@@ -29,7 +29,7 @@ _FEW_SHARES = (0.7, 0.15, 0.1, 0.025)  # of them, from the top level down; the l
 _FEW_TAIL = 0.07  # share of them at a third of the learning rate, and at a tenth
 _FEW_RATE = 4e-3
 _FEW_GAMMA = 5e-4  # per pixel, for images in [-1, 1]
-_FEW_BATCH = 8
+_FEW_BATCH = 4
 _FEW_LEAST = 50  # pictures below which nothing but copies is to be hoped for
 
 _KARRAS_LEVELS = 9  # 4x4 ... 1024x1024

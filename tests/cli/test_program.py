@@ -75,7 +75,7 @@ WRONG = [
     (["train", "icons", "--hours", "nan"], "argument --hours: must be a number above 0, got 'nan'"),
     (["train", "icons", "--hours", "1", "--images", "100"], "argument --images: not allowed with argument --hours"),
     (["train", "icons", "--images", "0"], "argument --images: must be a whole number of at least 1, got '0'"),
-    (["train", "icons", "--images", "100"], "few_images needs at least 320 images in all for 3 levels, got 100"),
+    (["train", "icons", "--images", "100"], "few_images needs at least 160 images in all for 3 levels, got 100"),
     (["train", "icons", "--resolution", "100"], "argument --resolution: must be one of 4, 8, 16, 32, 64, 128"),
     (["train", "icons", "--resolution", "1024"], "few_images has widths for up to 256 px, got --resolution 1024"),
     (["train", "icons", "--preset", "stylegan"], "argument --preset: invalid choice: 'stylegan'"),
