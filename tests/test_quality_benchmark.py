@@ -70,7 +70,7 @@ def test_an_experiment_is_logged_once_it_is_finished(quality, tmp_path, monkeypa
     text = capsys.readouterr().out
     assert "icons, 16x16, 80 images shown" in text
     assert "| mel_icon | 0 | (0) |" in text
-    with pytest.raises(SystemExit, match=r"^there is no setting melicon; there are few_batch_8, few_first, "):
+    with pytest.raises(SystemExit, match=r"^there is no setting melicon; there are eight_gamma_fifth, eight_"):
         run.main(["melicon", *command[1:]])
 
 
