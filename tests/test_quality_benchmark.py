@@ -1,13 +1,16 @@
 """benchmarks/quality on a small scale: every setting is a recipe, and a run is trained, judged, logged and listed."""
 
+import itertools
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from progan import Recipe, write_png
+from progan import ImageFolder, Recipe, write_png
 from progan.render import read_png
 
 QUALITY = Path(__file__).parents[1] / "benchmarks/quality"
@@ -22,7 +25,7 @@ def quality(monkeypatch):
     import table
 
     yield run, table
-    for name in ("blind", "run", "table", *SETTINGS):
+    for name in ("blind", "run", "table", "flow", "classes", *SETTINGS):
         sys.modules.pop(name, None)
 
 
@@ -69,7 +72,7 @@ def test_an_experiment_is_logged_once_it_is_finished(quality, tmp_path, monkeypa
     assert table.main([]) == 0
     text = capsys.readouterr().out
     assert "icons, 16x16, 80 images shown" in text
-    assert "| mel_icon | 0 | (0) |" in text
+    assert re.search(r"\| mel_icon \| 0 \| \(\d+\) \|", text)
     with pytest.raises(SystemExit, match=r"^there is no setting melicon; there are eight_gamma_fifth, eight_"):
         run.main(["melicon", *command[1:]])
 
@@ -86,3 +89,60 @@ def test_a_blind_sheet_shows_every_source_and_its_key_tells_them_apart(quality, 
     for index in range(8):
         assert sheet[0, 0, 66 * index] == (0 if index in key["a"] else 255)
     assert key["a"] != [0, 1, 2, 3]  # they are shuffled
+
+
+def test_the_control_resumes_to_the_bit_and_its_row_has_the_measures_of_the_others(quality, tmp_path, monkeypatch):
+    run, _ = quality
+    import flow
+
+    monkeypatch.setattr(run, "LOG", tmp_path / "log.jsonl")
+    monkeypatch.setattr(run, "SAMPLES", 40)
+    monkeypatch.setattr(flow, "WIDTHS", (16, 32))
+    monkeypatch.setattr(flow, "STEPS", 2)
+    monkeypatch.setattr(flow.time, "process_time", itertools.count().__next__)  # each step takes a second
+    images = torch.randint(0, 256, (40, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    icons = folder_of(tmp_path / "icons", images)
+    command = ["--data", str(icons), "--resolution", "16", "--minutes", "0.1", "--out", str(tmp_path / "runs")]
+    assert flow.main(command) == 0
+    (row,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert (row["setting"], row["images"], row["minutes"], row["sampling_s"]) == ("flow", 6 * flow.BATCH, 0.1, 1)
+    assert row["measures"]["feature_distance"] > row["floors"]["feature_distance"]
+    run_dir = tmp_path / "runs/flow-icons-16px-0.1min-seed0"
+    assert (run_dir / "sheet.png").is_file()
+
+    data = ImageFolder(icons, 16).images
+    broken_off = flow.Flow(data, 0.1, 0, tmp_path / "state.safetensors")
+    for _ in range(3):
+        broken_off._step()
+        broken_off.seconds += 1
+    broken_off._save()
+    flow.Flow(data, 0.1, 0, tmp_path / "state.safetensors").train()
+    resumed, whole = (load_file(folder / "state.safetensors") for folder in (tmp_path, run_dir))
+    assert resumed.keys() == whole.keys()
+    for name, value in whole.items():
+        assert torch.equal(resumed[name], value), name
+
+
+def test_samples_of_each_class_are_given_to_a_classifier_of_the_real_images(quality, tmp_path, monkeypatch):
+    import classes
+
+    monkeypatch.setattr(classes, "RESULTS", tmp_path / "classes.json")
+    monkeypatch.setattr(classes, "STEPS", 60)
+    monkeypatch.setattr(classes, "SAMPLES", 10)
+    (tmp_path / "halves").mkdir()
+    for name, dark in (("left", slice(0, 4)), ("right", slice(4, 8))):
+        images = torch.arange(195, 220, dtype=torch.uint8)[:, None, None, None].repeat(1, 1, 8, 8)
+        images[..., dark] = 0
+        folder_of(tmp_path / "halves" / name, images)
+    halves = ImageFolder(tmp_path / "halves", 8, 1, labels="folders")
+    out = tmp_path / "runs"
+    classes.main(["--data", str(tmp_path / "halves"), "--resolution", "8", "--images", "320", "--out", str(out)])
+    found = json.loads((tmp_path / "classes.json").read_text())
+    assert (found["n_images"], found["classifier_on_held_out"]) == (50, 1)
+    run = found["320 images, seed 0"]
+    assert run["images"] == 320
+    assert set(run["recognised"]) == set(run["variety"]) == {"left", "right"}
+    assert run["passed"] == sum(share >= 0.9 for share in run["recognised"].values())
+    assert (out / "halves-8px-320-seed0/classes.png").is_file()
+    classifier, _ = classes.train_classifier(halves)
+    assert classes.classes_of(classifier, halves.images / 255).tolist() == halves.labels.tolist()

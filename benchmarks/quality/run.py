@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import progan
 from progan import ImageFolder, Recipe, Trainer, image_grid, load_generator, to_uint8, write_png
@@ -49,13 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if images_seen < recipe.schedule.total_images:
         print(f"stopped at {images_seen:,} images; the same command resumes", flush=True)
         return 1
-    row = {"setting": options.setting, "about": about, "data": options.data.name, "n_images": len(images)}
-    row |= {"resolution": options.resolution, "seed": options.seed, "images": images_seen}
-    row |= {"minutes": round(minutes, 1), "quiet": options.quiet, **judged(run_dir, images), **circumstances()}
-    print(json.dumps(row, indent=1), flush=True)
-    if options.log:
-        with LOG.open("a") as log:
-            log.write(json.dumps(row) + "\n")
+    samples = load_generator(run_dir).sample(SAMPLES, seed=0)
+    report_row(options.setting, about, samples, images, run_dir, options, images_seen, minutes)
     return 0
 
 
@@ -63,15 +59,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("setting", help="name of a file in benchmarks/quality/settings/")
+    parser.add_argument("--images", type=int, default=150_000, help="real images shown in all")
+    add_options(parser)
+    return parser.parse_args(arguments)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every experiment."""
     parser.add_argument("--data", type=Path, required=True, help="folder of images")
     parser.add_argument("--resolution", type=int, default=64)
-    parser.add_argument("--images", type=int, default=150_000, help="real images shown in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/quality"), help="where run directories go")
     parser.add_argument("--threads", type=int, help="threads of the processor")
     parser.add_argument("--quiet", action="store_true", help="nothing else runs: minutes may be compared")
     parser.add_argument("--no-log", dest="log", action="store_false", help="print the row only")
-    return parser.parse_args(arguments)
 
 
 def recipe_of(options: argparse.Namespace, n_images: int) -> tuple[Recipe, str]:
@@ -102,10 +103,30 @@ def train(recipe: Recipe, images: ImageFolder, run_dir: Path, options: argparse.
     return minutes, trainer.images_seen
 
 
-def judged(run_dir: Path, images: ImageFolder) -> dict[str, Any]:
-    """Judge samples of a run against all real images, and write a sheet."""
-    generator = load_generator(run_dir)
-    samples = generator.sample(SAMPLES, seed=0)
+def report_row(
+    setting: str,
+    about: str,
+    samples: Tensor,
+    images: ImageFolder,
+    run_dir: Path,
+    options: argparse.Namespace,
+    images_seen: int,
+    minutes: float,
+    **more: Any,
+) -> None:
+    """Judge samples, print the row, and add it to the log; there may be more to say than of other experiments."""
+    row = {"setting": setting, "about": about, "data": options.data.name, "n_images": len(images)}
+    row |= {"resolution": options.resolution, "seed": options.seed, "images": images_seen}
+    row |= {"minutes": round(minutes, 1), "quiet": options.quiet, **more}
+    row |= {**judged(samples, images, run_dir), **circumstances()}
+    print(json.dumps(row, indent=1), flush=True)
+    if options.log:
+        with LOG.open("a") as log:
+            log.write(json.dumps(row) + "\n")
+
+
+def judged(samples: Tensor, images: ImageFolder, run_dir: Path) -> dict[str, Any]:
+    """Judge samples against all real images, and write a sheet into the run directory."""
     side = samples.shape[-1]
     sheet = samples[: 16 * 8]
     write_png(run_dir / "sheet.png", image_grid(progan.enlarge(to_uint8(sheet), max(64, side)), columns=16))
