@@ -26,7 +26,8 @@ def masked(text: str) -> list[str]:
     for line in text.splitlines():
         if line.startswith("runs/my_icons: "):
             line = line.split(",")[0]
-        line = re.sub(r"( 0$| (above|below|within|as good|this number|\d[\d.]* times) .*$)", "", line) if line[:2] == "  " else line
+        if line[:2] == "  ":
+            line = re.sub(r"( 0$| (above|below|within|as good|this number|\d[\d.]* times) .*$)", "", line)
         line = re.sub(r"\b[0-9a-f]{32}\b", "HASH", line)
         line = re.sub(rf"{NUMBER} (?:s|min|h|days)\b( \d+ (?:s|min|h)\b)*", "TIME", line)
         lines.append(" ".join(re.sub(NUMBER, "#", line).split()))
