@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # which Adam imports: done once, before the processes of a test are forked
 import torch.distributed as dist
 from conftest import small_recipe
 

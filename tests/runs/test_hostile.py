@@ -525,7 +525,6 @@ def file_of(run):
     path.symlink_to((run / "checkpoints/000000008/tensors.safetensors").resolve())
     return path
 
-Trainer.from_recipe(recipe, **quiet)  # with its first optimizer torch loads 80 MB of modules; 140 in a build for CUDA
 try:
     torch.empty(1 << 30, 1 << 30, 1 << 30, device="meta")
 except RuntimeError:

@@ -15,7 +15,8 @@ from progan.cli.options import check_folder, reading, reading_arguments
 from progan.cli.output import in_options, shown
 
 if TYPE_CHECKING:
-    from progan.data import ImageFolder, Pack, Report
+    from progan.data import ImageFolder, Pack
+    from progan.data.curation.flips import FlipVerdict
     from progan.data.curation.survey import Facts
 
     Images = ImageFolder | Pack
@@ -60,18 +61,41 @@ def facts_of(path: Path, options: argparse.Namespace) -> list[Facts]:
     return list(found.facts.values())
 
 
-def read_report(path: Path, options: argparse.Namespace) -> Report:
-    """Check a folder.
+@dataclass(frozen=True)
+class Found:
+    """What was found in a folder to train on: what of `progan.data.check` a training needs.
+
+    Attributes:
+        facts: Properties of each picture that can be read.
+        unreadable: Pictures that cannot be read, with the reason.
+        n_dropped: Number of copies, near-duplicates and irregular pictures that ``progan curate`` would drop.
+        remarks: What was left out and may belong to the data.
+        flips: Whether left-right flips look safe; None unless ``--flips`` was passed.
+    """
+
+    facts: dict[Path, Facts]
+    unreadable: dict[Path, str]
+    n_dropped: int
+    remarks: list[str]
+    flips: FlipVerdict | None
+
+
+def look_at(path: Path, options: argparse.Namespace) -> Found:
+    """Read a folder once, and compare its pictures.
 
     Raises:
         UsageError: If it is not one, or nothing in it can be read.
     """
-    from progan.data import check
+    from progan.data.curation.curate import compare
+    from progan.data.curation.flips import flip_verdict
+    from progan.data.curation.survey import survey
 
     check_folder(path)
-    report = check(path, printed=False, **reading(options))
-    _check_some(path, report.facts, report.unreadable)
-    return report
+    found = survey(path, **reading(options))
+    _check_some(path, found.facts, found.unreadable)
+    n_dropped = len(found.facts) - len(compare(found).curation.kept)
+    flips = flip_verdict(found.thumbnails) if options.flips else None
+    return Found(found.facts, found.unreadable, n_dropped, found.listing.remarks(), flips)
 
 
 def _check_some(path: Path, facts: Mapping[Path, Facts], unreadable: Mapping[Path, str]) -> None:
@@ -113,21 +137,20 @@ def _base_size(facts: Sequence[Facts]) -> tuple[int, int]:
     return 4, 4
 
 
-def in_two_lines(path: Path, report: Report, options: argparse.Namespace) -> list[str]:
+def in_two_lines(path: Path, found: Found, options: argparse.Namespace) -> list[str]:
     """Return what was found in a folder: how many pictures of which kind, and what deserves a look."""
-    facts = list(report.facts.values())
+    facts = list(found.facts.values())
     formats = ", ".join(kind for kind, _ in Counter(fact.format for fact in facts).most_common(3))
     sides = sorted({(fact.width, fact.height) for fact in facts})
     size = "{}x{}".format(*sides[0]) if len(sides) == 1 else "{}x{} to {}x{}".format(*sides[0], *sides[-1])
     first = f"found    {len(facts):,} pictures in {path} ({formats}, {size})"
     notes = []
-    if report.unreadable:
-        notes.append(f"{len(report.unreadable):,} cannot be read")
-    dropped = len(facts) - len(report.curation.kept)
-    if dropped > 0:
-        kinds = "is a copy, near-duplicate or irregular" if dropped == 1 else "are copies, near-duplicates or irregular"
-        notes.append(f"{dropped:,} {kinds}")
-    notes += report.remarks[:1]
+    if found.unreadable:
+        notes.append(f"{len(found.unreadable):,} cannot be read")
+    if n := found.n_dropped:
+        kinds = "is a copy, near-duplicate or irregular" if n == 1 else "are copies, near-duplicates or irregular"
+        notes.append(f"{n:,} {kinds}")
+    notes += found.remarks[:1]
     if not notes:
         return [first, "         nothing that deserves a look: no copies, nothing irregular"]
     see = f"progan curate {shown(path)}{reading_arguments(options)} --out {shown(Path(path.name + '_report'))}"

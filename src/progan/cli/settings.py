@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progan.cli.command import UsageError
-from progan.cli.folder import folder_keywords, in_two_lines, open_pack, read_report, shape_of
+from progan.cli.folder import folder_keywords, in_two_lines, look_at, open_pack, shape_of
 from progan.cli.options import add_choice_of_pictures, at_least_1, positive, resolution, user_path
 from progan.cli.output import warn
 from progan.cli.training import add_run_options, check_apart, default_precision, make_trainer, recipe_of_length
@@ -121,15 +121,15 @@ def _read(options: argparse.Namespace, device: str) -> tuple[Images, tuple[int, 
         if options.only is not None:
             raise UsageError(f"--only chooses from a folder, and {options.data} is a pack; pass it to progan pack")
         return packed, _base_of(options, packed), [f"found    {len(packed):,} pictures in the pack {options.data}"]
-    report = read_report(options.data, options)
-    if options.flips and report.flips.safe is False:
-        warn(f"{report.flips}; leave --flips out")
+    found = look_at(options.data, options)
+    if found.flips is not None and found.flips.safe is False:
+        warn(f"{found.flips}; leave --flips out")
     given = folder_keywords(options.data, options)
-    kept = [report.facts[name] for name in given["only"] or () if name in report.facts]
-    shape = shape_of(kept or list(report.facts.values()))
+    kept = [found.facts[name] for name in given["only"] or () if name in found.facts]
+    shape = shape_of(kept or list(found.facts.values()))
     side = options.resolution or _resolution(shape.short_side, device, options.hours)
     images = ImageFolder(options.data, shape.size(side), options.channels or shape.channels, **given)
-    return images, shape.base_size, in_two_lines(options.data, report, options)
+    return images, shape.base_size, in_two_lines(options.data, found, options)
 
 
 def _resolution(short_side: int, device: str, hours: float | None) -> int:

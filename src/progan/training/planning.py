@@ -34,6 +34,8 @@ from progan.training.micro_batches import memory_remedy
 from progan.training.state import TrainingState
 from progan.training.step import TrainingStep
 
+Kind = tuple[int, bool, int]  # of steps that take the same time: level, fading or not, batch
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -133,8 +135,8 @@ def make_plan(
         graph: Whether the run's steps are captured as CUDA graphs.
         micro_batch: Number of images that a process trains on at once; None = its whole batch.
         after_step: Called after each step; its time is not counted.
-        rough: Whether to time one step of each level only, fading or not, and to measure the memory at the top level
-            only: several times as fast, and off by a fifth or so.
+        rough: Whether to time one step of each level only, fading or not, and to measure the memory at the highest
+            level only: several times as fast, and off by a fifth or so.
 
     Raises:
         ValueError: If a batch takes more memory than there is; the message names the largest one that fits.
@@ -154,7 +156,18 @@ def make_plan(
     sizes = micro_batch_sizes(generator.architecture, schedule, ranks)
     captured = DeviceStep(step, CudaGraphs(next(generator.parameters()).device)) if graph else None
     stopwatch = _Stopwatch(step, captured, 1 if rough else timed_steps, after_step, rough=rough)
-    seconds: dict[tuple[int, bool, int], float] = {}
+    kinds = _kinds(schedule, images_seen, rough=rough)
+    if rough:  # first, since the blocks of the highest level are those of all levels: its trial warms them up
+        top = max((growth.level for growth in kinds.values()), default=0)
+        for growth in kinds.values():
+            if growth.level == top:
+                _check_fits(step, growth, ranks, base, sizes, micro_batch)
+    image_s_of = {}
+    for kind, growth in kinds.items():
+        if not rough:
+            _check_fits(step, growth, ranks, base, sizes, micro_batch)
+        step_s = stopwatch.seconds(replace(growth, batch_size=growth.batch_size // ranks))
+        image_s_of[kind] = step_s / growth.batch_size
     image_s: list[float | None] = []
     stage_s = []
     for index, stage in enumerate(schedule.stages):
@@ -163,23 +176,34 @@ def make_plan(
             image_s.append(None)
             stage_s.append(0.0)
             continue
-        per_image = {}
-        for fading in {stage.hold_images == 0} if rough else {stage.fade_images > 0, stage.hold_images == 0}:
-            kind = (stage.level, fading, stage.batch_size)
-            if kind not in seconds:
-                growth = Growth(index, stage.level, 0.5 if fading else None, stage.learning_rate, stage.batch_size)
-                if not rough or stage.level == generator.architecture.top_level:
-                    _check_fits(step, growth, ranks, base, sizes, micro_batch)
-                seconds[kind] = stopwatch.seconds(replace(growth, batch_size=stage.batch_size // ranks))
-            per_image[fading] = seconds[kind] / stage.batch_size
-            if rough:
-                per_image[not fading] = per_image[fading]
         fade_left = min(left, max(0, left - stage.hold_images))
-        total = fade_left * per_image.get(True, 0.0) + (left - fade_left) * per_image.get(False, 0.0)
+        total = sum(
+            images * image_s_of[_kind(stage, fading, rough=rough)]
+            for fading, images in ((True, fade_left), (False, left - fade_left))
+            if images
+        )
         stage_s.append(total)
         image_s.append(total / left)
     taken = peak(device)
     return Plan(tuple(image_s), tuple(stage_s), None if taken is None else taken - size_of_copies, memory_limit(device))
+
+
+def _kind(stage: Stage, fading: bool, *, rough: bool) -> Kind:
+    """Return the kind of a stage's steps, in its fade or after it, which a rough plan does not distinguish."""
+    return stage.level, stage.hold_images == 0 if rough else fading, stage.batch_size
+
+
+def _kinds(schedule: Schedule, images_seen: int, *, rough: bool) -> dict[Kind, Growth]:
+    """Return each kind of step that is still to come, with the growth of one."""
+    kinds: dict[Kind, Growth] = {}
+    for index, stage in enumerate(schedule.stages):
+        if schedule.end(index) <= images_seen:
+            continue
+        for fading in {stage.fade_images > 0, stage.hold_images == 0}:
+            kind = _kind(stage, fading, rough=rough)
+            alpha = 0.5 if kind[1] else None
+            kinds.setdefault(kind, Growth(index, stage.level, alpha, stage.learning_rate, stage.batch_size))
+    return kinds
 
 
 def _check_fits(
@@ -239,9 +263,10 @@ def worth_planning(schedule: Schedule, begin: int, stop: int) -> bool:
 
 
 class _Stopwatch:
-    """The seconds of a step: the mean of a few, after one that is not counted, or those before a capture.
+    """The seconds of a step: the mean of a few; those before a capture are not counted.
 
-    The time of a run is the sum of its steps. Their median is 3 % below the mean on a CPU that other processes use.
+    The first step at a level takes longer, so one of that level or of a higher one must have run, as a trial does. The
+    time of a run is the sum of its steps. Their median is 3 % below the mean on a CPU that other processes use.
 
     Args:
         step: Step that is timed.
@@ -277,7 +302,7 @@ class _Stopwatch:
         return without * (1 + self._added)
 
     def _time(self, growth: Growth) -> float:
-        uncounted = 1 if self._captured is None else WARM_UP + 1
+        uncounted = 0 if self._captured is None else WARM_UP + 1
         times: list[float] = []
         while len(times) < uncounted + self._timed_steps and sum(times[uncounted:]) < 2.0:
             times.append(_step_on_noise(self._step, growth, len(times), self._captured))

@@ -15,9 +15,9 @@ from progan.optimization import FIRST_AVERAGE, Adam
 from progan.recipe import Training
 from progan.runs.average_choice import AverageChoice
 from progan.runs.recovery import RecoveryRecord
+from progan.training.adam import AdamOptimizer, Moments
 from progan.training.ema import EmaGenerator
 
-ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 Network = ProgressiveGenerator | ProgressiveDiscriminator
 
 
@@ -59,10 +59,8 @@ class TrainingState:
         self.images_seen: int = 0
         self.recovery: RecoveryRecord = RecoveryRecord()
         self.adam_version: int = 0
-        self.adam_generator: torch.optim.Adam = optimizer_of(generator, adam)
-        self.adam_discriminator: torch.optim.Adam = optimizer_of(discriminator, adam)
-        for optimizer, _ in self.optimizers().values():
-            optimizer.zero_grad()  # left over from elsewhere, it would move parameters that are not in use
+        self.adam_generator: AdamOptimizer = AdamOptimizer(_device_of(generator), adam)
+        self.adam_discriminator: AdamOptimizer = AdamOptimizer(_device_of(discriminator), adam)
 
     @classmethod
     def for_training(
@@ -108,7 +106,7 @@ class TrainingState:
         for average in self.averages.values():
             average.warm_up = warm_up
 
-    def optimizers(self) -> dict[str, tuple[torch.optim.Adam, Network]]:
+    def optimizers(self) -> dict[str, tuple[AdamOptimizer, Network]]:
         """Return each optimizer with its network, by role."""
         return {
             "adam_generator": (self.adam_generator, self.generator),
@@ -207,15 +205,15 @@ class TrainingState:
         """Forget the moments of both optimizers."""
         self.adam_version += 1
         for optimizer, _ in self.optimizers().values():
-            optimizer.state.clear()
+            optimizer.moments.clear()
 
     def adam_tensors(self) -> dict[str, Tensor]:
         """Return both optimizers' state by parameter name: ``adam_generator/exp_avg/blocks.0...``."""
         tensors: dict[str, Tensor] = {}
         for role, (optimizer, network) in self.optimizers().items():
             for name, parameter in network.named_parameters():
-                if state := optimizer.state.get(parameter):
-                    tensors |= {f"{role}/{part}/{name}": state[part] for part in ADAM_STATE}
+                if moments := optimizer.moments.get(parameter):
+                    tensors |= {f"{role}/{part}/{name}": tensor for part, tensor in moments._asdict().items()}
         return tensors
 
     def _check_adam_tensors(self, tensors: Mapping[str, Tensor]) -> None:
@@ -223,7 +221,7 @@ class TrainingState:
         known: dict[str, nn.Parameter] = {}
         for role, (_, network) in self.optimizers().items():
             for name, parameter in network.named_parameters():
-                parts = {f"{role}/{part}/{name}": parameter for part in ADAM_STATE}
+                parts = {f"{role}/{part}/{name}": parameter for part in Moments._fields}
                 if 0 < len(parts.keys() & tensors.keys()) < len(parts):
                     raise CheckpointError(f"the state has {role} of {name} in part only")
                 known |= parts
@@ -243,32 +241,11 @@ class TrainingState:
         for role, (optimizer, network) in self.optimizers().items():
             for name, parameter in network.named_parameters():
                 if f"{role}/step/{name}" in tensors:
-                    # Laid out as the parameter is: see _apply.
-                    state = {
-                        part: torch.empty_like(parameter).copy_(tensors[f"{role}/{part}/{name}"])
-                        for part in ("exp_avg", "exp_avg_sq")
-                    }
-                    state["step"] = tensors[f"{role}/step/{name}"].clone()
-                    if optimizer.defaults["fused"]:
-                        state["step"] = state["step"].to(parameter.device)
-                    optimizer.state[parameter] = state
+                    optimizer.load(parameter, Moments(*(tensors[f"{role}/{part}/{name}"] for part in Moments._fields)))
 
 
 def _device_of(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
-
-
-def optimizer_of(network: nn.Module, settings: Adam) -> torch.optim.Adam:
-    """Build the optimizer of a network: one fused kernel where the device has it; on CUDA one that can be captured."""
-    parameters = list(network.parameters())
-    device = parameters[0].device.type
-    return torch.optim.Adam(
-        parameters,
-        betas=settings.betas,
-        eps=settings.eps,
-        fused=device in ("cpu", "cuda"),
-        capturable=device == "cuda",
-    )
 
 
 def _is_adams(name: str) -> bool:

@@ -170,7 +170,7 @@ class TrainingStep:
         return Derivatives({name: loss.detach() for name, loss in losses.items()}, gradients)
 
     def _apply(self, role: str, parts: Iterable[Derivatives], growth: StepGrowth) -> dict[str, Tensor]:
-        """Move parameters along the mean gradient; all others keep no gradient and stay where they are.
+        """Move parameters along the mean gradient; all others stay where they are.
 
         Returns:
             The losses, and a number that is finite where all gradients are; means over the parts and the ranks.
@@ -179,16 +179,9 @@ class TrainingStep:
         means = self._ranks.average([*by_parameter.values(), *losses.values()])
         gradients, seen = means[: len(by_parameter)], dict(zip(losses, means[len(by_parameter) :], strict=True))
         if gradients:
-            for parameter, gradient in zip(by_parameter, gradients, strict=True):
-                # The fused kernel walks both memories alike; a gradient from autograd.grad may lie in another order.
-                if gradient.stride() != parameter.stride():
-                    gradient = torch.empty_like(parameter).copy_(gradient)
-                parameter.grad = gradient
             seen[_GRADIENTS[role]] = self.watch.measure(gradients)
             optimizer, _ = self.state.optimizers()[role]
-            optimizer.param_groups[0]["lr"] = growth.learning_rate
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.step(dict(zip(by_parameter, gradients, strict=True)), growth.learning_rate)
         return seen
 
     def _generate(self, z: Tensor, growth: StepGrowth, labels: Tensor | None) -> Tensor:

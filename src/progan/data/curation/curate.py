@@ -190,7 +190,14 @@ class Compared(NamedTuple):
     """How irregular each is; copies are not scored."""
 
 
-def compare(found: Survey, max_similar: int, similar: float, irregular: float, *, progress: bool = False) -> Compared:
+def compare(
+    found: Survey,
+    max_similar: int = 4,
+    similar: float = SIMILAR,
+    irregular: float = IRREGULAR,
+    *,
+    progress: bool = False,
+) -> Compared:
     """Compare the pictures of a folder, and choose as `curate` does.
 
     Args:

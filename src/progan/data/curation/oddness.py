@@ -122,7 +122,7 @@ def _edges(x: Tensor) -> Tensor:
     """Return each pixel's largest difference, in any channel, from the next one across or down: (N, H, W)."""
     x = F.pad(x, (0, 1, 0, 1), mode="replicate")
     here = x[..., :-1, :-1]
-    return torch.maximum((x[..., :-1, 1:] - here).abs(), (x[..., 1:, :-1] - here).abs()).amax(dim=1)
+    return torch.maximum((x[..., :-1, 1:] - here).abs_(), (x[..., 1:, :-1] - here).abs_()).amax(dim=1)
 
 
 def _quantiles(values: Tensor, shares: tuple[float, ...]) -> Tensor:

@@ -146,15 +146,14 @@ def _look(reading: Reading, path: Path) -> _Look:
     with decoded(path, reading) as result:
         picture = result.picture
         # A picture that is nowhere transparent is the same with and without alpha, a grey one in grey and in RGB.
-        transparent = picture.mode == "RGBA" and picture.getextrema()[3] != (255, 255)  # type: ignore[misc]
+        transparent = picture.mode == "RGBA" and picture.getchannel("A").getextrema() != (255, 255)
         digest = hashlib.blake2b(repr((result.size, transparent)).encode(), digest_size=16)
         if result.is_reduced:  # pictures that differ may be the same at a smaller size
             digest.update(file_hash(path, reading))
         else:
-            for _, band in bands(picture):
-                values = band[..., None].repeat(3, axis=2) if band.ndim == 2 else band if transparent else band[..., :3]
-                digest.update(values.tobytes())
-        pixels = squared(result, reading)
+            for _, band in bands(picture, "RGBA" if transparent else "RGB"):
+                digest.update(band.data)
+        pixels = squared(result, reading).contiguous()
         facts = Facts(
             *(result.format, result.mode, *result.size, transparent, result.depth),
             dark=is_dark(pixels),

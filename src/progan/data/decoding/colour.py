@@ -185,8 +185,15 @@ def _by_profile(picture: Image.Image) -> Image.Image:
     return converted
 
 
-def bands(picture: Image.Image, pixels: int = 500_000) -> Iterator[tuple[int, Values]]:
-    """Yield a picture's values some rows at a time, with the first row's number, so that no copy of all is made."""
+def bands(picture: Image.Image, mode: str | None = None, pixels: int = 500_000) -> Iterator[tuple[int, Values]]:
+    """Yield a picture's values some rows at a time, with the first row's number, so that no copy of all is made.
+
+    Args:
+        picture: Picture.
+        mode: Mode to convert it to; None = its own.
+        pixels: About how many pixels to yield at a time.
+    """
     rows = max(1, pixels // picture.width)
     for top in range(0, picture.height, rows):
-        yield top, np.asarray(picture.crop((0, top, picture.width, min(picture.height, top + rows))))
+        band = picture.crop((0, top, picture.width, min(picture.height, top + rows)))
+        yield top, np.asarray(band if mode is None else band.convert(mode))
