@@ -21,6 +21,7 @@ def test_stages_sum_up_and_favour_the_top(resolution):
     assert at_level[-1] > 0.6 * sum(at_level)
     rates = [stage.learning_rate for stage in recipe.stages if stage.level == top]
     assert rates == [4e-3, 4e-3 / 3, 4e-3 / 10]
+    assert {stage.batch_size for stage in recipe.stages} == {4 if resolution <= 32 else 8}
     assert all(stage.fade_images == round(0.3 * stage.images) for stage in recipe.stages[1:top])
 
 
@@ -71,7 +72,7 @@ def test_hours_are_measured():
         ({"n_images": 0}, ValueError, "n_images must be at least 1, got 0"),
         ({"n_images": ImageFolder}, TypeError, "n_images must be an int"),
         ({"hours": 1.0, "total_images": 5}, ValueError, "pass hours= or total_images=, not both"),
-        ({"total_images": 100}, ValueError, "few_images needs at least 224 images in all for 5 levels, got 100"),
+        ({"total_images": 100}, ValueError, "few_images needs at least 448 images in all for 5 levels, got 100"),
         ({"resolution": 1024}, ValueError, "few_images has widths for up to 256 px, got resolution=1024"),
         ({"hours": 0}, ValueError, "hours must be a number above 0, got 0"),
     ],

@@ -29,7 +29,7 @@ _FEW_SHARES = (0.7, 0.15, 0.1, 0.025)  # of them, from the top level down; the l
 _FEW_TAIL = 0.07  # share of them at a third of the learning rate, and at a tenth
 _FEW_RATE = 4e-3
 _FEW_GAMMA = 5e-4  # per pixel, for images in [-1, 1]
-_FEW_BATCH = 4
+_FEW_SMALL = 3  # highest level up to which batches are small
 _FEW_LEAST = 50  # pictures below which nothing but copies is to be hoped for
 
 _KARRAS_LEVELS = 9  # 4x4 ... 1024x1024
@@ -216,29 +216,34 @@ def _few_recipe(widths: tuple[int, ...], n_images: int, total_images: int, preci
 
 def _few_least(top: int) -> int:
     """Return the least number of images in all for levels up to the top one."""
-    return 8 * _FEW_BATCH * (top + 3)
+    return 8 * _few_batch(top) * (top + 3)
+
+
+def _few_batch(top: int) -> int:
+    """Return the batch size for levels up to the top one."""
+    return 4 if top <= _FEW_SMALL else 8
 
 
 def _few_stages(top: int, total_images: int) -> tuple[Stage, ...]:
     """Return the stages of `few_images`: each level fades in over the first 30 % of its images."""
-    least = _few_least(top)
+    least, batch = _few_least(top), _few_batch(top)
     check_int("total_images", total_images)
     if total_images < least:
         raise ValueError(
             f"few_images needs at least {least:,} images in all for {top + 1} levels, got {total_images:,}; pass more"
         )
     shares = [_FEW_SHARES[min(top - level, len(_FEW_SHARES) - 1)] for level in range(top + 1)]
-    counts = [max(_FEW_BATCH, round(total_images * share / sum(shares))) for share in shares]
-    tail = max(_FEW_BATCH, round(total_images * _FEW_TAIL))
+    counts = [max(batch, round(total_images * share / sum(shares))) for share in shares]
+    tail = max(batch, round(total_images * _FEW_TAIL))
     counts[top] = total_images - sum(counts[:top]) - 2 * tail
     fades = [round(0.3 * count) if level else 0 for level, count in enumerate(counts)]
     return (
         *(
-            Stage(level, fade, count - fade, _FEW_BATCH, _FEW_RATE)
+            Stage(level, fade, count - fade, batch, _FEW_RATE)
             for level, (fade, count) in enumerate(zip(fades, counts, strict=True))
         ),
-        Stage(top, 0, tail, _FEW_BATCH, _FEW_RATE / 3),
-        Stage(top, 0, tail, _FEW_BATCH, _FEW_RATE / 10),
+        Stage(top, 0, tail, batch, _FEW_RATE / 3),
+        Stage(top, 0, tail, batch, _FEW_RATE / 10),
     )
 
 

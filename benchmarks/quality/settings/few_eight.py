@@ -1,4 +1,4 @@
-"""few_images as it was third: batches of 8."""
+"""few_images in batches of 8 at every size, as it was third."""
 
 from typing import Any
 
