@@ -48,7 +48,7 @@ def run_twice(text: str) -> None:
 def draw_folder(path: Path) -> None:
     """Draw what a block takes for the reader's own pictures."""
     path.mkdir()
-    for index, icon in enumerate(draw_icons(12, size=48)):
+    for index, icon in enumerate(draw_icons(60, size=48)):
         write_png(path / f"{index}.png", icon)
 
 
