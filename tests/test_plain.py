@@ -3,8 +3,7 @@
 `test_parity` compares the networks and losses with published programs, `test_step` everything around the gradients.
 """
 
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Mapping
 
 import plain
 import pytest
@@ -42,15 +41,20 @@ def gradients_of_a_step(level: int, alpha: float | None) -> list[dict[str, Tenso
     draws = Draws.at(0, batch, (512, 4, 4), 1, recipe.training).beside(real)
     found: list[dict[str, Tensor]] = [{}, {}]
 
-    def keep(into: dict[str, Tensor], role: str, names: Iterable[str], parameters: Iterable[Tensor]) -> None:
-        pairs = zip(names, parameters, strict=True)
-        into |= {f"{role}.{name}": value.grad.flatten().clone() for name, value in pairs if value.grad is not None}
+    def keep(into: dict[str, Tensor], role: str, gradients: Mapping[str, Tensor | None]) -> None:
+        into |= {f"{role}.{name}": value.flatten().clone() for name, value in gradients.items() if value is not None}
 
     for role, network, other in zip(("generator", "discriminator"), ours, theirs, strict=True):
-        named = in_plain_order(network)
-        mine, its = getattr(step.state, f"adam_{role}"), getattr(loop, f"adam_{role}")
-        mine.step = partial(keep, found[0], role, named, named.values())
-        its.step = partial(keep, found[1], role, named, list(other.parameters()))
+        named, others = in_plain_order(network), list(other.parameters())
+
+        def of_ours(gradients: Mapping[Tensor, Tensor], _: float, role=role, named=named) -> None:
+            keep(found[0], role, {name: gradients.get(parameter) for name, parameter in named.items()})
+
+        def of_theirs(role=role, named=named, others=others) -> None:
+            keep(found[1], role, {name: other.grad for name, other in zip(named, others, strict=True)})
+
+        getattr(step.state, f"adam_{role}").step = of_ours
+        getattr(loop, f"adam_{role}").step = of_theirs
     step(real, draws, Growth(0, level, alpha, 5e-4, batch), 0)
     loop.step(real, draws["z_generator"], draws["z_critic"], draws["mix"], level, alpha)
     return found
