@@ -58,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for seed in range(options.seeds):
             run_dir = options.out / f"{options.data.name}-{options.resolution}px-{total}-seed{seed}"
             found = train(recipe_of(images, total), images, run_dir, seed)
-            found |= judged(load_generator(run_dir), classifier, images)
-            write_png(run_dir / "classes.png", class_sheet(load_generator(run_dir), columns=20, height=32))
+            generator = load_generator(run_dir)
+            found |= judged(generator, classifier, images)
+            write_png(run_dir / "classes.png", class_sheet(generator, columns=20, height=32))
             report({f"{total} images, seed {seed}": found}, RESULTS)
 
 

@@ -18,7 +18,6 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,13 +25,21 @@ import torch
 from draw_icons import draw_icons
 
 import progan
-from progan import HorizontalFlip, ImageFolder, Recipe, Trainer, presets
+from progan import ImageFolder, Recipe, Trainer, presets
 from progan.cli.command import UsageError
 from progan.cli.finish import fit_and_finish
 from progan.cli.folder import choice_keywords
 from progan.cli.options import add_choice, at_least_1, positive, reading, reading_arguments, resolution, user_path
 from progan.cli.output import in_options, show, warnings_as_lines
-from progan.cli.training import add_run_options, check_apart, default_precision, make_trainer, recipe_of_length
+from progan.cli.training import (
+    add_run_options,
+    check_apart,
+    default_precision,
+    make_trainer,
+    recipe_of_length,
+    shortened,
+    with_run_options,
+)
 from progan.data import check
 
 QUICK_RESOLUTION = 32  # pixels
@@ -157,19 +164,8 @@ def make_recipe(
     if options.preset == "few_images":
         recipe = presets.few_images(resolution, n_images, total_images=total_images)
     else:
-        recipe = presets.mel_icon(resolution, contrast=options.contrast)
-        if total_images is not None:
-            scaled = recipe.schedule.scaled(total_images / recipe.schedule.total_images)
-            recipe = replace(recipe, stages=scaled.stages)
-    stages = recipe.stages
-    if options.batch_size is not None:
-        stages = tuple(replace(stage, batch_size=options.batch_size) for stage in stages)
-    training = replace(
-        recipe.training,
-        augment_real=(*recipe.training.augment_real, *[HorizontalFlip()] * options.flips),
-        precision=options.precision or "fp32",
-    )
-    return replace(recipe, stages=stages, training=training)
+        recipe = shortened(presets.mel_icon(resolution, contrast=options.contrast), total_images)
+    return with_run_options(recipe, options)
 
 
 def default_run_dir(options: argparse.Namespace) -> Path:

@@ -11,7 +11,15 @@ from progan.cli.command import UsageError
 from progan.cli.folder import folder_keywords, in_two_lines, look_at, open_pack, shape_of
 from progan.cli.options import add_choice_of_pictures, at_least_1, positive, resolution, user_path
 from progan.cli.output import warn
-from progan.cli.training import add_run_options, check_apart, default_precision, make_trainer, recipe_of_length
+from progan.cli.training import (
+    add_run_options,
+    check_apart,
+    default_precision,
+    make_trainer,
+    recipe_of_length,
+    shortened,
+    with_run_options,
+)
 
 if TYPE_CHECKING:
     from progan import Recipe, Trainer
@@ -160,18 +168,15 @@ def _recipe(
     options: argparse.Namespace, images: Images, base_size: tuple[int, int], total_images: int | None
 ) -> Recipe:
     """Return the recipe of the preset, changed as the options say, for a number of real images; None = the preset's."""
-    from progan import HorizontalFlip, presets
+    from progan import presets
 
     n, channels, height, width = images.images.shape
     levels = (min(height // base_size[0], width // base_size[1])).bit_length()
     side = 4 << (levels - 1)
     if options.preset == "few_images":
-        recipe = presets.few_images(side, n, total_images=total_images, precision=options.precision)
+        recipe = presets.few_images(side, n, total_images=total_images)
     else:
-        recipe = getattr(presets, options.preset)(side)
-        if total_images is not None:
-            stages = recipe.schedule.scaled(total_images / recipe.schedule.total_images).stages
-            recipe = replace(recipe, stages=stages)
+        recipe = shortened(getattr(presets, options.preset)(side), total_images)
     latent = recipe.architecture.latent_shape
     architecture = replace(
         recipe.architecture,
@@ -179,12 +184,5 @@ def _recipe(
         base_size=base_size,
         latent_shape=(latent[0], *base_size) if len(latent) == 3 else latent,
     )
-    stages = recipe.stages
-    if options.batch_size is not None:
-        stages = tuple(replace(stage, batch_size=options.batch_size) for stage in stages)
-    flips = (HorizontalFlip(),) * options.flips
-    training = replace(
-        recipe.training, precision=options.precision, augment_real=(*recipe.training.augment_real, *flips)
-    )
-    recipe = replace(recipe, architecture=architecture, stages=stages, training=training)
+    recipe = with_run_options(replace(recipe, architecture=architecture), options)
     return recipe.with_classes(len(images.classes), balanced=options.balanced) if options.labels else recipe

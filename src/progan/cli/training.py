@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,33 @@ def default_precision(options: argparse.Namespace, run_dir: Path, device: torch.
         except (CheckpointError, OSError):
             pass  # there is none, or the trainer will say what is wrong with it
     return fastest_precision(choose_device(device, "fp32"))
+
+
+def shortened(recipe: Recipe, total_images: int | None) -> Recipe:
+    """Return a recipe whose stages are scaled to a number of real images in all; None = as it is."""
+    if total_images is None:
+        return recipe
+    return replace(recipe, stages=recipe.schedule.scaled(total_images / recipe.schedule.total_images).stages)
+
+
+def with_run_options(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    """Return a recipe with the batch size, the flips and the precision of the options.
+
+    Args:
+        recipe: Recipe of a preset.
+        options: What `add_run_options` parsed, and the precision; what is None stays the recipe's.
+    """
+    from progan import HorizontalFlip
+
+    stages = recipe.stages
+    if options.batch_size is not None:
+        stages = tuple(replace(stage, batch_size=options.batch_size) for stage in stages)
+    training = replace(
+        recipe.training,
+        augment_real=(*recipe.training.augment_real, *[HorizontalFlip()] * options.flips),
+        precision=options.precision or recipe.training.precision,
+    )
+    return replace(recipe, stages=stages, training=training)
 
 
 def recipe_of_length(
