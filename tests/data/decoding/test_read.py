@@ -246,6 +246,20 @@ def test_odd_shapes(shape, squaring, tmp_path):
     assert shades == ({(10, 20, 30)} if squaring != "pad" or square else {(10, 20, 30), BLUE})
 
 
+@pytest.mark.parametrize("squaring", ["crop", "pad", "edge", "refuse"])
+@pytest.mark.parametrize("side", [64, 48, 23])
+def test_flat_colours_stay_flat_beside_an_outline(side, squaring, tmp_path):
+    """Reduced, a black line on grey makes no pixel brighter than the grey, and those two pixels away are the grey."""
+    pixels = np.full((96, 96, 3), 200, np.uint8)
+    pixels[:, 47:49] = 0
+    image = read(save(tmp_path / "a.png", pixels), side, squaring=squaring)
+    assert int(image.max()) == 200
+    assert int(image.min()) < 200
+    middle = side // 2
+    apart = torch.cat([image[..., : middle - 2], image[..., middle + 3 :]], dim=2)
+    assert (apart == 200).all()
+
+
 def test_squaring(tmp_path):
     pixels = np.zeros((2, 6, 3), np.uint8)
     pixels[:, :2, 0] = pixels[:, 2:4, 1] = pixels[:, 4:, 2] = 255
