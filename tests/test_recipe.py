@@ -46,6 +46,7 @@ UNUSUAL = Recipe(
         output="sigmoid",
         widen_first=True,
         head_channels=12,
+        patch_scores=True,
         classes=3,
         class_embedding=7,
     ),

@@ -210,7 +210,7 @@ def _few_recipe(widths: tuple[int, ...], n_images: int, total_images: int, preci
         augment_strength=_few_strength(total_images / n_images),
         precision=precision,
     )
-    architecture = Architecture(channels=widths, latent_shape=(128,), modulation=True)
+    architecture = Architecture(channels=widths, latent_shape=(128,), modulation=True, patch_scores=True)
     return Recipe(architecture, _few_stages(len(widths) - 1, total_images), training)
 
 

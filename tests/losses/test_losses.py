@@ -10,7 +10,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-from progan.losses.critic import critic_loss
+from progan.losses.critic import critic_loss, generator_loss
 from progan.losses.logistic import NonSaturating, Relativistic
 from progan.losses.objectives import Wasserstein
 from progan.losses.regularizers import GradientPenalty, gradient_penalty
@@ -359,3 +359,36 @@ def test_scores_and_penalty_are_at_once_where_the_critic_offers_it():
 def test_settings_out_of_range(make, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         make()
+
+
+class OfTwoKinds:
+    """A critic that scores halves of images too, with a weight of their own."""
+
+    def __call__(self, images):
+        return linear(images)
+
+    def both(self, real, fake):
+        return tuple([(linear(images), 1.0), (self.halves(images), 0.25)] for images in (real, fake))
+
+    @staticmethod
+    def halves(images):
+        return (images.flatten(1) * 2).flatten()
+
+
+@pytest.mark.parametrize("objective", [Wasserstein(0.5), NonSaturating(), Relativistic()])
+def test_the_losses_of_several_kinds_of_scores_are_added_by_their_weights(objective):
+    critic = OfTwoKinds()
+    (real, _), (real_halves, _) = critic.both(REAL, FAKE)[0]
+    (fake, _), (fake_halves, _) = critic.both(REAL, FAKE)[1]
+    loss, parts = critic_loss(objective, (R1(weight=3.0),), critic, REAL, FAKE, MIX)
+    penalty = number(25.0) / 2  # of the one score of an image
+    expected = objective.critic(real, fake) + 0.25 * objective.critic(real_halves, fake_halves) + 3 * penalty
+    assert_close(loss, expected)
+    assert_close(parts.pop("r1"), penalty)
+    if isinstance(objective, Wasserstein):
+        whole, of_halves = (objective.critic_parts(*of)[1] for of in ((real, fake), (real_halves, fake_halves)))
+        assert_close(parts, {name: whole[name] + 0.25 * of_halves[name] for name in ("wasserstein", "drift")})
+    others = [(real, 1.0), (real_halves, 0.25)] if isinstance(objective, Relativistic) else None
+    actual = generator_loss(objective, [(fake, 1.0), (fake_halves, 0.25)], others)
+    of_real = (real, real_halves) if others else (None, None)
+    assert_close(actual, objective.generator(fake, of_real[0]) + 0.25 * objective.generator(fake_halves, of_real[1]))

@@ -67,6 +67,9 @@ def test_they_are_the_plain_networks(preset, cpu, level, alpha, monkeypatch):
             lambda z: fused.generate(generator, z, level, alpha), lambda x: fused.score(discriminator, x, level, alpha)
         )
     assert_close(ours, plain, rtol=1e-9, atol=1e-12)
+    separate = fused.scores(discriminator, images, level, alpha)
+    assert_close(separate, discriminator.scores(images, level, alpha), rtol=1e-9, atol=1e-12)
+    assert len(separate) == 1 + len(discriminator.patch_weights(level, alpha))
 
 
 def test_batches_are_taken_in_parts_from_the_first_large_level_on():

@@ -101,6 +101,37 @@ def test_modulation_multiplies_each_feature_map_by_what_a_dense_layer_makes_of_t
     assert_close(generator.images_of(features, 0, 1, 0.5, *generator.modulating(z)), generator(z, 1, 0.5))
 
 
+def test_patches_are_scored_by_a_1x1_convolution_of_the_features_two_levels_below():
+    discriminator = ProgressiveDiscriminator(Architecture((5, 6, 7, 8), patch_scores=True)).double()
+    discriminator.initialize(3)
+    x = images(discriminator.architecture, 3, dtype=torch.float64)
+
+    def of_patches(features, level):
+        layer = discriminator.to_patch_scores[level]
+        maps = torch.einsum("bchw,c->bhw", features, layer.weight[0, :, 0, 0]) / features.shape[1] ** 0.5
+        return maps.flatten(1) + layer.bias
+
+    def rgb(level):
+        return torch.nn.functional.leaky_relu(discriminator.from_rgb[level](downsample(x, 8 >> level)), 0.2)
+
+    fine = discriminator.blocks[2](discriminator.blocks[3](rgb(3)))
+    (whole, one), (patches, weight) = discriminator.scores(x)
+    assert (whole.shape, patches.shape, one, weight) == ((4,), (4, 64), 1, 1)
+    assert_close(patches, of_patches(fine, 1))
+    assert_close(discriminator(x), whole + patches.sum(dim=1) / 8)
+    # While the level fades in, the patches of the level below are scored too.
+    faded = 0.75 * rgb(2) + 0.25 * discriminator.blocks[3](rgb(3))
+    fine = discriminator.blocks[2](faded)
+    (whole, _), (old, of_old), (new, of_new) = discriminator.scores(x, 3, 0.25)
+    assert (of_old, of_new) == (0.75, 0.25)
+    assert_close(new, of_patches(fine, 1))
+    assert_close(old, of_patches(discriminator.blocks[1](fine), 0))
+    assert_close(discriminator(x, 3, 0.25), whole + 0.75 * old.sum(dim=1) / 4 + 0.25 * new.sum(dim=1) / 8)
+    # There are none of images so small, and without the setting.
+    assert len(discriminator.scores(x[:, :, :8, :8])) == 1
+    assert len(ProgressiveDiscriminator(SMALL).scores(images(SMALL, 2))) == 1
+
+
 @pytest.mark.parametrize("latent_shape", [(5,), (5, 4, 4)])
 def test_without_a_norm_after_the_first_layer(latent_shape):
     architecture = Architecture(WIDTHS, latent_shape, norm_first_layer=False)

@@ -327,6 +327,37 @@ def test_an_objective_gets_the_real_scores_that_it_needs():
     assert set(losses) == {"critic_loss", "generator_loss", "penalty"}
 
 
+def test_patches_are_compared_too():
+    """The losses of a step of few_images, which scores patches, from the scores of each kind."""
+    recipe = presets.few_images(16, channels=(16, 12, 8), total_images=2000)
+    training = replace(recipe.training, regularizers=R1(0.5), augment_all=(), blend_real=False)
+    recipe = replace(recipe, stages=(Stage(2, 16, 8, BATCH, 1e-3),), training=training)
+    generator, discriminator = (network.double() for network in recipe.build(seed=1))
+    trainer = Trainer(generator, discriminator, recipe.schedule, training, seed=SEED, device="cpu", progress=False)
+    real = torch.rand(BATCH, 3, 16, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    trainer.step(real)
+    alpha = trainer.growth.alpha
+    assert alpha == 0.5
+    old_generator, old_discriminator = copy.deepcopy(generator), copy.deepcopy(discriminator)
+    losses = trainer.step(real).losses
+
+    def loss(critic, name, sign):
+        z = normal((BATCH, 128), SEED, name, BATCH).double()
+        of_real = critic.scores(real * 2 - 1, 2, alpha)
+        of_fake = critic.scores(old_generator(z, 2, alpha), 2, alpha)
+        assert [weight for _, weight in of_real] == [1.0, alpha]  # at 8x8 there are no patches
+        apart = [sign * (fake - real) for (real, _), (fake, _) in zip(of_real, of_fake, strict=True)]
+        return F.softplus(apart[0]).mean() + alpha * F.softplus(apart[1]).mean()
+
+    images = (real * 2 - 1).requires_grad_()
+    (slopes,) = torch.autograd.grad(old_discriminator(images, 2, alpha).sum(), images)
+    penalty = slopes.square().flatten(1).sum(dim=1).mean() / 2
+    torch.testing.assert_close(losses["critic_loss"], loss(old_discriminator, "z_critic", 1) + 0.5 * penalty)
+    torch.testing.assert_close(losses["generator_loss"], loss(discriminator, "z_generator", -1))
+    layer = "to_patch_scores.0.weight"
+    assert not torch.equal(discriminator.get_parameter(layer), old_discriminator.get_parameter(layer))
+
+
 def test_step_reports_every_part_and_its_own_growth():
     recipe, generator, discriminator = networks("mel_icon")
     trainer = Trainer(generator, discriminator, recipe.schedule, Training(), device="cpu", progress=False)

@@ -10,6 +10,7 @@ from torch import Tensor
 from progan.arguments import check_int, check_tensor, check_weight
 
 Critic = Callable[[Tensor], Tensor]
+Kinds = Sequence[tuple[Tensor, float | Tensor]]  # scores of each kind, (N,), and their weight in a loss
 First = TypeVar("First")
 Second = TypeVar("Second")
 
@@ -79,7 +80,7 @@ def critic_loss(
         mix: Numbers for the regularisers, (B,); None where there are none.
     """
 
-    def scores() -> tuple[Tensor, Tensor]:
+    def scores() -> tuple[Kinds, Kinds]:
         return score_both(critic, real, fake.detach())
 
     penalties: dict[str, Tensor] = {}
@@ -89,12 +90,7 @@ def critic_loss(
         (real_scores, fake_scores), penalties = run_concurrently(
             critic, scores, lambda: {reported_name(each): each(critic, real, fake, mix) for each in regularizers}
         )
-    parts: dict[str, Tensor] = {}
-    if (with_parts := getattr(objective, "critic_parts", None)) is None:
-        loss = objective.critic(real_scores, fake_scores)
-    else:
-        loss, parts = with_parts(real_scores, fake_scores)
-    check_scalar(objective, loss)
+    loss, parts = _objective_loss(objective, real_scores, fake_scores)
     for regularizer, penalty in zip(regularizers, penalties.values(), strict=True):
         check_scalar(regularizer, penalty)
         loss = loss + regularizer.weight * regularizer.every * penalty
@@ -104,16 +100,51 @@ def critic_loss(
     return loss, {**parts, **penalties}
 
 
-def score_both(critic: Critic, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the scores of real and of generated images, in one pass where the critic offers it.
+def score_both(critic: Critic, real: Tensor, fake: Tensor) -> tuple[Kinds, Kinds]:
+    """Return the scores of real and of generated images, of each kind with its weight.
 
-    A critic may have a method ``both(real, fake)`` that keeps their batch statistics apart; any callable will do.
+    A critic may have a method ``both(real, fake)`` that returns these, in one pass that keeps batch statistics apart;
+    any callable will do, and has scores of one kind.
     """
     both = getattr(critic, "both", None)
     if both is None:
-        return critic(real), critic(fake)
+        return [(critic(real), 1.0)], [(critic(fake), 1.0)]
     real_scores, fake_scores = both(real, fake)
     return real_scores, fake_scores
+
+
+def generator_loss(objective: Objective, fake: Kinds, real: Kinds | None) -> Tensor:
+    """Return the generator's loss, 0-d: that of the objective, of each kind of scores, added by their weights.
+
+    Args:
+        objective: Function of the scores.
+        fake: Scores of generated images.
+        real: Scores of real images; None where the objective does not need them.
+    """
+    others = [None] * len(fake) if real is None else [scores for scores, _ in real]
+    losses = [objective.generator(scores, other) for (scores, _), other in zip(fake, others, strict=True)]
+    return _added(objective, losses, fake)
+
+
+def _objective_loss(objective: Objective, real: Kinds, fake: Kinds) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the critic's loss, the objective's of each kind of scores, added by their weights, and its parts."""
+    if (with_parts := getattr(objective, "critic_parts", None)) is None:
+        pairs = zip(real, fake, strict=True)
+        return _added(objective, [objective.critic(of_real, of_fake) for (of_real, _), (of_fake, _) in pairs], real), {}
+    found = [with_parts(of_real, of_fake) for (of_real, _), (of_fake, _) in zip(real, fake, strict=True)]
+    names = found[0][1]
+    parts = {name: _added(objective, [reported[name] for _, reported in found], real) for name in names}
+    return _added(objective, [loss for loss, _ in found], real), parts
+
+
+def _added(objective: Objective, losses: Sequence[Tensor], kinds: Kinds) -> Tensor:
+    """Return the sum of the losses of each kind of scores, by the kinds' weights; the first kind's is 1."""
+    for loss in losses:
+        check_scalar(objective, loss)
+    total = losses[0]
+    for loss, (_, weight) in zip(losses[1:], kinds[1:], strict=True):
+        total = total + weight * loss
+    return total
 
 
 def run_concurrently(critic: Critic, first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:

@@ -53,11 +53,12 @@ def wgan_gp_loss(
             check_number(name, weight)
     if mix is None:
         mix = real.new_empty(len(real), dtype=torch.float32).uniform_()
-    (real_scores, fake_scores), penalty = run_concurrently(
+    (of_real, of_fake), penalty = run_concurrently(
         critic,
         lambda: score_both(critic, real, fake.detach()),
         lambda: gradient_penalty(critic, real, fake, mix=mix, target=target),
     )
+    (real_scores, _), (fake_scores, _) = of_real[0], of_fake[0]  # of whole images
     wasserstein = fake_scores.mean() - real_scores.mean()
     drift = real_scores.square().mean()
     total = wasserstein + drift_weight * drift + penalty_weight * penalty

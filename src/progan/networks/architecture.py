@@ -21,7 +21,7 @@ from progan.ops.convolution import Padding
 _FLAGS = (
     *("minibatch_std_unbiased", "equalized_ends", "normalize_latent", "norm_before_activation"),
     *("norm_in_discriminator", "norm_epsilon_outside_root", "widen_first", "modulation"),
-    *("minibatch_std_consecutive", "norm_first_layer"),
+    *("minibatch_std_consecutive", "norm_first_layer", "patch_scores"),
 )
 _MOST_CLASSES = 1000  # a run records the name and the number of images of each
 _LARGEST_SIDE = 65_536  # pixels, as for JPEG; bounds the number of levels that a crafted file can request
@@ -58,6 +58,7 @@ class Architecture:
         head_channels: Channels of the discriminator's last two layers; None = channels[0].
         modulation: Multiply each feature map of the generator's levels above 0 by a number that a dense layer makes of
             the latent, a vector: the scale of FiLM (Perez et al. 2018), as the styles of Karras et al. 2019 do.
+        patch_scores: Score the patches of an image beside the whole, from level 2 on: see `ProgressiveDiscriminator`.
         classes: Number of classes that the networks tell apart, each a label from 0 on; 0 = unconditional networks,
             without labels. See `ProgressiveGenerator` and `ProgressiveDiscriminator`.
         class_embedding: Length of the vector that stands for a class in the generator.
@@ -88,6 +89,7 @@ class Architecture:
     widen_first: bool = False
     head_channels: int | None = None
     modulation: bool = False
+    patch_scores: bool = False
     classes: int = 0
     class_embedding: int = 128
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from progan.networks.base import ProgressiveNetwork
 from progan.networks.blocks import ConvUnit, DiscriminatorBlock, GeneratorBlock
 from progan.networks.classes import EqualizedEmbedding
-from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.discriminator import ProgressiveDiscriminator, Scored, joint_score
 from progan.networks.generator import ProgressiveGenerator
 from progan.networks.layers import EqualizedConv2d, EqualizedLinear
 from progan.ops.dispatch import PART_BYTES, REFERENCE, choose
@@ -71,10 +71,22 @@ def score(
     batches: int = 1,
     labels: Tensor | None = None,
 ) -> Tensor:
-    """Return ``discriminator(images, level, alpha, labels, batches=batches)``.
+    """Return ``discriminator(images, level, alpha, labels, batches=batches)``: see `scores`."""
+    return joint_score(scores(discriminator, images, level, alpha, batches, labels))
+
+
+def scores(
+    discriminator: nn.Module,
+    images: Tensor,
+    level: int,
+    alpha: float | Tensor | None,
+    batches: int = 1,
+    labels: Tensor | None = None,
+) -> tuple[Scored, ...]:
+    """Return ``discriminator.scores(images, level, alpha, labels, batches=batches)``.
 
     Args:
-        discriminator: A `ProgressiveDiscriminator`; of another module, its own forward is called.
+        discriminator: A `ProgressiveDiscriminator`; of another module, its own forward is called, and has one score.
         images: In its image range.
         level: Of the images.
         alpha: Weight of this level; None = fully grown.
@@ -82,11 +94,15 @@ def score(
         labels: Labels of the images; None = the discriminator has no classes.
     """
     if not isinstance(discriminator, ProgressiveDiscriminator) or not _is_unmodified(discriminator):
+        if isinstance(discriminator, ProgressiveDiscriminator) and discriminator.patch_weights(level, alpha):
+            return discriminator.scores(images, level, alpha, labels, batches=batches)
         given = () if labels is None else (labels,)
-        scores: Tensor = discriminator(images, level, alpha, *given, batches=batches)
-        return scores
+        whole: Tensor = discriminator(images, level, alpha, *given, batches=batches)
+        return (Scored(whole),)
     level = discriminator._checked_level(images, level, alpha, batches)
-    whole, size = _parts(discriminator, level, images)
+    at, size = _parts(discriminator, level, images)
+    weights = discriminator.patch_weights(level, alpha)
+    at = max(at, *weights, 0)  # features that are scored are whole batches'
 
     def begin(part: Tensor) -> Tensor:
         if level == 0:
@@ -94,14 +110,11 @@ def score(
         x = _enter(discriminator, part, level)
         if alpha is not None:
             x = discriminator.fade_in(discriminator._from_images(downsample(part), level - 1), x, alpha)
-        for index in range(level - 1, whole, -1):
+        for index in range(level - 1, at, -1):
             x = discriminator._run_block(x, index)
         return x
 
-    x = _by_parts(begin, size, images)
-    for index in range(whole, 0, -1):
-        x = discriminator._run_block(x, index)
-    return discriminator._head(x, batches, labels)
+    return discriminator._scores_of(_by_parts(begin, size, images), at, weights, batches, labels)
 
 
 @contextmanager

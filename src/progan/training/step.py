@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from progan.augment.augmentation import augment
-from progan.losses.critic import check_scalar, critic_loss
-from progan.networks.fused import cached_weights, generate, score
+from progan.losses.critic import critic_loss, generator_loss
+from progan.networks.discriminator import Scored, joint_score
+from progan.networks.fused import cached_weights, generate, scores
 from progan.ops.resampling import blend_with_lower
 from progan.recipe import Training
 from progan.runtime.autocast import autocast, without_autocast
@@ -152,9 +153,8 @@ class TrainingStep:
         with cached_weights(growth.level, growth.alpha, self.state.generator, self.state.discriminator):
             fake = self._generate(draws["z_generator"], growth, labels)
             critic = StepCritic(self, growth, draws.for_augment("generator"), labels)
-            real_scores = critic(real) if getattr(objective, "needs_real", False) else None
-            loss = objective.generator(critic(fake), real_scores)
-            check_scalar(objective, loss)
+            real_scores = critic.scores(real) if getattr(objective, "needs_real", False) else None
+            loss = generator_loss(objective, critic.scores(fake), real_scores)
             return self._differentiate("adam_generator", {"generator_loss": loss}, growth)
 
     def _differentiate(self, role: str, losses: Mapping[str, Tensor], growth: StepGrowth) -> Derivatives:
@@ -211,6 +211,14 @@ class StepCritic:
 
     def __call__(self, images: Tensor, batches: int = 1) -> Tensor:
         """Return scores, (B,), of images in image_range."""
+        return joint_score(self._scores(images, batches))
+
+    def scores(self, images: Tensor) -> list[Scored]:
+        """Return the scores of images in image_range of each kind: of the whole, (B,), and of all patches, (N,)."""
+        return [Scored(kind.flatten(), weight) for kind, weight in self._scores(images)]
+
+    def _scores(self, images: Tensor, batches: int = 1) -> tuple[Scored, ...]:
+        """Return the scores of whole images, (B,), and of patches, (B, n)."""
         state, training = self._step.state, self._step.training
         if training.augment_all and state.augment_strength is not None:
             values = state.generator.architecture.image_range
@@ -218,11 +226,13 @@ class StepCritic:
             images = to_range(images, values)
         labels = self._labels if self._labels is None or batches == 1 else self._labels.repeat(batches)
         with autocast(images, training.precision):
-            return score(state.discriminator, images, self._growth.level, self._growth.alpha, batches, labels)
+            return scores(state.discriminator, images, self._growth.level, self._growth.alpha, batches, labels)
 
-    def both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, ...]:
-        """Return the scores of two batches in one pass; their statistics stay apart."""
-        return self(torch.cat([real, fake]), batches=2).chunk(2)
+    def both(self, real: Tensor, fake: Tensor) -> tuple[list[Scored], list[Scored]]:
+        """Return the scores of two batches in one pass, as `scores` does; their statistics stay apart."""
+        kinds = [(kind.chunk(2), weight) for kind, weight in self._scores(torch.cat([real, fake]), batches=2)]
+        of_real, of_fake = ([Scored(halves[i].flatten(), weight) for halves, weight in kinds] for i in (0, 1))
+        return of_real, of_fake
 
     def run_concurrently(self, first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
         """Return the results of two functions that do not need each other."""
