@@ -8,7 +8,7 @@ off. At the end, 640 samples are judged against all real images: a row in benchm
 in the run directory. Rows stay, those of settings that did not help too.
 
 Training does not depend on the machine's load; minutes do, so that minutes of rows are compared only where nothing
-else ran (--quiet says so).
+else ran (--quiet says so). Where the classifier of imagenet.py is installed, the row has its measures too.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from progan.metrics import defects, evaluate
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "settings")]  # settings build on one another
 
+import imagenet  # noqa: E402
 from measuring import circumstances  # noqa: E402
 
 LOG = HERE.parent / "results" / "quality.jsonl"
@@ -135,7 +136,9 @@ def judged(samples: Tensor, images: ImageFolder, run_dir: Path) -> dict[str, Any
     height, width = samples.shape[2:]
     middle = defects(samples, images, region=(height // 4, width // 4, height * 3 // 4, width * 3 // 4))
     values |= {"fixed_pattern_middle": round(middle.fixed_pattern, 4)}  # faces, without the contours of shoulders
+    values |= imagenet.measures(images.images, to_uint8(samples))
     floors = {name: round(floor.value, 4) for name, floor in evaluation.floors.items()}
+    floors |= imagenet.measures(images.images[::2], images.images[1::2])
     floors |= {"fixed_pattern_middle": round(middle.fixed_pattern_real, 4)}
     return {"measures": values, "floors": floors, "alarms": list(evaluation.alarms)}
 

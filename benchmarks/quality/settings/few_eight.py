@@ -1,8 +1,8 @@
-"""few_images in batches of 8 at every size, as it was third."""
+"""few_whole in batches of 8 at every size, as it was third."""
 
 from typing import Any
 
-import few_images
+import few_whole
 
 from progan import Recipe
 
@@ -14,6 +14,6 @@ def recipe(resolution: int, images: int, n_images: int, **settings: Any) -> Reci
         resolution: Side of the images in pixels.
         images: Real images shown in all.
         n_images: Different real images.
-        **settings: Settings that differ, as for few_images.
+        **settings: Settings that differ, as for few_whole.
     """
-    return few_images.recipe(resolution, images, n_images, batch_size=8, **settings)
+    return few_whole.recipe(resolution, images, n_images, batch_size=8, **settings)

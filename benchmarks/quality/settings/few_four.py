@@ -1,10 +1,10 @@
-"""few_images in batches of 4 at every size."""
+"""few_whole in batches of 4 at every size."""
 
-import few_images
+import few_whole
 
 from progan import Recipe
 
 
 def recipe(resolution: int, images: int, n_images: int) -> Recipe:
     """Return the recipe for a number of real images shown."""
-    return few_images.recipe(resolution, images, n_images, batch_size=4)
+    return few_whole.recipe(resolution, images, n_images, batch_size=4)

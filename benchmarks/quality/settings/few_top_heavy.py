@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import few_images
+import few_whole
 
 from progan import Recipe
 
@@ -18,6 +18,6 @@ def recipe(
         n_images: Different real images.
         batch_size: Real images per step.
         rate: Factor of all learning rates.
-        **settings: Settings that differ, as for few_images.
+        **settings: Settings that differ, as for few_whole.
     """
-    return few_images.recipe(resolution, images, n_images, batch_size=batch_size, rate=rate / 2, **settings)
+    return few_whole.recipe(resolution, images, n_images, batch_size=batch_size, rate=rate / 2, **settings)
