@@ -22,6 +22,7 @@ def test_stages_sum_up_and_favour_the_top(resolution):
     rates = [stage.learning_rate for stage in recipe.stages if stage.level == top]
     assert rates == [4e-3, 4e-3 / 3, 4e-3 / 10]
     assert {stage.batch_size for stage in recipe.stages} == {4 if resolution <= 32 else 8}
+    assert recipe.architecture.patch_scores == (resolution > 32)
     assert all(stage.fade_images == round(0.3 * stage.images) for stage in recipe.stages[1:top])
 
 

@@ -20,7 +20,14 @@ from progan.ops.dispatch import REFERENCE, force, record
 from progan.training.state import TrainingState
 from progan.training.step import Draws, TrainingStep
 
-both = pytest.mark.parametrize("preset", [presets.mel_icon, presets.karras2018, presets.few_images])
+
+def with_patches(resolution, channels):
+    """Return few_images as it is at high resolutions."""
+    few = presets.few_images(resolution, channels=channels)
+    return replace(few, architecture=replace(few.architecture, patch_scores=True))
+
+
+both = pytest.mark.parametrize("preset", [presets.mel_icon, presets.karras2018, presets.few_images, with_patches])
 cpus = pytest.mark.parametrize("cpu", ["avx512", "avx2", "other"])
 growths = pytest.mark.parametrize(("level", "alpha"), [(0, None), (1, 0.5), (3, 0.5), (3, None)])
 

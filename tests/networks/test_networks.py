@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,15 @@ from progan.ops.resampling import downsample, upsample
 from progan.presets import few_images, karras2018, mel_icon
 
 WIDTHS = (16, 12, 8)
-PRESETS = {"mel_icon": mel_icon, "karras2018": karras2018, "few_images": few_images}
+
+
+def with_patches(resolution, channels):
+    """Return few_images as it is at high resolutions."""
+    few = few_images(resolution, channels=channels)
+    return replace(few, architecture=replace(few.architecture, patch_scores=True))
+
+
+PRESETS = {"mel_icon": mel_icon, "karras2018": karras2018, "few_images": few_images, "patches": with_patches}
 presets = pytest.mark.parametrize("preset", PRESETS)
 growths = pytest.mark.parametrize(("level", "alpha"), [(0, None), (1, 0.5), (1, None), (2, 0.5), (2, None)])
 SMALL = Architecture(WIDTHS, latent_shape=(8,))
