@@ -130,6 +130,9 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
             labels: Label of each image; only the whole is scored by its class.
             batches: Number of batches in images.
 
+        Returns:
+            Pairs of scores and their weight in a loss; the first is that of the whole images, of weight 1.
+
         Raises:
             ValueError: As for a call.
         """
