@@ -352,7 +352,7 @@ def lines_of_code(path: Path) -> int:
 
 
 def test_from_a_recipe_to_a_step_is_one_sitting():
-    assert sum(map(lines_of_code, READING)) <= 1300
+    assert sum(map(lines_of_code, READING)) <= 1400
     for path in READING:
         if path.name != "fused.py":
             assert [line for line in path.read_text().splitlines() if DEVICE.search(line)] == [], path

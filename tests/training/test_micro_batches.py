@@ -124,11 +124,11 @@ def test_bf16_in_parts_is_close_to_bf16():
 
 def test_the_critic_sees_one_part_at_a_time(monkeypatch):
     seen = []
-    call = StepCritic.__call__
+    scores = StepCritic._scores
     monkeypatch.setattr(
         StepCritic,
-        "__call__",
-        lambda self, images, batches=1: (seen.append(len(images)), call(self, images, batches))[1],
+        "_scores",
+        lambda self, images, batches=1: (seen.append(len(images)), scores(self, images, batches))[1],
     )
     take(make(RECIPES["few_images"][0], micro_batch=4), 1)
     # Per part: real and generated images together, R1 and R2; then real ones and generated ones.
