@@ -73,6 +73,12 @@ def small_recipe(preset=presets.mel_icon, **training) -> Recipe:
     return Recipe(architecture, stages, replace(recipe.training, **training))
 
 
+def with_patches(resolution, *, channels) -> Recipe:
+    """The preset few_images with scores of patches, as it has them at high resolutions."""
+    few = presets.few_images(resolution, channels=channels)
+    return replace(few, architecture=replace(few.architecture, patch_scores=True))
+
+
 def gradients_of_a_step(
     recipe: Recipe, level: int, batch: int, device: torch.device, dtype: torch.dtype
 ) -> list[list[Tensor]]:

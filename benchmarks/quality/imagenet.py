@@ -22,7 +22,9 @@ from PIL import Image
 from torch import Tensor
 
 from progan import ImageFolder, load_generator, to_uint8
-from progan.metrics import density_coverage, kernel_distance
+from progan.metrics.density_coverage import compared_by_balls
+from progan.metrics.features import features_of_both
+from progan.metrics.kernel_distance import squared_discrepancy
 
 SIDE = 128  # of the pictures that the classifier sees, in pixels
 SAMPLES = 640
@@ -49,9 +51,9 @@ def measures(real: Tensor, images: Tensor) -> dict[str, float]:
     """Return distance, density and coverage on the classifier's features; nothing where it is not installed."""
     if (features := imagenet_features()) is None:
         return {}
-    near = density_coverage(real, images, k=3, features=features)
-    values = {"distance": kernel_distance(real, images, features=features)}
-    values |= {"density": near.density, "coverage": near.coverage}
+    x, y = features_of_both(real, images, features)  # once, for both measures
+    near = compared_by_balls(x, y, k=3)
+    values = {"distance": 1000 * squared_discrepancy(x, y), "density": near.density, "coverage": near.coverage}
     return {f"imagenet_{name}": round(value, 4) for name, value in values.items()}
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import small_recipe
+from conftest import small_recipe, with_patches
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -19,13 +19,6 @@ from progan.ops import dispatch
 from progan.ops.dispatch import REFERENCE, force, record
 from progan.training.state import TrainingState
 from progan.training.step import Draws, TrainingStep
-
-
-def with_patches(resolution, channels):
-    """Return few_images as it is at high resolutions."""
-    few = presets.few_images(resolution, channels=channels)
-    return replace(few, architecture=replace(few.architecture, patch_scores=True))
-
 
 both = pytest.mark.parametrize("preset", [presets.mel_icon, presets.karras2018, presets.few_images, with_patches])
 cpus = pytest.mark.parametrize("cpu", ["avx512", "avx2", "other"])
@@ -75,8 +68,8 @@ def test_they_are_the_plain_networks(preset, cpu, level, alpha, monkeypatch):
         )
     assert_close(ours, plain, rtol=1e-9, atol=1e-12)
     separate = fused.scores(discriminator, images, level, alpha)
-    assert_close(separate, discriminator.scores(images, level, alpha), rtol=1e-9, atol=1e-12)
-    assert len(separate) == 1 + len(discriminator.patch_weights(level, alpha))
+    assert_close(separate, discriminator(images, level, alpha, separate=True), rtol=1e-9, atol=1e-12)
+    assert len(separate) == 1 + len(discriminator.to_patch_scores.weights(level, alpha))
 
 
 def test_batches_are_taken_in_parts_from_the_first_large_level_on():

@@ -2,10 +2,10 @@
 
 import math
 import re
-from dataclasses import replace
 
 import pytest
 import torch
+from conftest import with_patches
 from torch import nn
 from torch.testing import assert_close
 
@@ -18,14 +18,6 @@ from progan.ops.resampling import downsample, upsample
 from progan.presets import few_images, karras2018, mel_icon
 
 WIDTHS = (16, 12, 8)
-
-
-def with_patches(resolution, channels):
-    """Return few_images as it is at high resolutions."""
-    few = few_images(resolution, channels=channels)
-    return replace(few, architecture=replace(few.architecture, patch_scores=True))
-
-
 PRESETS = {"mel_icon": mel_icon, "karras2018": karras2018, "few_images": few_images, "patches": with_patches}
 presets = pytest.mark.parametrize("preset", PRESETS)
 growths = pytest.mark.parametrize(("level", "alpha"), [(0, None), (1, 0.5), (1, None), (2, 0.5), (2, None)])
@@ -124,21 +116,21 @@ def test_patches_are_scored_by_a_1x1_convolution_of_the_features_two_levels_belo
         return torch.nn.functional.leaky_relu(discriminator.from_rgb[level](downsample(x, 8 >> level)), 0.2)
 
     fine = discriminator.blocks[2](discriminator.blocks[3](rgb(3)))
-    (whole, one), (patches, weight) = discriminator.scores(x)
+    (whole, one), (patches, weight) = discriminator(x, separate=True)
     assert (whole.shape, patches.shape, one, weight) == ((4,), (4, 64), 1, 1)
     assert_close(patches, of_patches(fine, 1))
     assert_close(discriminator(x), whole + patches.sum(dim=1) / 8)
     # While the level fades in, the patches of the level below are scored too.
     faded = 0.75 * rgb(2) + 0.25 * discriminator.blocks[3](rgb(3))
     fine = discriminator.blocks[2](faded)
-    (whole, _), (old, of_old), (new, of_new) = discriminator.scores(x, 3, 0.25)
+    (whole, _), (old, of_old), (new, of_new) = discriminator(x, 3, 0.25, separate=True)
     assert (of_old, of_new) == (0.75, 0.25)
     assert_close(new, of_patches(fine, 1))
     assert_close(old, of_patches(discriminator.blocks[1](fine), 0))
     assert_close(discriminator(x, 3, 0.25), whole + 0.75 * old.sum(dim=1) / 4 + 0.25 * new.sum(dim=1) / 8)
     # There are none of images so small, and without the setting.
-    assert len(discriminator.scores(x[:, :, :8, :8])) == 1
-    assert len(ProgressiveDiscriminator(SMALL).scores(images(SMALL, 2))) == 1
+    assert len(discriminator(x[:, :, :8, :8], separate=True)) == 1
+    assert len(ProgressiveDiscriminator(SMALL)(images(SMALL, 2), separate=True)) == 1
 
 
 @pytest.mark.parametrize("latent_shape", [(5,), (5, 4, 4)])

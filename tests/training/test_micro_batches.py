@@ -124,10 +124,10 @@ def test_bf16_in_parts_is_close_to_bf16():
 
 def test_the_critic_sees_one_part_at_a_time(monkeypatch):
     seen = []
-    scores = StepCritic._scores
+    scores = StepCritic.scores
     monkeypatch.setattr(
         StepCritic,
-        "_scores",
+        "scores",
         lambda self, images, batches=1: (seen.append(len(images)), scores(self, images, batches))[1],
     )
     take(make(RECIPES["few_images"][0], micro_batch=4), 1)

@@ -344,8 +344,8 @@ def test_patches_are_compared_too():
 
     def loss(critic, name, sign):
         z = normal((BATCH, 128), SEED, name, BATCH).double()
-        of_real = critic.scores(real * 2 - 1, 2, alpha)
-        of_fake = critic.scores(old_generator(z, 2, alpha), 2, alpha)
+        of_real = critic(real * 2 - 1, 2, alpha, separate=True)
+        of_fake = critic(old_generator(z, 2, alpha), 2, alpha, separate=True)
         assert [weight for _, weight in of_real] == [1.0, alpha]  # at 8x8 there are no patches
         apart = [sign * (fake - real) for (real, _), (fake, _) in zip(of_real, of_fake, strict=True)]
         return F.softplus(apart[0]).mean() + alpha * F.softplus(apart[1]).mean()

@@ -10,7 +10,7 @@ from torch import Tensor
 from progan.arguments import check_int, check_tensor, check_weight
 
 Critic = Callable[[Tensor], Tensor]
-Kinds = Sequence[tuple[Tensor, float | Tensor]]  # scores of each kind, (N,), and their weight in a loss
+Kinds = Sequence[tuple[Tensor, float | Tensor]]  # scores of each kind, (B, ...), and their weight in a loss
 First = TypeVar("First")
 Second = TypeVar("Second")
 
@@ -90,7 +90,10 @@ def critic_loss(
         (real_scores, fake_scores), penalties = run_concurrently(
             critic, scores, lambda: {reported_name(each): each(critic, real, fake, mix) for each in regularizers}
         )
-    loss, parts = _objective_loss(objective, real_scores, fake_scores)
+    pairs = zip(real_scores, fake_scores, strict=True)
+    found = [_critic_parts(objective, real.flatten(), fake.flatten()) for (real, _), (fake, _) in pairs]
+    loss = _added([each for each, _ in found], real_scores)
+    parts = {name: _added([reported[name] for _, reported in found], real_scores) for name in found[0][1]}
     for regularizer, penalty in zip(regularizers, penalties.values(), strict=True):
         check_scalar(regularizer, penalty)
         loss = loss + regularizer.weight * regularizer.every * penalty
@@ -121,29 +124,26 @@ def generator_loss(objective: Objective, fake: Kinds, real: Kinds | None) -> Ten
         fake: Scores of generated images.
         real: Scores of real images; None where the objective does not need them.
     """
-    others = [None] * len(fake) if real is None else [scores for scores, _ in real]
-    losses = [objective.generator(scores, other) for (scores, _), other in zip(fake, others, strict=True)]
-    return _added(objective, losses, fake)
-
-
-def _objective_loss(objective: Objective, real: Kinds, fake: Kinds) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the critic's loss, the objective's of each kind of scores, added by their weights, and its parts."""
-    if (with_parts := getattr(objective, "critic_parts", None)) is None:
-        pairs = zip(real, fake, strict=True)
-        return _added(objective, [objective.critic(of_real, of_fake) for (of_real, _), (of_fake, _) in pairs], real), {}
-    found = [with_parts(of_real, of_fake) for (of_real, _), (of_fake, _) in zip(real, fake, strict=True)]
-    names = found[0][1]
-    parts = {name: _added(objective, [reported[name] for _, reported in found], real) for name in names}
-    return _added(objective, [loss for loss, _ in found], real), parts
-
-
-def _added(objective: Objective, losses: Sequence[Tensor], kinds: Kinds) -> Tensor:
-    """Return the sum of the losses of each kind of scores, by the kinds' weights; the first kind's is 1."""
+    others = [None] * len(fake) if real is None else [scores.flatten() for scores, _ in real]
+    losses = [objective.generator(scores.flatten(), other) for (scores, _), other in zip(fake, others, strict=True)]
     for loss in losses:
         check_scalar(objective, loss)
-    total = losses[0]
-    for loss, (_, weight) in zip(losses[1:], kinds[1:], strict=True):
-        total = total + weight * loss
+    return _added(losses, fake)
+
+
+def _critic_parts(objective: Objective, real: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the objective's loss of scores of one kind, and the parts that it reports."""
+    with_parts = getattr(objective, "critic_parts", None)
+    loss, parts = with_parts(real, fake) if with_parts else (objective.critic(real, fake), {})
+    check_scalar(objective, loss)
+    return loss, parts
+
+
+def _added(values: Sequence[Tensor], kinds: Kinds) -> Tensor:
+    """Return the sum of a value of each kind of scores, by the kinds' weights; the first kind's is 1."""
+    total = values[0]
+    for value, (_, weight) in zip(values[1:], kinds[1:], strict=True):
+        total = total + weight * value
     return total
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 from typing_extensions import override
@@ -14,23 +13,9 @@ from progan.networks.architecture import Architecture
 from progan.networks.base import Block, ProgressiveNetwork, check_parts
 from progan.networks.blocks import SLOPE, DiscriminatorBlock, DiscriminatorHead, rgb_layer
 from progan.networks.classes import check_labels
-from progan.networks.layers import Equalization, EqualizedConv2d
+from progan.networks.patches import PatchScores, Scored, joint_score
 from progan.ops.precision import widened
 from progan.ops.resampling import downsample
-
-PATCH_LEVELS = 2  # between the images' level and that of the features that score their patches
-
-
-class Scored(NamedTuple):
-    """Scores of one kind.
-
-    Attributes:
-        scores: Of whole images, (B,), or of all their patches, (B, n).
-        weight: Weight of this kind in a loss, and in the joint score.
-    """
-
-    scores: Tensor
-    weight: float | Tensor = 1.0
 
 
 class ProgressiveDiscriminator(ProgressiveNetwork):
@@ -38,7 +23,7 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
 
     With ``patch_scores``, a 1x1 convolution scores the features of two levels below the images' own too, as the
     discriminator of Isola et al. 2017, section 3.2, scores patches: a score for every 4x4 pixels, of what its features
-    see around them. So each part of an image has to look real, not only the whole. `scores` returns both kinds.
+    see around them. So each part of an image has to look real, not only the whole.
 
     Initial weights come from torch's global random state; `initialize` draws them keyed by a seed.
 
@@ -66,13 +51,7 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
             for width in architecture.channels
         )
         self.rgb_activation: nn.Module = nn.LeakyReLU(SLOPE) if architecture.equalized_ends else nn.Identity()
-        self.to_patch_scores: nn.ModuleList = nn.ModuleList()
-        if architecture.patch_scores:
-            ends: Equalization = "he" if architecture.equalized_ends else "none"
-            self.to_patch_scores.extend(
-                EqualizedConv2d(width, 1, 1, gain=1.0, equalization=ends)
-                for width in architecture.channels[: -PATCH_LEVELS or None]
-            )
+        self.to_patch_scores: PatchScores = PatchScores(architecture)
 
     @override
     def forward(
@@ -96,7 +75,9 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
             alpha: Weight of this level relative to the one below, as for the generator.
             labels: Label of each image, as for the generator.
             batches: Number of batches of equal size that are concatenated in images; MiniBatchStd never mixes them.
-            separate: Return what `scores` does.
+            separate: Return pairs of scores and their weight in a loss: those of the whole images, (B,), with weight 1,
+                and those of their patches, (B, n), where there are any. While the level fades in, its patches have the
+                weight alpha, and those of the level below the rest.
 
         Raises:
             ValueError: If the images do not fit the level, the level does not exist, alpha is outside [0, 1] or given
@@ -108,58 +89,15 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
             x = self._run_block(x, level)
         if alpha is not None:
             x = self.fade_in(self._from_images(downsample(images), level - 1), x, alpha)
-        found = self._scores_of(x, max(level - 1, 0), self.patch_weights(level, alpha), batches, labels)
+        found = self._scores_of(x, max(level - 1, 0), self.to_patch_scores.weights(level, alpha), batches, labels)
         return found if separate else joint_score(found)
-
-    def scores(
-        self,
-        images: Tensor,
-        level: int | None = None,
-        alpha: float | Tensor | None = None,
-        labels: Tensor | None = None,
-        *,
-        batches: int = 1,
-    ) -> tuple[Scored, ...]:
-        """Return the scores of the whole images, (B,), and those of their patches, (B, n), where there are any.
-
-        Args:
-            images: Images, (B, image_channels, height, width); this and the other arguments as for a call.
-            level: Level of the images.
-            alpha: Weight of this level; while it fades in, its patches have this weight, and those of the level below
-                the rest.
-            labels: Label of each image; only the whole is scored by its class.
-            batches: Number of batches in images.
-
-        Returns:
-            Pairs of scores and their weight in a loss; the first is that of the whole images, of weight 1.
-
-        Raises:
-            ValueError: As for a call.
-        """
-        found: tuple[Scored, ...] = self(images, level, alpha, labels, batches=batches, separate=True)
-        return found
-
-    def patch_weights(self, level: int, alpha: float | Tensor | None) -> dict[int, float | Tensor]:
-        """Return the weight of the scores of patches that are made of each level's features, at this growth.
-
-        Args:
-            level: Level of the images.
-            alpha: Weight of this level.
-        """
-        if not self.architecture.patch_scores:
-            return {}
-        weights: dict[int, float | Tensor] = {level: 1.0}
-        if alpha is not None:
-            weights = {level: alpha, level - 1: 1 - alpha}
-        return {of - PATCH_LEVELS: weight for of, weight in weights.items() if of >= PATCH_LEVELS}
 
     @override
     def in_use(self, level: int, alpha: float | Tensor | None = None) -> dict[str, nn.Parameter]:
         """Return the parameters that are used at this growth, by name: those of patch scores too."""
         found = super().in_use(level, alpha)
-        for at in self.patch_weights(level, alpha):
-            layer = self.to_patch_scores[at]
-            found |= {f"to_patch_scores.{at}.{name}": parameter for name, parameter in layer.named_parameters()}
+        for at in self.to_patch_scores.weights(level, alpha):
+            found |= dict(self.to_patch_scores[at].named_parameters(f"to_patch_scores.{at}"))
         return found
 
     def _scores_of(
@@ -170,14 +108,14 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
         Args:
             x: Features.
             at: Their level, none of the patches' being above it.
-            weights: Result of `patch_weights`.
+            weights: Weights of the levels that score patches.
             batches: Number of batches.
             labels: Label of each image.
         """
         patches = []
         for index in range(at, -1, -1):  # the features of this level are scored, then those below are made
             if (weight := weights.get(index)) is not None:
-                patches.append(Scored(widened(self.to_patch_scores[index](x).flatten(1)), weight))
+                patches.append(self.to_patch_scores.of(x, index, weight))
             if index > 0:
                 x = self._run_block(x, index)
         return Scored(self._head(x, batches, labels)), *reversed(patches)
@@ -218,11 +156,3 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
                     remedy = f"pass level={other} or {remedy}"
             raise ValueError(f"images at level {level} must be {expected}, got {height}x{width}; {remedy}")
         return level
-
-
-def joint_score(scores: Sequence[Scored]) -> Tensor:
-    """Return one score of each image, (B,): that of the whole + the weighted sum of the n patches' scores / sqrt(n)."""
-    (joint, _), *patches = scores
-    for each, weight in patches:
-        joint = joint + weight * each.sum(dim=1) / math.sqrt(each.shape[1])
-    return joint

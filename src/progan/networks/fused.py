@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 from progan.networks.base import ProgressiveNetwork
 from progan.networks.blocks import ConvUnit, DiscriminatorBlock, GeneratorBlock
 from progan.networks.classes import EqualizedEmbedding
-from progan.networks.discriminator import ProgressiveDiscriminator, Scored, joint_score
+from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
 from progan.networks.layers import EqualizedConv2d, EqualizedLinear
+from progan.networks.patches import Scored, joint_score
 from progan.ops.dispatch import PART_BYTES, REFERENCE, choose
 from progan.ops.joined_convolutions import convolve_projected, convolve_upsampled
 from progan.ops.resampling import downsample
@@ -63,16 +65,9 @@ def generate(
     return _by_parts(finish, size, features, *latent)
 
 
-def score(
-    discriminator: nn.Module,
-    images: Tensor,
-    level: int,
-    alpha: float | Tensor | None,
-    batches: int = 1,
-    labels: Tensor | None = None,
-) -> Tensor:
-    """Return ``discriminator(images, level, alpha, labels, batches=batches)``: see `scores`."""
-    return joint_score(scores(discriminator, images, level, alpha, batches, labels))
+def score(*arguments: Any) -> Tensor:
+    """Return one score of each image, (B,), of the arguments of `scores`."""
+    return joint_score(scores(*arguments))
 
 
 def scores(
@@ -83,7 +78,7 @@ def scores(
     batches: int = 1,
     labels: Tensor | None = None,
 ) -> tuple[Scored, ...]:
-    """Return ``discriminator.scores(images, level, alpha, labels, batches=batches)``.
+    """Return ``discriminator(images, level, alpha, labels, batches=batches, separate=True)``.
 
     Args:
         discriminator: A `ProgressiveDiscriminator`; of another module, its own forward is called, and has one score.
@@ -94,14 +89,15 @@ def scores(
         labels: Labels of the images; None = the discriminator has no classes.
     """
     if not isinstance(discriminator, ProgressiveDiscriminator) or not _is_unmodified(discriminator):
-        if isinstance(discriminator, ProgressiveDiscriminator) and discriminator.patch_weights(level, alpha):
-            return discriminator.scores(images, level, alpha, labels, batches=batches)
+        if isinstance(discriminator, ProgressiveDiscriminator) and discriminator.to_patch_scores.weights(level, alpha):
+            kinds: tuple[Scored, ...] = discriminator(images, level, alpha, labels, batches=batches, separate=True)
+            return kinds
         given = () if labels is None else (labels,)
         whole: Tensor = discriminator(images, level, alpha, *given, batches=batches)
         return (Scored(whole),)
     level = discriminator._checked_level(images, level, alpha, batches)
     at, size = _parts(discriminator, level, images)
-    weights = discriminator.patch_weights(level, alpha)
+    weights = discriminator.to_patch_scores.weights(level, alpha)
     at = max(at, *weights, 0)  # features that are scored are whole batches'
 
     def begin(part: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from progan.augment.augmentation import augment
 from progan.losses.critic import critic_loss, generator_loss
-from progan.networks.discriminator import Scored, joint_score
 from progan.networks.fused import cached_weights, generate, scores
+from progan.networks.patches import Scored, joint_score
 from progan.ops.resampling import blend_with_lower
 from progan.recipe import Training
 from progan.runtime.autocast import autocast, without_autocast
@@ -211,14 +211,10 @@ class StepCritic:
 
     def __call__(self, images: Tensor, batches: int = 1) -> Tensor:
         """Return scores, (B,), of images in image_range."""
-        return joint_score(self._scores(images, batches))
+        return joint_score(self.scores(images, batches))
 
-    def scores(self, images: Tensor) -> list[Scored]:
-        """Return the scores of images in image_range of each kind: of the whole, (B,), and of all patches, (N,)."""
-        return [Scored(kind.flatten(), weight) for kind, weight in self._scores(images)]
-
-    def _scores(self, images: Tensor, batches: int = 1) -> tuple[Scored, ...]:
-        """Return the scores of whole images, (B,), and of patches, (B, n)."""
+    def scores(self, images: Tensor, batches: int = 1) -> tuple[Scored, ...]:
+        """Return the scores of images in image_range of each kind: of the whole, (B,), and of patches, (B, n)."""
         state, training = self._step.state, self._step.training
         if training.augment_all and state.augment_strength is not None:
             values = state.generator.architecture.image_range
@@ -230,8 +226,8 @@ class StepCritic:
 
     def both(self, real: Tensor, fake: Tensor) -> tuple[list[Scored], list[Scored]]:
         """Return the scores of two batches in one pass, as `scores` does; their statistics stay apart."""
-        kinds = [(kind.chunk(2), weight) for kind, weight in self._scores(torch.cat([real, fake]), batches=2)]
-        of_real, of_fake = ([Scored(halves[i].flatten(), weight) for halves, weight in kinds] for i in (0, 1))
+        kinds = [(kind.chunk(2), weight) for kind, weight in self.scores(torch.cat([real, fake]), batches=2)]
+        of_real, of_fake = ([Scored(halves[i], weight) for halves, weight in kinds] for i in (0, 1))
         return of_real, of_fake
 
     def run_concurrently(self, first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
