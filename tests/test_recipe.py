@@ -104,7 +104,7 @@ def test_the_unusual_recipe_is_unusual_throughout():
         (UNUSUAL.training.augment_all[0], Translate()),
     ):
         same = [field.name for field in fields(ours) if getattr(ours, field.name) == getattr(plain, field.name)]
-        assert same == (["modulation"] if isinstance(ours, Architecture) else [])  # it needs a vector latent
+        assert same == (["modulation", "palette"] if isinstance(ours, Architecture) else [])  # need a vector latent
 
 
 ONCE = "takes each kind at most once, got"

@@ -29,6 +29,7 @@ _FEW_SHARES = (0.7, 0.15, 0.1, 0.025)  # of them, from the top level down; the l
 _FEW_TAIL = 0.07  # share of them at a third of the learning rate, and at a tenth
 _FEW_RATE = 4e-3
 _FEW_GAMMA = 5e-4  # per pixel, for images in [-1, 1]
+_FEW_PALETTE = 12  # colours of an image
 _FEW_SMALL = 3  # highest top level for which batches are small, and patches are not scored
 _FEW_LEAST = 50  # pictures below which nothing but copies is to be hoped for
 
@@ -149,9 +150,10 @@ def few_images(
     """Return the recipe for good pictures from a few hundred images and a few hours: see the guide of this name.
 
     The networks of `karras2018` with narrow low levels and a latent of 128 numbers, which also modulates the features
-    of each level; above 32x32, scores of patches beside those of whole images; the relativistic loss with lazy R1 and
-    R2 penalties; most of the time at the top level; a light augmentation of all that the critic sees; and moving
-    averages of three half-lives, of which the last judgement chooses the best.
+    of each level and determines a palette of 12 colours that pixels are mixtures of; above 32x32, scores of patches
+    beside those of whole images; the relativistic loss with lazy R1 and R2 penalties; most of the time at the top
+    level; a light augmentation of all that the critic sees; and moving averages of three half-lives, of which the last
+    judgement chooses the best.
 
     Args:
         resolution: Side of the images in pixels: 4 times a power of two.
@@ -211,7 +213,9 @@ def _few_recipe(widths: tuple[int, ...], n_images: int, total_images: int, preci
         precision=precision,
     )
     top = len(widths) - 1
-    architecture = Architecture(channels=widths, latent_shape=(128,), modulation=True, patch_scores=top > _FEW_SMALL)
+    architecture = Architecture(
+        channels=widths, latent_shape=(128,), modulation=True, palette=_FEW_PALETTE, patch_scores=top > _FEW_SMALL
+    )
     return Recipe(architecture, _few_stages(top, total_images), training)
 
 

@@ -1,30 +1,16 @@
-"""The settings that determine both networks, checked."""
+"""The settings that determine both networks."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
-from progan.arguments import (
-    check_alpha,
-    check_flag,
-    check_int,
-    check_number,
-    tuple_of,
-)
+from progan.arguments import check_alpha, tuple_of
+from progan.networks.architecture_checks import check_settings
 from progan.networks.layers import Equalization
 from progan.ops.convolution import Padding
-
-_FLAGS = (
-    *("minibatch_std_unbiased", "equalized_ends", "normalize_latent", "norm_before_activation"),
-    *("norm_in_discriminator", "norm_epsilon_outside_root", "widen_first", "modulation"),
-    *("minibatch_std_consecutive", "norm_first_layer", "patch_scores"),
-)
-_MOST_CLASSES = 1000  # a run records the name and the number of images of each
-_LARGEST_SIDE = 65_536  # pixels, as for JPEG; bounds the number of levels that a crafted file can request
 
 
 @dataclass(frozen=True)
@@ -58,6 +44,8 @@ class Architecture:
         head_channels: Channels of the discriminator's last two layers; None = channels[0].
         modulation: Multiply each feature map of the generator's levels above 0 by a number that a dense layer makes of
             the latent, a vector: the scale of FiLM (Perez et al. 2018), as the styles of Karras et al. 2019 do.
+        palette: Colours that the generator makes of a latent, for the pixels of its image to be mixtures of, see
+            `Palette`; 2 to 64. 0 = pixels of any colour, by a 1x1 convolution to RGB.
         patch_scores: Score the patches of an image beside the whole, from level 2 on: see `ProgressiveDiscriminator`.
         classes: Number of classes that the networks tell apart, each a label from 0 on; 0 = unconditional networks,
             without labels. See `ProgressiveGenerator` and `ProgressiveDiscriminator`.
@@ -89,6 +77,7 @@ class Architecture:
     widen_first: bool = False
     head_channels: int | None = None
     modulation: bool = False
+    palette: int = 0
     patch_scores: bool = False
     classes: int = 0
     class_embedding: int = 128
@@ -97,59 +86,7 @@ class Architecture:
         """Check the settings without building anything."""
         for name in ("channels", "latent_shape", "base_size", "image_range"):
             object.__setattr__(self, name, tuple_of(f"Architecture.{name}", getattr(self, name), "numbers"))
-        for name, least in (("channels", 1), ("latent_shape", 1), ("base_size", 2)):
-            values = getattr(self, name)
-            if not values or not all(isinstance(value, int) and value >= least for value in values):
-                raise ValueError(f"Architecture.{name} must be ints of at least {least}, got {values!r}")
-        if len(self.base_size) != 2:
-            raise ValueError(f"base_size must be (height, width), got {self.base_size!r}")
-        if max(self.size(self.top_level)) > _LARGEST_SIDE:
-            raise ValueError(
-                f"images of at most {_LARGEST_SIDE:,} pixels a side are made, got base_size {self.base_size!r} and "
-                f"{len(self.channels):,} levels, each twice as large as the one before"
-            )
-        if len(self.latent_shape) not in (1, 3) or (
-            len(self.latent_shape) == 3 and self.latent_shape[1:] != self.base_size
-        ):
-            raise ValueError(
-                f"latent_shape must be (channels,) or (channels, height, width) with base_size {self.base_size}, "
-                f"got {self.latent_shape!r}"
-            )
-        if self.modulation and len(self.latent_shape) != 1:
-            raise ValueError(
-                f"modulation needs a vector latent, such as (128,), got latent_shape={self.latent_shape!r}"
-            )
-        if self.image_channels not in (1, 3, 4):
-            raise ValueError(f"image_channels must be 1 (grey), 3 (RGB) or 4 (RGBA), got {self.image_channels!r}")
-        if len(self.image_range) != 2:
-            raise ValueError(f"image_range must be (value of black, value of white), got {self.image_range!r}")
-        for value in self.image_range:
-            check_number("each of Architecture.image_range", value)
-        low, high = self.image_range
-        if not -math.inf < low < high < math.inf:
-            raise ValueError(f"image_range must be (value of black, value of white), got {self.image_range!r}")
-        for name, allowed in (
-            ("padding", get_args(Padding)),
-            ("equalization", get_args(Equalization)),
-            ("output", ("linear", "sigmoid")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        for name in ("minibatch_std_group", "head_channels"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value >= 1):
-                raise ValueError(f"{name} must be an int of at least 1, or None, got {value!r}")
-        check_int("Architecture.classes", self.classes, 0)
-        check_int("Architecture.class_embedding", self.class_embedding, 1)
-        if self.classes > _MOST_CLASSES:
-            raise ValueError(f"Architecture.classes must be at most {_MOST_CLASSES:,}, got {self.classes!r}")
-        check_number("Architecture.norm_epsilon", self.norm_epsilon)
-        for name in _FLAGS:
-            check_flag(f"Architecture.{name}", getattr(self, name))
-        if not 0 < self.norm_epsilon < 1:
-            raise ValueError(f"norm_epsilon must be a small number above 0, got {self.norm_epsilon!r}")
-        if self.output == "sigmoid" and self.image_range != (0.0, 1.0):
-            raise ValueError(f"a sigmoid makes values in [0, 1], got image_range={self.image_range!r}; use (0.0, 1.0)")
+        check_settings(self)
 
     @property
     def top_level(self) -> int:

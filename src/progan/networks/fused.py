@@ -60,7 +60,7 @@ def generate(
         below = x
         for index in range(whole + 1, level + 1):
             below, x = x, _grow(generator, x, index, *latent)
-        return generator._to_images(below, x, level, alpha)
+        return generator._to_images(below, x, level, alpha, *latent)
 
     return _by_parts(finish, size, features, *latent)
 

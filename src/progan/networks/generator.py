@@ -11,6 +11,7 @@ from progan.networks.architecture import Architecture
 from progan.networks.base import Block, ProgressiveNetwork, check_parts
 from progan.networks.blocks import GeneratorBlock, GeneratorStem, rgb_layer
 from progan.networks.classes import check_labels
+from progan.networks.palette import Palette
 from progan.ops.resampling import upsample
 
 
@@ -39,7 +40,10 @@ class ProgressiveGenerator(ProgressiveNetwork):
         check_parts(architecture, block)
         super().__init__(architecture, GeneratorStem(architecture), GeneratorBlock, block)
         self.to_rgb: nn.ModuleList = nn.ModuleList(
-            rgb_layer(architecture, width, architecture.image_channels, gain=1.0) for width in architecture.channels
+            Palette(architecture, width)
+            if architecture.palette
+            else rgb_layer(architecture, width, architecture.image_channels, gain=1.0)
+            for width in architecture.channels
         )
 
     @override
@@ -100,7 +104,7 @@ class ProgressiveGenerator(ProgressiveNetwork):
         below = x = features
         for index in range(at + 1, level + 1):
             below, x = x, self._run_block(x, index, *latent)
-        return self._to_images(below, x, level, alpha)
+        return self._to_images(below, x, level, alpha, *latent)
 
     def _stem(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """Return the features of level 0; without classes, the block is called with z alone."""
@@ -108,12 +112,13 @@ class ProgressiveGenerator(ProgressiveNetwork):
         features: Tensor = self.blocks[0](z) if labels is None else self.blocks[0](z, labels)
         return features
 
-    def _to_images(self, below: Tensor, x: Tensor, level: int, alpha: float | Tensor | None) -> Tensor:
+    def _to_images(self, below: Tensor, x: Tensor, level: int, alpha: float | Tensor | None, *latent: Tensor) -> Tensor:
         """Return images, (B, image_channels, height, width), from the features of the level below and of the level."""
-        image: Tensor = self.to_rgb[level](x)
+        given = latent if self.architecture.palette else ()
+        image: Tensor = self.to_rgb[level](x, *given)
         if alpha is not None:
-            # Upsampling commutes with a 1x1 convolution, and is cheaper after it.
-            image = self.fade_in(upsample(self.to_rgb[level - 1](below)), image, alpha)
+            # Upsampling commutes with a 1x1 convolution, and with mixing colours, and is cheaper after it.
+            image = self.fade_in(upsample(self.to_rgb[level - 1](below, *given)), image, alpha)
         return torch.sigmoid(image) if self.architecture.output == "sigmoid" else image
 
     def _checked_level(self, z: Tensor, level: int | None, alpha: float | Tensor | None) -> int:

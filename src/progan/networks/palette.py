@@ -1,0 +1,61 @@
+"""The generator's last layer for flat colours: a palette for each image, of which each pixel is a mixture."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from progan.networks.architecture import Architecture
+from progan.networks.layers import Equalization, EqualizedConv2d, EqualizedLinear, Initial
+from progan.ops.precision import widened
+from progan.ops.sparsemax import sparsemax
+
+_SHARPNESS = 3.0  # standard deviation of what sparsemax is given, at the start: most pixels are of one or two colours
+_SPREAD = 0.5  # of the learned colours at the start, and of a latent's about these, in halves of the image range
+
+
+class Palette(nn.Module):
+    """Features to images whose pixels are mixtures of a few colours, which the latent determines.
+
+    The weights of the colours are sparsemax(conv1x1(features)), so most of them are exactly 0. Where one colour is
+    left, the area is flat, without the faint noise of a convolution to RGB; edges and shades are mixtures. The colours
+    are dense(latent).
+
+    Args:
+        architecture: Settings of both networks, with a palette.
+        in_channels: Channels of the features.
+
+    Example:
+        >>> layer = Palette(Architecture((16, 8), latent_shape=(32,), modulation=True, palette=6), 8)
+        >>> layer(torch.zeros(2, 8, 4, 4), torch.zeros(2, 32)).shape
+        torch.Size([2, 3, 4, 4])
+    """
+
+    def __init__(self, architecture: Architecture, in_channels: int) -> None:
+        super().__init__()
+        ends: Equalization = "he" if architecture.equalized_ends else "none"
+        n, values = architecture.palette, architecture.palette * architecture.image_channels
+        self.weights: EqualizedConv2d = EqualizedConv2d(in_channels, n, 1, gain=_SHARPNESS, equalization=ends)
+        self.colours: EqualizedLinear = EqualizedLinear(
+            architecture.joined_channels, values, gain=_SPREAD, equalization=ends
+        )
+        self.colours.initial["bias"] = Initial("normal", _SPREAD)
+        self.colours.reset_parameters()
+        self._shape = n, architecture.image_channels
+        low, high = architecture.image_range
+        self._middle, self._half = (low + high) / 2, (high - low) / 2
+
+    @override
+    def forward(self, x: Tensor, latent: Tensor) -> Tensor:
+        """Return images: (B, in_channels, h, w), and latents, (B, n) -> (B, image_channels, h, w).
+
+        Args:
+            x: Features.
+            latent: Latents as the stem takes them, normalised.
+        """
+        weights = sparsemax(widened(self.weights(x)))
+        colours = widened(self.colours(latent)).view(-1, *self._shape)
+        mixtures = [(weights * values[:, :, None, None]).sum(dim=1) for values in colours.unbind(dim=2)]
+        images = self._middle + self._half * torch.stack(mixtures, dim=1)
+        return images.to(self.weights.weight.dtype)  # under autocast, that is float32

@@ -1,0 +1,97 @@
+"""The layer whose pixels are mixtures of a palette's colours, and the generators that end with it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from progan import Architecture, ProgressiveGenerator
+from progan.networks.palette import Palette
+
+SMALL = Architecture((8, 6, 5), latent_shape=(7,), modulation=True, palette=4)
+
+
+def seeded(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+def generator_of(architecture: Architecture = SMALL) -> ProgressiveGenerator:
+    generator = ProgressiveGenerator(architecture).double()
+    generator.initialize(3)
+    return generator
+
+
+@pytest.mark.parametrize("image_range", [(-1.0, 1.0), (0.0, 1.0)])
+@pytest.mark.parametrize("image_channels", [1, 3, 4])
+def test_pixels_are_mixtures_of_colours_that_a_dense_layer_makes_of_the_latent(image_range, image_channels):
+    architecture = replace(SMALL, image_range=image_range, image_channels=image_channels)
+    layer = generator_of(architecture).to_rgb[2]
+    x, latent = seeded(2, 5, 3, 6), seeded(2, 7)
+    dense = latent @ layer.colours.weight.T * 0.5 / 7**0.5 + layer.colours.bias
+    low, high = image_range
+    for image, features, colours in zip(layer(x, latent), x, dense.view(2, 4, image_channels), strict=True):
+        for row in range(3):
+            for column in range(6):
+                logits = 3 / 5**0.5 * layer.weights.weight[:, :, 0, 0] @ features[:, row, column] + layer.weights.bias
+                ordered = sorted(logits.tolist(), reverse=True)
+                counts = [k for k in range(1, 5) if 1 + k * ordered[k - 1] > sum(ordered[:k])]
+                threshold = (sum(ordered[: counts[-1]]) - 1) / counts[-1]
+                mixed = sum(max(logit - threshold, 0) * colour for logit, colour in zip(logits, colours, strict=True))
+                assert_close(image[:, row, column], (low + high) / 2 + (high - low) / 2 * mixed)
+
+
+def test_generators_end_with_it_at_each_level():
+    generator, z = generator_of(), seeded(3, 7)
+    latent = z / (z.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
+    for level in range(3):
+        assert_close(generator(z, level), generator.to_rgb[level](generator.features(z, level), latent))
+    below = torch.nn.functional.interpolate(generator(z, 1), scale_factor=2)
+    assert_close(generator(z, 2, 0.25), 0.75 * below + 0.25 * generator(z, 2))
+
+
+def test_where_one_colour_is_left_the_image_is_flat_to_the_bit():
+    layer, latent = generator_of().to_rgb[2].float(), seeded(1, 7).float()
+    with torch.no_grad():
+        layer.weights.bias[2] = 100
+    noisy = layer(seeded(1, 5, 8, 8).float(), latent)
+    assert torch.equal(noisy, noisy[:, :, :1, :1].expand_as(noisy))
+    assert_close(noisy[0, :, 0, 0], layer.colours(latent).view(4, 3)[2])
+
+
+def test_the_first_images_have_flat_areas_edges_and_as_many_contrasts_as_others():
+    images = generator_of(replace(SMALL, channels=(32, 32, 32), latent_shape=(64,), palette=12))(seeded(64, 64), 2)
+    plain = generator_of(replace(SMALL, channels=(32, 32, 32), latent_shape=(64,), palette=0))(seeded(64, 64), 2)
+    assert images.shape == (64, 3, 16, 16)
+    assert 0.5 < images.std() / plain.std() < 1
+
+
+def test_colours_are_mixed_in_float32():
+    layer, x, latent = Palette(SMALL, 5), seeded(2, 5, 4, 4).float(), seeded(2, 7).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = layer(x, latent)
+    assert mixed.dtype == torch.float32
+    assert not torch.equal(mixed, mixed.bfloat16().float())
+    assert_close(mixed, layer(x, latent), rtol=0, atol=0.05)
+    half = layer.bfloat16()
+    assert half(x.bfloat16(), latent.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("error", "settings", "message"),
+    [
+        (ValueError, {"palette": 1}, "a palette has 2 to 64 colours, got palette=1; 0 is none"),
+        (ValueError, {"palette": 65}, "a palette has 2 to 64 colours, got palette=65; 0 is none"),
+        (ValueError, {"palette": -1}, "Architecture.palette must be at least 0, got -1"),
+        (TypeError, {"palette": True}, "Architecture.palette must be an int"),
+        (ValueError, {"modulation": False}, "pass modulation=True and output='linear', got False and 'linear'"),
+        (
+            ValueError,
+            {"output": "sigmoid", "image_range": (0, 1)},
+            "pass modulation=True and output='linear', got True and 'sigmoid'",
+        ),
+    ],
+)
+def test_settings_that_make_no_palette(error, settings, message):
+    with pytest.raises(error, match=message.replace("(", r"\(")):
+        replace(SMALL, **settings)
