@@ -28,7 +28,7 @@ def test_pixels_are_mixtures_of_colours_that_a_dense_layer_makes_of_the_latent(i
     architecture = replace(SMALL, image_range=image_range, image_channels=image_channels)
     layer = generator_of(architecture).to_rgb[2]
     x, latent = seeded(2, 5, 3, 6), seeded(2, 7)
-    dense = latent @ layer.colours.weight.T * 0.5 / 7**0.5 + layer.colours.bias
+    dense = latent @ layer.colours.weight.T * 0.2 / 7**0.5 + layer.colours.bias
     low, high = image_range
     for image, features, colours in zip(layer(x, latent), x, dense.view(2, 4, image_channels), strict=True):
         for row in range(3):

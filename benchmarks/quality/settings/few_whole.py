@@ -1,9 +1,9 @@
-"""few_images without patch scores, as it was fourth."""
+"""few_images without patch scores and palette, as it was fourth."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import few_images
+import few_patches
 
 from progan import Recipe
 
@@ -18,8 +18,8 @@ def recipe(
         images: Real images shown in all.
         n_images: Different real images.
         architecture: Settings of the networks that differ.
-        **settings: Settings that differ, as for few_images.
+        **settings: Settings that differ, as for few_patches.
     """
-    return few_images.recipe(
+    return few_patches.recipe(
         resolution, images, n_images, architecture={"patch_scores": False, **(architecture or {})}, **settings
     )

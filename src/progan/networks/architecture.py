@@ -44,8 +44,8 @@ class Architecture:
         head_channels: Channels of the discriminator's last two layers; None = channels[0].
         modulation: Multiply each feature map of the generator's levels above 0 by a number that a dense layer makes of
             the latent, a vector: the scale of FiLM (Perez et al. 2018), as the styles of Karras et al. 2019 do.
-        palette: Colours that the generator makes of a latent, for the pixels of its image to be mixtures of, see
-            `Palette`; 2 to 64. 0 = pixels of any colour, by a 1x1 convolution to RGB.
+        palette: Number of colours that the pixels of an image are mixtures of, 2 to 64: see `ProgressiveGenerator`. 0 =
+            a 1x1 convolution to RGB.
         patch_scores: Score the patches of an image beside the whole, from level 2 on: see `ProgressiveDiscriminator`.
         classes: Number of classes that the networks tell apart, each a label from 0 on; 0 = unconditional networks,
             without labels. See `ProgressiveGenerator` and `ProgressiveDiscriminator`.

@@ -12,7 +12,8 @@ from progan.ops.precision import widened
 from progan.ops.sparsemax import sparsemax
 
 _SHARPNESS = 3.0  # standard deviation of what sparsemax is given, at the start: most pixels are of one or two colours
-_SPREAD = 0.5  # of the learned colours at the start, and of a latent's about these, in halves of the image range
+_SPREAD = 0.5  # standard deviation of the colours at the start, in halves of the image range
+_GAIN = 0.2  # the same of a latent's colours about these: each keeps its part, be it skin or background
 
 
 class Palette(nn.Module):
@@ -38,7 +39,7 @@ class Palette(nn.Module):
         n, values = architecture.palette, architecture.palette * architecture.image_channels
         self.weights: EqualizedConv2d = EqualizedConv2d(in_channels, n, 1, gain=_SHARPNESS, equalization=ends)
         self.colours: EqualizedLinear = EqualizedLinear(
-            architecture.joined_channels, values, gain=_SPREAD, equalization=ends
+            architecture.joined_channels, values, gain=_GAIN, equalization=ends
         )
         self.colours.initial["bias"] = Initial("normal", _SPREAD)
         self.colours.reset_parameters()
