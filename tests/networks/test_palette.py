@@ -30,10 +30,18 @@ def test_pixels_are_mixtures_of_colours_that_a_dense_layer_makes_of_the_latent(i
     x, latent = seeded(2, 5, 3, 6), seeded(2, 7)
     dense = latent @ layer.colours.weight.T * 0.2 / 7**0.5 + layer.colours.bias
     low, high = image_range
-    for image, features, colours in zip(layer(x, latent), x, dense.view(2, 4, image_channels), strict=True):
+    of_pixels = 3 / 5**0.5 * torch.einsum("kc,bchw->bkhw", layer.weights.weight[:, :, 0, 0], x)
+    of_pixels = of_pixels + layer.weights.bias[:, None, None]
+    shares = {-1: 1, 0: 2, 1: 1}
+    for image, maps, colours in zip(layer(x, latent), of_pixels, dense.view(2, 4, image_channels), strict=True):
         for row in range(3):
             for column in range(6):
-                logits = 3 / 5**0.5 * layer.weights.weight[:, :, 0, 0] @ features[:, row, column] + layer.weights.bias
+                around = [
+                    shares[down] * shares[right] * maps[:, min(max(row + down, 0), 2), min(max(column + right, 0), 5)]
+                    for down in shares
+                    for right in shares
+                ]
+                logits = sum(around) / 16
                 ordered = sorted(logits.tolist(), reverse=True)
                 counts = [k for k in range(1, 5) if 1 + k * ordered[k - 1] > sum(ordered[:k])]
                 threshold = (sum(ordered[: counts[-1]]) - 1) / counts[-1]

@@ -19,8 +19,8 @@ class ProgressiveGenerator(ProgressiveNetwork):
     """Generator of images from latents, at any level up to the top.
 
     With a ``palette``, a dense layer makes a few colours of the latent, and each pixel is a mixture of these. Their
-    weights are the sparsemax (Martins and Astudillo 2016) of a 1x1 convolution of the features, so most of them are
-    exactly 0, and an area of one colour is flat to the bit. A convolution to RGB leaves faint noise there.
+    weights are the sparsemax (Martins and Astudillo 2016) of a smoothed 1x1 convolution of the features, so most of
+    them are exactly 0, and an area of one colour is flat to the bit. A convolution to RGB leaves faint noise there.
 
     Initial weights come from torch's global random state; `initialize` draws them keyed by a seed.
 
