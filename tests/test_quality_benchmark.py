@@ -77,6 +77,18 @@ def test_an_experiment_is_logged_once_it_is_finished(quality, tmp_path, monkeypa
         run.main(["melicon", *command[1:]])
 
 
+def test_an_experiment_with_several_averages_is_judged_by_the_best(quality, tmp_path, monkeypatch, capsys):
+    run, _ = quality
+    images = torch.randint(0, 256, (100, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    icons = folder_of(tmp_path / "icons", images)
+    monkeypatch.setattr(run, "SAMPLES", 40)
+    measures = {"feature_distance": lambda images: float(images.samples.float().mean())}
+    monkeypatch.setattr("progan.training.callbacks.judge.built_in_measures", lambda: measures)
+    command = ["few_images", "--data", str(icons), "--resolution", "16", "--images", "200", "--no-log"]
+    assert run.main([*command, "--out", str(tmp_path / "runs")]) == 0
+    assert "is the best of 3 by feature_distance after 200 real images" in "".join(capsys.readouterr())
+
+
 def test_a_blind_sheet_shows_every_source_and_its_key_tells_them_apart(quality, tmp_path):
     import blind
 

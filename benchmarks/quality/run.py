@@ -97,7 +97,7 @@ def train(recipe: Recipe, images: ImageFolder, run_dir: Path, options: argparse.
     trainer = Trainer.from_recipe(recipe, seed=options.seed, run_dir=run_dir, device="cpu", judge_every=0)
     try:
         trainer.fit(images)
-        if trainer.images_seen == recipe.schedule.total_images:
+        if recipe.training.ema.other_half_lives and trainer.images_seen == recipe.schedule.total_images:
             trainer.choose_average(images)  # as a run that is judged does
     finally:
         minutes = before + (time.perf_counter() - begin) / 60
