@@ -1,6 +1,6 @@
 """presets.few_images, in bf16."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +39,17 @@ def recipe(
         stages=tuple(stages),
         training=replace(few.training, **training),
     )
+
+
+def differing(**changed: Any) -> Callable[..., Recipe]:
+    """Return `recipe` with settings of the networks that differ, unless it is passed others."""
+
+    def differing_recipe(
+        resolution: int, images: int, n_images: int, *, architecture: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Recipe:
+        return recipe(resolution, images, n_images, architecture={**changed, **(architecture or {})}, **settings)
+
+    return differing_recipe
 
 
 def with_counts(few: Recipe, counts: Sequence[int]) -> Recipe:
