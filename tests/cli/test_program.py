@@ -64,6 +64,8 @@ def test_as_a_module_and_its_version():
 
 
 NO_FOLDER = "pass a folder of pictures"
+CHOSEN = "'{}'" if sys.version_info >= (3, 14) else "{}"  # a number, as argparse quotes it
+
 WRONG = [
     ([], "the following arguments are required: COMMAND"),
     (["trian"], "invalid choice: 'trian'"),
@@ -89,11 +91,11 @@ WRONG = [
     (["train", "icons", "--only", "missing.txt"], "missing.txt"),
     (["train", "icons", "--labels"], "icons: 3 of 3 pictures lie in no sub-folder, such as 0.png; with --labels"),
     (["train", "icons", "--balanced"], "--balanced is about the classes of --labels; pass both"),
-    (["train", "icons", "--channels", "2"], "argument --channels: invalid choice"),
+    (["train", "icons", "--channels", "2"], f"argument --channels: invalid choice: {CHOSEN.format(2)}"),
     (["train", "icons", "--batch-size", "-1"], "argument --batch-size: must be a whole number of at least 1, got '-1'"),
     (["train", "icons", "--micro-batch", "3"], "--micro-batch"),
-    (["train", "icons", "--bit-depth", "7"], "argument --bit-depth: invalid choice"),
-    (["train", "icons", "--recover", "11"], "argument --recover: invalid choice"),
+    (["train", "icons", "--bit-depth", "7"], f"argument --bit-depth: invalid choice: {CHOSEN.format(7)}"),
+    (["train", "icons", "--recover", "11"], f"argument --recover: invalid choice: {CHOSEN.format(11)}"),
     (["train", "icons", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
     (["train", "~nobody-here/icons"], "~nobody-here is not a user with a home directory here"),
     (["train", ""], "is an empty path; pass . for the current directory"),
