@@ -94,6 +94,11 @@ class Architecture:
         return len(self.channels) - 1
 
     @property
+    def ends_equalization(self) -> Equalization:
+        """Equalisation of the layers to RGB, from RGB and to the scores."""
+        return "he" if self.equalized_ends else "none"
+
+    @property
     def joined_channels(self) -> int:
         """Channels of the latent with the vector of its class, if there are classes."""
         return self.latent_shape[0] + (self.class_embedding if self.classes else 0)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from progan.networks.architecture import Architecture
 from progan.networks.classes import EqualizedEmbedding
 from progan.networks.layers import (
-    Equalization,
     EqualizedConv2d,
     EqualizedLinear,
     MiniBatchStd,
@@ -60,8 +59,7 @@ def conv_unit(architecture: Architecture, in_channels: int, out_channels: int, *
 
 def rgb_layer(architecture: Architecture, in_channels: int, out_channels: int, *, gain: float) -> EqualizedConv2d:
     """Build a 1x1 convolution to or from RGB."""
-    equalization: Equalization = "he" if architecture.equalized_ends else "none"
-    return EqualizedConv2d(in_channels, out_channels, 1, gain=gain, equalization=equalization)
+    return EqualizedConv2d(in_channels, out_channels, 1, gain=gain, equalization=architecture.ends_equalization)
 
 
 class GeneratorBlock(nn.Module):
@@ -180,8 +178,7 @@ class DiscriminatorHead(nn.Module):
             in_channels=width,
         )
         self.dense: ConvUnit = ConvUnit(dense, architecture, norm=norm)
-        ends: Equalization = "he" if architecture.equalized_ends else "none"
-        self.score: EqualizedLinear = EqualizedLinear(width, 1, gain=1.0, equalization=ends)
+        self.score: EqualizedLinear = EqualizedLinear(width, 1, gain=1.0, equalization=architecture.ends_equalization)
         self.embedding: EqualizedEmbedding | None = None
         if architecture.classes:
             self.embedding = EqualizedEmbedding(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from progan.networks.architecture import Architecture
-from progan.networks.layers import Equalization, EqualizedConv2d, EqualizedLinear, Initial
+from progan.networks.layers import EqualizedConv2d, EqualizedLinear, Initial
 from progan.ops.precision import widened
 from progan.ops.sparsemax import sparsemax
 
@@ -36,7 +36,7 @@ class Palette(nn.Module):
 
     def __init__(self, architecture: Architecture, in_channels: int) -> None:
         super().__init__()
-        ends: Equalization = "he" if architecture.equalized_ends else "none"
+        ends = architecture.ends_equalization
         n, values = architecture.palette, architecture.palette * architecture.image_channels
         self.weights: EqualizedConv2d = EqualizedConv2d(in_channels, n, 1, gain=_SHARPNESS, equalization=ends)
         self.colours: EqualizedLinear = EqualizedLinear(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from progan.networks.architecture import Architecture
-from progan.networks.layers import Equalization, EqualizedConv2d
+from progan.networks.layers import EqualizedConv2d
 from progan.ops.precision import widened
 
 PATCH_LEVELS = 2  # between the images' level and that of the features that score their patches
@@ -39,9 +39,10 @@ class PatchScores(nn.ModuleList):
     """A 1x1 convolution for each level whose features score the patches of images two levels above; or none at all."""
 
     def __init__(self, architecture: Architecture) -> None:
-        ends: Equalization = "he" if architecture.equalized_ends else "none"
         widths = architecture.channels[:-PATCH_LEVELS] if architecture.patch_scores else ()
-        super().__init__(EqualizedConv2d(width, 1, 1, gain=1.0, equalization=ends) for width in widths)
+        super().__init__(
+            EqualizedConv2d(width, 1, 1, gain=1.0, equalization=architecture.ends_equalization) for width in widths
+        )
 
     def weights(self, level: int, alpha: float | Tensor | None) -> dict[int, float | Tensor]:
         """Return the weight of the scores of patches that are made of each level's features, at this growth.
