@@ -32,6 +32,14 @@ def one_hot(index):
     return torch.eye(N)[index]
 
 
+def halves(index):
+    return torch.tensor(index / 2, requires_grad=True)
+
+
+def is_even(index):
+    return torch.tensor(index % 2 == 0)
+
+
 def feed_of(data, workers=0):
     return open_feed(data, image_channels=3, base_size=(4, 4), level=2, seed=4, workers=workers, device="cpu")
 
@@ -74,8 +82,8 @@ def test_labels_stay_with_converted_images():
     ("label", "dtype", "shape"),
     [
         (np.int32, torch.int64, (8,)),
-        (lambda index: torch.tensor(index / 2, requires_grad=True), torch.float32, (8,)),
-        (lambda index: torch.tensor(index % 2 == 0), torch.bool, (8,)),
+        (halves, torch.float32, (8,)),
+        (is_even, torch.bool, (8,)),
         (one_hot, torch.float32, (8, N)),
     ],
 )
