@@ -59,6 +59,15 @@ def _out(text: str) -> tuple[Path, bool]:
     return path, path.suffix == "" or text.endswith(("/", "\\"))
 
 
+def _exists(path: Path) -> bool:
+    """Return whether a path exists; a name that is too long is an error, which `Path.exists` hides from 3.14 on."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _file(options: argparse.Namespace, out: Path) -> int:
     from progan.export import save_generator, save_onnx, save_program, write_card
 
@@ -71,7 +80,7 @@ def _file(options: argparse.Namespace, out: Path) -> int:
     for path in written:
         if path.is_dir():
             raise UsageError(f"{path} is a directory; pass another OUT")
-        if path.exists() and not options.overwrite:
+        if _exists(path) and not options.overwrite:
             raise UsageError(f"{path} exists; pass --overwrite or another OUT")
     if out.suffix == ".pt2":
         save_program(options.source, out, **which(options))
