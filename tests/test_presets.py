@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,6 +25,14 @@ def test_stages_sum_up_and_favour_the_top(resolution):
     assert {stage.batch_size for stage in recipe.stages} == {4 if resolution <= 32 else 8}
     assert recipe.architecture.patch_scores == (resolution > 32)
     assert all(stage.fade_images == round(0.3 * stage.images) for stage in recipe.stages[1:top])
+
+
+def test_shaded_pictures_get_the_same_without_a_palette():
+    flat, shaded = few_images(64, 640), few_images(64, 640, flat=False)
+    assert (flat.architecture.palette, shaded.architecture.palette) == (12, 0)
+    assert replace(flat, architecture=replace(flat.architecture, palette=0)) == shaded
+    with pytest.raises(TypeError, match="flat must be True or False, got 1"):
+        few_images(64, 640, flat=1)
 
 
 def test_all_its_settings_survive_json():

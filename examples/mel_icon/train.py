@@ -35,6 +35,7 @@ from progan.cli.training import (
     add_run_options,
     check_apart,
     default_precision,
+    has_flat_colours,
     make_trainer,
     recipe_of_length,
     shortened,
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.preset = options.preset or ("few_images" if options.quick else "mel_icon")
     if options.quick and options.preset != "few_images":
         parser.error(f"--quick trains few_images; leave it out, or --preset {options.preset}")
+    if options.colours is not None and options.preset != "few_images":
+        parser.error(f"--colours is about few_images; leave it out, or --preset {options.preset}")
     if options.contrast and options.preset != "mel_icon":
         parser.error("--contrast is the article's variant of mel_icon; leave it out, or pass --preset mel_icon")
     if options.data is None and (given := "--skip-unreadable" * options.skip_unreadable or reading_arguments(options)):
@@ -124,8 +127,11 @@ def train(options: argparse.Namespace) -> int:
     make_recipe(options, size)  # so that what is wrong with it is said before the data are read
     data = draw_icons(size=size) if options.data is None else read_folder(options, size, run_dir)
 
+    images = data.images if isinstance(data, ImageFolder) else data
+    flat = options.preset == "few_images" and has_flat_colours(options, run_dir, images)
+
     def make(total_images: int | None) -> Recipe:
-        return make_recipe(options, size, len(data), total_images)
+        return make_recipe(options, size, len(data), total_images, flat=flat)
 
     recipe = recipe_of_length(make, options, run_dir, options.device)
     trainer = make_trainer(recipe, options, run_dir, options.device)
@@ -150,7 +156,12 @@ def read_folder(options: argparse.Namespace, size: int, run_dir: Path) -> ImageF
 
 
 def make_recipe(
-    options: argparse.Namespace, resolution: int, n_images: int = 640, total_images: int | None = None
+    options: argparse.Namespace,
+    resolution: int,
+    n_images: int = 640,
+    total_images: int | None = None,
+    *,
+    flat: bool = True,
 ) -> Recipe:
     """Return the recipe of the preset, changed as the options say.
 
@@ -159,10 +170,11 @@ def make_recipe(
         resolution: Side of the images in pixels.
         n_images: Number of different real images.
         total_images: Real images to show in all; None = as the options say.
+        flat: Whether few_images takes the pictures to be of flat colours.
     """
     total_images = total_images or options.images or (QUICK_IMAGES if options.quick else None)
     if options.preset == "few_images":
-        recipe = presets.few_images(resolution, n_images, total_images=total_images)
+        recipe = presets.few_images(resolution, n_images, total_images=total_images, flat=flat)
     else:
         recipe = shortened(presets.mel_icon(resolution, contrast=options.contrast), total_images)
     return with_run_options(recipe, options)

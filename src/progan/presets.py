@@ -8,7 +8,7 @@ from os import PathLike
 
 import torch
 
-from progan.arguments import check_int, tuple_of
+from progan.arguments import check_flag, check_int, tuple_of
 from progan.augment.colour import Colour
 from progan.augment.geometric import Translate
 from progan.augment.photometric import Contrast
@@ -143,6 +143,7 @@ def few_images(
     hours: float | None = None,
     total_images: int | None = None,
     channels: Sequence[int] | None = None,
+    flat: bool = True,
     precision: Precision = "fp32",
     device: str | torch.device | None = None,
     run_dir: str | PathLike[str] | None = None,
@@ -150,10 +151,10 @@ def few_images(
     """Return the recipe for good pictures from a few hundred images and a few hours: see the guide of this name.
 
     The networks of `karras2018` with narrow low levels and a latent of 128 numbers, which also modulates the features
-    of each level and determines a palette of 12 colours that pixels are mixtures of; above 32x32, scores of patches
-    beside those of whole images; the relativistic loss with lazy R1 and R2 penalties; most of the time at the top
-    level; a light augmentation of all that the critic sees; and moving averages of three half-lives, of which the last
-    judgement chooses the best.
+    of each level and, for pictures with flat colours, determines a palette of 12 that pixels are mixtures of; above
+    32x32, scores of patches beside those of whole images; the relativistic loss with lazy R1 and R2 penalties; most of
+    the time at the top level; a light augmentation of all that the critic sees; and moving averages of three
+    half-lives, of which the last judgement chooses the best.
 
     Args:
         resolution: Side of the images in pixels: 4 times a power of two.
@@ -162,6 +163,8 @@ def few_images(
             is measured here. None = total_images.
         total_images: Real images to show in all; None = 150,000 up to 64x64, and twice as many for each doubling.
         channels: Channels of each level, coarse first; None = 128, 96, 64, 48, 32, 24, 16.
+        flat: Whether the pictures have flat colours, as many drawings do; False = shaded drawings and photographs, for
+            which there is no palette. `progan.data.colour_verdict` tells.
         precision: Precision of the training; ``bf16`` is faster on CPUs with AVX-512 and on GPUs.
         device: Device that hours are measured on; None = the best available.
         run_dir: Run directory; if it holds a run of this recipe, hours are those of that run, so that the same program
@@ -181,6 +184,7 @@ def few_images(
         (150000, (128, 96, 64, 48, 32))
     """
     check_int("n_images", n_images, 1)
+    check_flag("flat", flat)
     widths = _widths(resolution, channels, _FEW_CHANNELS, "few_images")
     if hours is not None and total_images is not None:
         raise ValueError("pass hours= or total_images=, not both: each sets how many images are shown")
@@ -192,16 +196,19 @@ def few_images(
     top = len(widths) - 1
     if total_images is None:
         total_images = _FEW_IMAGES << max(0, top - 4)
-    recipe = _few_recipe(widths, n_images, total_images, precision)
+    palette = _FEW_PALETTE * flat
+    recipe = _few_recipe(widths, n_images, total_images, palette, precision)
     if hours is None:
         return recipe
     from progan.training.trainer import Trainer  # above everything else, and of no use to the other recipes
 
     scaled = Trainer.recipe_for_hours(recipe, hours, device=device, run_dir=run_dir)
-    return _few_recipe(widths, n_images, max(scaled.schedule.total_images, _few_least(top)), precision)
+    return _few_recipe(widths, n_images, max(scaled.schedule.total_images, _few_least(top)), palette, precision)
 
 
-def _few_recipe(widths: tuple[int, ...], n_images: int, total_images: int, precision: Precision) -> Recipe:
+def _few_recipe(
+    widths: tuple[int, ...], n_images: int, total_images: int, palette: int, precision: Precision
+) -> Recipe:
     """Return the recipe of `few_images` for a number of images to show."""
     training = Training(
         objective=Relativistic(),
@@ -214,7 +221,7 @@ def _few_recipe(widths: tuple[int, ...], n_images: int, total_images: int, preci
     )
     top = len(widths) - 1
     architecture = Architecture(
-        channels=widths, latent_shape=(128,), modulation=True, palette=_FEW_PALETTE, patch_scores=top > _FEW_SMALL
+        channels=widths, latent_shape=(128,), modulation=True, palette=palette, patch_scores=top > _FEW_SMALL
     )
     return Recipe(architecture, _few_stages(top, total_images), training)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from draw_icons import draw_icons
 from npm_package import write_package
 from PIL import Image
 
@@ -18,7 +19,8 @@ from progan.cli import finish, settings, training
 from progan.cli.folder import shape_of
 from progan.cli.program import main
 from progan.data.curation.survey import Facts
-from progan.render import read_png
+from progan.render import read_png, write_png
+from progan.runs.record import RunRecord
 from progan.runtime import device
 
 LENGTH = ["--images", "352", "--device", "cpu", "--recover", "0"]
@@ -64,7 +66,7 @@ def test_train_says_what_it_found_decided_and_made(run):
     printed = Path("printed.txt").read_text()
     for text in (
         "found    60 pictures in icons (PNG, 8x8)\n",
-        "decided  few_images at 8x8 in colour, on cpu, in fp32\n",
+        "decided  few_images at 8x8 in colour (flat), on cpu, in fp32\n",
         "         352 real images will be shown, each 6 times\n",
         "run      runs/icons\n",
         "stage  resolution  batch  images/s  time left",
@@ -79,6 +81,34 @@ def test_train_says_what_it_found_decided_and_made(run):
     assert notes["options"]["images"] == 352
     assert notes["options"]["data"] == str(Path("icons").absolute())
     assert notes["config"] is None
+
+
+def test_the_recipe_follows_the_colours_of_the_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(presets, "_FEW_CHANNELS", (8, 6, 4, 4))
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures(Path("photographs"), 45, (32, 32))
+    Path("drawings").mkdir()
+    for index, icon in enumerate(draw_icons(45, size=32)):
+        write_png(Path(f"drawings/{index}.png"), icon)
+
+    def palette(*arguments):
+        assert main(["train", *arguments, "--images", "600", "--device", "cpu", "--recover", "0"]) == 0
+        printed = capsys.readouterr()
+        assert ("is for flat ones" in printed.err) is ("--colours" in arguments and "flat" in arguments)
+        return printed.out, RunRecord.from_config(Path("runs") / arguments[0]).architecture.palette
+
+    assert main(["train", "photographs", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["colours"] == "shaded"
+    assert main(["train", "drawings", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["colours"] == "flat"
+    printed, n = palette("photographs")
+    assert "decided  few_images at 32x32 in colour (shaded), on cpu" in printed
+    assert n == 0
+    printed, n = palette("photographs", "--colours", "flat", "--overwrite")
+    assert "in colour (flat), on cpu" in printed
+    assert n == 12
+    assert main(["train", "photographs", "--images", "600", "--device", "cpu", "--recover", "0"]) == 0  # the same run
+    assert "The run in runs/photographs is finished" in capsys.readouterr().out
 
 
 def test_a_finished_run_is_not_trained_again(run, capsys):

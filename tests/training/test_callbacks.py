@@ -6,13 +6,14 @@ import inspect
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import small_recipe
 
-from progan import Callback, Plan, Schedule, Stage, StepMetrics, Trainer, image_grid, to_uint8
+from progan import Callback, Plan, Schedule, Stage, StepMetrics, Trainer, image_grid, presets, to_uint8
 from progan.randomness import latents
 from progan.render import enlarge, read_png
 from progan.runtime.progress import duration
@@ -21,6 +22,7 @@ from progan.training.callbacks import (
     FlipCheck,
     LossRows,
     MetricsLog,
+    PaletteCheck,
     Previews,
     Progress,
     metrics_log,
@@ -129,6 +131,28 @@ def test_previews_of_classes_take_them_in_turn(tmp_path):
 def test_mirrored_images_that_may_be_safe_are_no_warning(safe):
     verdict = SimpleNamespace(safe=safe)
     FlipCheck().on_data(None, SimpleNamespace(flip_verdict=lambda: verdict))
+
+
+@pytest.mark.parametrize("flat", [True, None])
+def test_a_palette_for_flat_colours_is_no_warning(flat):
+    run = SimpleNamespace(generator=SimpleNamespace(architecture=SimpleNamespace(palette=12)))
+    PaletteCheck().on_data(run, SimpleNamespace(colour_verdict=lambda: SimpleNamespace(flat=flat)))
+
+
+def test_the_trainer_warns_of_a_palette_for_shaded_pictures_once(tmp_path):
+    images = torch.rand(45, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    recipe = presets.few_images(32, 60, total_images=1000, channels=(4, 4, 4, 4))
+    trainer = Trainer.from_recipe(recipe, device="cpu", progress=False, run_dir=tmp_path, judge_every=0)
+    said = r"mixes its colours from a palette of 12, which is for flat ones, and colours look shaded: 0 % .*flat=False"
+    with pytest.warns(UserWarning, match=said) as caught:
+        trainer.fit(images, until=4)
+    assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+    trainer.fit(images, until=8)
+    (logged,) = (tmp_path / "warnings.jsonl").read_text().splitlines()
+    assert json.loads(logged) == {"images_seen": 0, "text": str(caught[0].message)}
+    shaded = presets.few_images(32, 60, total_images=1000, channels=(4, 4, 4, 4), flat=False)
+    assert shaded.architecture.palette == 0
+    Trainer.from_recipe(shaded, device="cpu", progress=False).fit(images, until=4)  # no warning
 
 
 @pytest.mark.parametrize("name", [name for name in vars(Callback) if name.startswith("on_")])

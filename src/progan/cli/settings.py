@@ -15,6 +15,7 @@ from progan.cli.training import (
     add_run_options,
     check_apart,
     default_precision,
+    has_flat_colours,
     make_trainer,
     recipe_of_length,
     shortened,
@@ -88,6 +89,8 @@ def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None)
 
     if options.data is None:
         raise UsageError("pass a folder of pictures, such as: progan train my_icons/")
+    if options.colours is not None and options.preset != "few_images":
+        raise UsageError(f"--colours is about few_images; leave it out, or --preset {options.preset}")
     if options.balanced and not options.labels:
         raise UsageError("--balanced is about the classes of --labels; pass both")
     run_dir = options.run_dir or Path("runs") / options.data.resolve().stem
@@ -96,25 +99,29 @@ def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None)
     options.precision = options.precision or default_precision(options, run_dir, device)
     images, base_size, found = _read(options, device.type)
 
+    flat = options.preset == "few_images" and has_flat_colours(options, run_dir, images.images)
+
     def make(total_images: int | None) -> Recipe:
-        return _recipe(options, images, base_size, total_images or options.images)
+        return _recipe(options, images, base_size, total_images or options.images, flat=flat)
 
     recipe = recipe_of_length(make, options, run_dir, device)
     trainer = make_trainer(recipe, options, run_dir, device, notes)
     trainer.check(images)
     n, channels, height, width = images.images.shape
     colours = {1: "grey", 3: "colour", 4: "colour and transparency"}[channels]
+    kind = ("flat" if flat else "shaded") if options.preset == "few_images" else None
+    decided = f"{options.preset} at {width}x{height} in {colours}" + (f" ({kind})" if kind else "")
     epochs = recipe.schedule.total_images / n
     lines = [
         *found,
-        f"decided  {options.preset} at {width}x{height} in {colours}, on {device}, in {options.precision}"
+        f"decided  {decided}, on {device}, in {options.precision}"
         + (f", {len(images.classes)} classes" if options.labels else ""),
         f"         {recipe.schedule.total_images:,} real images will be shown, each {epochs:,.0f} times",
         f"run      {run_dir}" + (f", after {trainer.images_seen:,} images" if trainer.images_seen else ""),
     ]
     decisions = {
         "data": str(options.data), "pictures": n, "size": [width, height], "channels": channels,
-        "preset": options.preset, "device": str(device), "precision": options.precision,
+        "preset": options.preset, "device": str(device), "precision": options.precision, "colours": kind,
         "total_images": recipe.schedule.total_images, "images_seen": trainer.images_seen, "run_dir": str(run_dir),
         "classes": list(images.classes),
     }  # fmt: skip
@@ -165,16 +172,24 @@ def _base_of(options: argparse.Namespace, images: Images) -> tuple[int, int]:
 
 
 def _recipe(
-    options: argparse.Namespace, images: Images, base_size: tuple[int, int], total_images: int | None
+    options: argparse.Namespace, images: Images, base_size: tuple[int, int], total_images: int | None, *, flat: bool
 ) -> Recipe:
-    """Return the recipe of the preset, changed as the options say, for a number of real images; None = the preset's."""
+    """Return the recipe of the preset, changed as the options say.
+
+    Args:
+        options: What `add_settings` parsed.
+        images: Pictures.
+        base_size: (height, width) of level 0.
+        total_images: Real images to show in all; None = the preset's.
+        flat: Whether few_images takes the pictures to be of flat colours.
+    """
     from progan import presets
 
     n, channels, height, width = images.images.shape
     levels = (min(height // base_size[0], width // base_size[1])).bit_length()
     side = 4 << (levels - 1)
     if options.preset == "few_images":
-        recipe = presets.few_images(side, n, total_images=total_images)
+        recipe = presets.few_images(side, n, total_images=total_images, flat=flat)
     else:
         recipe = shortened(getattr(presets, options.preset)(side), total_images)
     latent = recipe.architecture.latent_shape

@@ -13,6 +13,7 @@ from progan.cli.options import at_least_1, share, user_path
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from progan import Recipe, Trainer
 
@@ -32,6 +33,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--micro-batch", type=at_least_1, metavar="N", help="images that are trained on at once, where memory is short"
     )
+    parser.add_argument("--colours", choices=("flat", "shaded"), help="colours of the pictures, for few_images: flat "
+        "ones, as of many drawings, come of a palette (default: as they look)")  # fmt: skip
     parser.add_argument("--flips", action="store_true", help="mirror a random half of the real images, left to right")
     parser.add_argument(
         "--held-out", type=share, metavar="SHARE", help="share of the pictures to judge by, such as 10%%"
@@ -60,16 +63,41 @@ def default_precision(options: argparse.Namespace, run_dir: Path, device: torch.
         run_dir: Run directory.
         device: Device to train on; None = the best available.
     """
-    from progan.errors import CheckpointError
-    from progan.runs.record import RunRecord
     from progan.runtime.device import choose_device, fastest_precision
 
-    if not options.overwrite:
-        try:
-            return RunRecord.from_config(run_dir).recipe().training.precision
-        except (CheckpointError, OSError):
-            pass  # there is none, or the trainer will say what is wrong with it
+    if (recipe := _recorded_recipe(options, run_dir)) is not None:
+        return recipe.training.precision
     return fastest_precision(choose_device(device, "fp32"))
+
+
+def has_flat_colours(options: argparse.Namespace, run_dir: Path, images: Tensor) -> bool:
+    """Return whether colours are taken to be flat: as was passed, as in the run that is there, or as they look.
+
+    Args:
+        options: What `add_run_options` parsed.
+        run_dir: Run directory.
+        images: Pictures to train on, (N, C, H, W), uint8.
+    """
+    from progan.data import colour_verdict
+
+    if options.colours is not None:
+        return bool(options.colours == "flat")
+    if (recipe := _recorded_recipe(options, run_dir)) is not None:
+        return recipe.architecture.palette > 0
+    return colour_verdict(images).flat is not False
+
+
+def _recorded_recipe(options: argparse.Namespace, run_dir: Path) -> Recipe | None:
+    """Return the recipe of the run that is there and will be resumed, if any."""
+    from progan.errors import CheckpointError
+    from progan.runs.record import RunRecord
+
+    if options.overwrite:
+        return None
+    try:
+        return RunRecord.from_config(run_dir).recipe()
+    except (CheckpointError, OSError):
+        return None  # there is none, or the trainer will say what is wrong with it
 
 
 def shortened(recipe: Recipe, total_images: int | None) -> Recipe:

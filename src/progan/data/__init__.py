@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from progan.data.batch import Batch
+from progan.data.curation.flat_colours import ColourVerdict, colour_verdict
 from progan.data.curation.flips import FlipVerdict, flip_verdict
 from progan.data.decoding.read import read_image
 from progan.data.decoding.reading import Reading
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch",
+    "ColourVerdict",
     "Conversion",
     "Curation",
     "Feed",
@@ -28,6 +30,7 @@ __all__ = [
     "Reading",
     "Report",
     "check",
+    "colour_verdict",
     "curate",
     "flip_verdict",
     "match_level",

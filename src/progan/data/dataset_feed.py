@@ -13,18 +13,17 @@ from torch.utils.data import Dataset
 from typing_extensions import override
 
 from progan.data.batch import Batch, collate, label_of
-from progan.data.curation.flips import FlipVerdict, flip_verdict, thumbnails
 from progan.data.feed import Feed, content_hash
 from progan.data.order import BalancedOrder, Order
 from progan.data.workers import check_item_error, fetch
 from progan.errors import warn
 from progan.randomness import item_state
 
-_JUDGED = 300  # images that a verdict on flips is taken from
-
 
 class DatasetFeed(Feed):
     """Items of a map-style data set, each fetched under its own random state."""
+
+    _judged = 300  # each is fetched for it
 
     def __init__(self, dataset: Any, seed: int, workers: int) -> None:
         self.n_images: int = len(dataset)
@@ -77,12 +76,6 @@ class DatasetFeed(Feed):
         """Return the label of each item of the data set: every item is fetched once."""
         everything = self.items.ordered(range(self.n_images))
         return [everything[index][1] for index in range(self.n_images)]
-
-    @override
-    def flip_verdict(self) -> FlipVerdict:
-        # The run's first: the order is by chance, and each is drawn under its own random state, so all stays as it is.
-        n = min(self.n_images, _JUDGED)
-        return flip_verdict(torch.cat([thumbnails(self.items[position][0][None]) for position in range(n)]))
 
 
 class _Items(Dataset[tuple[Tensor, Tensor | None]]):

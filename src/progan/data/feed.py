@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from progan.data.batch import Batch
-from progan.data.curation.flips import FlipVerdict
+from progan.data.curation.flat_colours import MOST, ColourVerdict, colour_verdict, reduced
+from progan.data.curation.flips import FlipVerdict, flip_verdict, thumbnails
 from progan.data.order import BalancedOrder, Order
 from progan.labels import Classes, count_classes
 from progan.runtime.memory import to_device
+
+_AT_ONCE = 32  # images that are made small together
 
 
 class Conversion(NamedTuple):
@@ -52,6 +55,7 @@ class Feed(ABC):
     held_out: Feed | None = None
     labels: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
     class_names: tuple[str, ...] | None = None
+    _judged: int = 1000  # images that a verdict on flips is taken from
     _order: Order  # in which each image comes once in an epoch
     _shown: Order | BalancedOrder  # in which they are trained on: the same, unless the classes are balanced
 
@@ -136,9 +140,19 @@ class Feed(ABC):
             indices: Indices of the images in the data set, (N,).
         """
 
-    @abstractmethod
     def flip_verdict(self) -> FlipVerdict:
         """Return whether left-right flips look safe, judged by some of the images."""
+        return flip_verdict(self._some(thumbnails, self._judged))
+
+    def colour_verdict(self) -> ColourVerdict:
+        """Return whether colours are flat, judged by some of the images."""
+        return colour_verdict(self._some(reduced, MOST))
+
+    def _some(self, small: Callable[[Tensor], Tensor], most: int) -> Tensor:
+        """Return the first images of the run, made small by a function; their order is by chance, so they are any."""
+        positions = range(min(self.n_images, most))
+        parts = [positions[begin : begin + _AT_ONCE] for begin in range(0, len(positions), _AT_ONCE)]
+        return torch.cat([small(self.images_at(part)) for part in parts])
 
 
 def _positions(begin: int, end: int, batch_size_at: Callable[[int], int], rank: int, ranks: int) -> Iterator[range]:

@@ -13,11 +13,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from progan.data.batch import Batch
-from progan.data.curation.flips import FlipVerdict, flip_verdict, thumbnails
 from progan.data.feed import Feed, content_hash
 from progan.data.order import Order
 
-_JUDGED = 1000  # images that a verdict on flips is taken from
 _CONVERTED = 64  # images that are converted at once
 
 
@@ -57,12 +55,6 @@ class TensorFeed(Feed):
         feed.n_images, feed._order = len(indices), Order(len(indices), self.seed, indices)
         feed._shown = feed._order
         return feed
-
-    @override
-    def flip_verdict(self) -> FlipVerdict:
-        n = min(self.n_images, _JUDGED)
-        chosen = torch.split(torch.arange(n) * self.n_images // n, 32)
-        return flip_verdict(torch.cat([thumbnails(self.images[some]) for some in chosen]))
 
     @override
     def _fetched(self, batches: Iterator[range]) -> Iterator[Batch]:

@@ -29,7 +29,7 @@ from progan.storage.tensor_file import Entry
 # Settings of an architecture that do not change an image, and those that shapes reveal.
 _HARMLESS = {"minibatch_std_group", "minibatch_std_unbiased", "minibatch_std_consecutive"}
 _IN_SHAPES = {"channels", "latent_shape", "base_size", "image_channels", "head_channels", "widen_first"}
-_IN_SHAPES |= {"classes", "class_embedding"}
+_IN_SHAPES |= {"classes", "class_embedding", "palette"}
 _SHOWN = 4  # of several reasons in one message
 _EMBEDDING = "blocks.0.embedding"
 _EMA_MODULE = "module."  # what the names in an EmaGenerator's state_dict begin with

@@ -26,6 +26,7 @@ from progan.training.callbacks import (
     Judge,
     LossRows,
     MetricsLog,
+    PaletteCheck,
     Previews,
     Progress,
     ReportPage,
@@ -34,8 +35,8 @@ from progan.training.callbacks import (
 from progan.training.callbacks.base import listens_to_rows
 from progan.training.callbacks.choice_record import ChoiceRecord
 from progan.training.callbacks.data_changes import DataChanges
+from progan.training.callbacks.data_checks import mirrors
 from progan.training.callbacks.diversity_watch import MEASURE, DiversityWatch
-from progan.training.callbacks.flips import mirrors
 from progan.training.identity import RunIdentity
 from progan.training.state import TrainingState
 
@@ -255,7 +256,7 @@ def build_callbacks(
     logs = [callback for callback in own if isinstance(callback, MetricsLog)]
     log = logs[0] if logs else MetricsLog(options.log_every, go_on=options.on_failed_save == "go_on")
     built_in: list[Callback] = [] if options.run_dir is None else [WarningsLog()]
-    built_in += [FlipCheck()] if mirrors(training) else []
+    built_in += [*[FlipCheck()] * mirrors(training), PaletteCheck()]
     if options.run_dir is not None:
         built_in += [] if logs else [log]
         if not any(isinstance(callback, Previews) for callback in own):

@@ -1,11 +1,11 @@
 """Callbacks: what watches a run without changing a bit of the training.
 
-The logs of metrics and warnings, previews, judgements, trackers, the report, progress, the check of mirrored images.
+The logs of metrics and warnings, previews, judgements, trackers, the report, progress, checks of the data.
 May import every room below the trainer, and alone in training the measures and the reports.
 """
 
 from progan.training.callbacks.base import Callback, CallbackList, Run, crosses
-from progan.training.callbacks.flips import FlipCheck
+from progan.training.callbacks.data_checks import FlipCheck, PaletteCheck
 from progan.training.callbacks.judge import Judge
 from progan.training.callbacks.judged_images import JudgedImages
 from progan.training.callbacks.measures import Measured
@@ -25,6 +25,7 @@ __all__ = [
     "LossRows",
     "Measured",
     "MetricsLog",
+    "PaletteCheck",
     "Previews",
     "Progress",
     "ReportPage",
