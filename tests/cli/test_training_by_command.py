@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from draw_icons import draw_icons
 from npm_package import write_package
 from PIL import Image
@@ -254,11 +255,16 @@ def test_evaluate_finds_the_pictures_of_the_run(tmp_path, monkeypatch, capsys):
     assert "are no longer at" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("flags", "expected"), [({"avx512_bf16"}, "bf16"), ({"avx512f"}, "fp32")])
-def test_the_precision_is_the_fastest_and_kept_on_resume(flags, expected, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("flags", "used", "expected"),
+    [({"avx512_bf16"}, "AVX512", "bf16"), ({"avx512f"}, "AVX512", "fp32"), ({"avx512_bf16"}, "AVX2", "fp32")],
+)
+def test_the_precision_is_the_fastest_and_kept_on_resume(flags, used, expected, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder_of_pictures(Path("icons"))
     monkeypatch.setattr(device, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(device.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: used)
     assert main(["plan", "icons", *LENGTH, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["precision"] == expected
     if expected == "bf16":

@@ -366,7 +366,16 @@ def test_where_no_average_can_be_judged_the_first_one_is_used(tmp_path):
     assert len(caught) == 2
     assert recorded(tmp_path) is None
     assert load_generator(tmp_path).sample(1).equal(trainer.grown("ema").sample(1))
-    with pytest.raises(ValueError, match="none of the averages has a value of the leading measure"):
+    with pytest.raises(ValueError, match="has a value of any measure; the judge's measures are mean_image"):
+        trainer.choose_average(pixels())
+    trainer = several(tmp_path / "without", callbacks=[Judge(built_in=False)])
+    trainer.fit(pixels(), until=72)
+    with pytest.raises(ValueError, match=r"the judge has no measures to choose by; .*pass Judge\(measures=...\)"):
+        trainer.choose_average(pixels())
+    absent = Judge(1000, built_in=False, measures={"mean_image": mean_image}, leading="swd")
+    trainer = several(tmp_path / "other", callbacks=[absent])
+    trainer.fit(pixels(), until=72)
+    with pytest.raises(ValueError, match="of the leading measure, 'swd'; the judge's measures are mean_image"):
         trainer.choose_average(pixels())
 
 

@@ -59,11 +59,12 @@ def _is_fast_at_bf16() -> bool:
 def fastest_precision(device: torch.device) -> Literal["fp32", "bf16"]:
     """Return the precision that a device trains fastest in: bf16 where it has instructions for it, else fp32.
 
-    Those are AVX-512 BF16 and AMX on x86, as Linux names them; on another system a CPU is taken to have none.
+    Those are AVX-512 BF16 and AMX on x86, as Linux names them, where torch uses AVX-512; on another system a CPU is
+    taken to have none.
     """
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if device.type == "cpu" and _BF16_FLAGS & _cpu_flags() else "fp32"
+    return "bf16" if device.type == "cpu" and _is_fast_at_bf16() and _BF16_FLAGS & _cpu_flags() else "fp32"
 
 
 def _cpu_flags() -> set[str]:

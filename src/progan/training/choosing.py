@@ -47,9 +47,11 @@ def _judge(run: Run, feed: Feed, engine: Engine, callbacks: CallbackList) -> Non
     choice = judge.choose(run)
     judge.on_end(run)
     if choice is None:
+        if not judge.measures:
+            raise ValueError("the judge has no measures to choose by; leave built_in=True, or pass Judge(measures=...)")
+        leading = "any measure" if judge.leading is None else f"the leading measure, {judge.leading!r}"
         raise ValueError(
-            f"none of the averages has a value of the leading measure, {judge.leading!r}; its measures are "
-            f"{', '.join(judge.measures)}"
+            f"none of the averages has a value of {leading}; the judge's measures are {', '.join(judge.measures)}"
         )
     engine.state.choice = choice
     run.log(choice_row(run, choice))
