@@ -30,6 +30,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from progan import GrownGenerator, ImageFolder, Recipe, Trainer, load_generator, presets, write_png
+from progan.data import colour_verdict
 from progan.reports import class_sheet
 
 HERE = Path(__file__).resolve().parent
@@ -95,7 +96,8 @@ def write_digits(folder: Path, side: int) -> None:
 def recipe_of(images: ImageFolder, total_images: int) -> Recipe:
     """Return few_images with classes, in bf16, as the command line makes it."""
     _, channels, side, _ = images.images.shape
-    recipe = presets.few_images(side, len(images), total_images=total_images, precision="bf16")
+    flat = colour_verdict(images.images).flat is not False
+    recipe = presets.few_images(side, len(images), total_images=total_images, flat=flat, precision="bf16")
     recipe = replace(recipe, architecture=replace(recipe.architecture, image_channels=channels))
     return recipe.with_classes(len(images.classes))
 
