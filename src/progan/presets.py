@@ -30,6 +30,7 @@ _FEW_TAIL = 0.07  # share of them at a third of the learning rate, and at a tent
 _FEW_RATE = 4e-3
 _FEW_GAMMA = 5e-4  # per pixel, for images in [-1, 1]
 _FEW_PALETTE = 12  # colours of an image
+_FEW_SHARPNESS = 2.0  # of contours when drawing, in that of the training
 _FEW_SMALL = 3  # highest top level for which batches are small, and patches are not scored
 _FEW_LEAST = 50  # pictures below which nothing but copies is to be hoped for
 
@@ -221,7 +222,12 @@ def _few_recipe(
     )
     top = len(widths) - 1
     architecture = Architecture(
-        channels=widths, latent_shape=(128,), modulation=True, palette=palette, patch_scores=top > _FEW_SMALL
+        channels=widths,
+        latent_shape=(128,),
+        modulation=True,
+        palette=palette,
+        sharpness=_FEW_SHARPNESS if palette else 1.0,
+        patch_scores=top > _FEW_SMALL,
     )
     return Recipe(architecture, _few_stages(top, total_images), training)
 

@@ -100,7 +100,8 @@ class GrownGenerator(nn.Module):
             z: Latents, N(0, 1).
             labels: Label of each image, (B,), int64; None for a generator without classes, or of one class.
         """
-        return generate(self.generator, z, self.level, self.alpha, self._labels_of(z, labels))
+        labels, sharpness = self._labels_of(z, labels), self.generator.architecture.sharpness
+        return generate(self.generator, z, self.level, self.alpha, labels, sharpness=sharpness)
 
     def _labels_of(self, z: Tensor, labels: Tensor | None) -> Tensor | None:
         """Return the labels of latents, on their device."""

@@ -84,7 +84,8 @@ class TruncatedGenerator(GrownGenerator):
         latent = [each.clone() for each in self.generator.modulating(z, labels)]
         for each in latent:
             each[:, : z.shape[1]] *= self.psi  # whose mean is 0; the class stays
-        return self.generator.images_of(features, self.at, self.level, self.alpha, *latent)
+        sharpness = self.generator.architecture.sharpness
+        return self.generator.images_of(features, self.at, self.level, self.alpha, *latent, sharpness=sharpness)
 
     def _mean(self, n: int) -> Tensor:
         """Return the mean features of n keyed latents."""

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from progan import Architecture, ProgressiveGenerator
+from progan import Architecture, GrownGenerator, ProgressiveGenerator, TruncatedGenerator, load_generator
+from progan.export import save_generator
 from progan.networks.palette import Palette
 
 SMALL = Architecture((8, 6, 5), latent_shape=(7,), modulation=True, palette=4)
@@ -67,6 +68,26 @@ def test_where_one_colour_is_left_the_image_is_flat_to_the_bit():
     assert_close(noisy[0, :, 0, 0], layer.colours(latent).view(4, 3)[2])
 
 
+def test_what_is_drawn_is_sharper_than_what_is_trained(tmp_path):
+    sharp = replace(SMALL, sharpness=3.0)
+    generator, z = generator_of(sharp), seeded(3, 7)
+    trained, drawn = generator(z, 2), generator(z, 2, sharpness=3.0)
+    layer, soft = generator.to_rgb[2], generator_of(sharp).to_rgb[2]
+    with torch.no_grad():
+        for each in soft.weights.parameters():
+            each *= 3
+    features, (latent,) = generator.features(z, 2), generator.modulating(z)
+    assert_close(drawn, soft(features, latent))
+    assert_close(drawn, layer(features, latent, 3.0))
+    assert not torch.equal(drawn, trained)
+    grown = GrownGenerator(generator, 2)
+    assert_close(grown(z), drawn)
+    assert_close(TruncatedGenerator(grown, 1.0)(z), drawn)
+    assert_close(GrownGenerator(generator_of(), 2)(z), trained)
+    save_generator(GrownGenerator(generator.float(), 2), tmp_path / "sharp.safetensors")
+    assert_close(load_generator(tmp_path / "sharp.safetensors")(z.float()), drawn.float(), rtol=0, atol=1e-4)
+
+
 def test_the_first_images_have_flat_areas_edges_and_as_many_contrasts_as_others():
     images = generator_of(replace(SMALL, channels=(32, 32, 32), latent_shape=(64,), palette=12))(seeded(64, 64), 2)
     plain = generator_of(replace(SMALL, channels=(32, 32, 32), latent_shape=(64,), palette=0))(seeded(64, 64), 2)
@@ -92,6 +113,8 @@ def test_colours_are_mixed_in_float32():
         (ValueError, {"palette": 65}, "a palette has 2 to 64 colours, got palette=65; 0 is none"),
         (ValueError, {"palette": -1}, "Architecture.palette must be at least 0, got -1"),
         (TypeError, {"palette": True}, "Architecture.palette must be an int"),
+        (ValueError, {"sharpness": 0.0}, "sharpness must be above 0, got 0.0; 1 draws as in training"),
+        (TypeError, {"sharpness": "high"}, "Architecture.sharpness must be a number"),
         (ValueError, {"modulation": False}, "pass modulation=True and output='linear', got False and 'linear'"),
         (
             ValueError,

@@ -22,8 +22,9 @@ class ImageModule(nn.Module):
 
     @override
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        low, high = self.generator.architecture.image_range
-        images: Tensor = self.generator(z.to(self.dtype), labels=labels).float()
+        architecture = self.generator.architecture
+        low, high = architecture.image_range
+        images: Tensor = self.generator(z.to(self.dtype), labels=labels, sharpness=architecture.sharpness).float()
         return ((images - low) / (high - low)).clamp(0, 1)
 
 

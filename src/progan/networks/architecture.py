@@ -46,6 +46,8 @@ class Architecture:
             the latent, a vector: the scale of FiLM (Perez et al. 2018), as the styles of Karras et al. 2019 do.
         palette: Number of colours that the pixels of an image are mixtures of, 2 to 64: see `ProgressiveGenerator`. 0 =
             a 1x1 convolution to RGB.
+        sharpness: Factor of what the palette's sparsemax is given when a `GrownGenerator` draws: above 1, contours are
+            sharper than in training. Without a palette it has no effect.
         patch_scores: Score the patches of an image beside the whole, from level 2 on: see `ProgressiveDiscriminator`.
         classes: Number of classes that the networks tell apart, each a label from 0 on; 0 = unconditional networks,
             without labels. See `ProgressiveGenerator` and `ProgressiveDiscriminator`.
@@ -78,6 +80,7 @@ class Architecture:
     head_channels: int | None = None
     modulation: bool = False
     palette: int = 0
+    sharpness: float = 1.0
     patch_scores: bool = False
     classes: int = 0
     class_embedding: int = 128

@@ -55,6 +55,9 @@ def check_settings(architecture: Architecture) -> None:
             "the colours of a palette are made of the latent that modulates the features, and are images as they "
             f"are; pass modulation=True and output='linear', got {got}"
         )
+    check_number("Architecture.sharpness", architecture.sharpness)
+    if not 0 < architecture.sharpness < math.inf:
+        raise ValueError(f"sharpness must be above 0, got {architecture.sharpness!r}; 1 draws as in training")
     if architecture.image_channels not in (1, 3, 4):
         raise ValueError(f"image_channels must be 1 (grey), 3 (RGB) or 4 (RGBA), got {architecture.image_channels!r}")
     if len(architecture.image_range) != 2:

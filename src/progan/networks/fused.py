@@ -36,9 +36,15 @@ _KNOWN = (
 
 
 def generate(
-    generator: nn.Module, z: Tensor, level: int, alpha: float | Tensor | None, labels: Tensor | None = None
+    generator: nn.Module,
+    z: Tensor,
+    level: int,
+    alpha: float | Tensor | None,
+    labels: Tensor | None = None,
+    *,
+    sharpness: float = 1.0,
 ) -> Tensor:
-    """Return ``generator(z, level, alpha, labels)``.
+    """Return ``generator(z, level, alpha, labels, sharpness=sharpness)``.
 
     Args:
         generator: A `ProgressiveGenerator`; of another module, its own forward is called.
@@ -46,9 +52,11 @@ def generate(
         level: Of the images.
         alpha: Weight of this level; None = fully grown.
         labels: Labels of the images; None = the generator has no classes.
+        sharpness: Of a palette's weights.
     """
     if not isinstance(generator, ProgressiveGenerator) or not _is_unmodified(generator):
-        images: Tensor = generator(z, level, alpha) if labels is None else generator(z, level, alpha, labels)
+        given = () if labels is None else (labels,)
+        images: Tensor = generator(z, level, alpha, *given, **({} if sharpness == 1 else {"sharpness": sharpness}))
         return images
     level = generator._checked_level(z, level, alpha)
     features, latent = generator._stem(z, labels), generator.modulating(z, labels)
@@ -60,7 +68,7 @@ def generate(
         below = x
         for index in range(whole + 1, level + 1):
             below, x = x, _grow(generator, x, index, *latent)
-        return generator._to_images(below, x, level, alpha, *latent)
+        return generator._to_images(below, x, level, alpha, *latent, sharpness=sharpness)
 
     return _by_parts(finish, size, features, *latent)
 

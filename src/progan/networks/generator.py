@@ -57,6 +57,8 @@ class ProgressiveGenerator(ProgressiveNetwork):
         level: int | None = None,
         alpha: float | Tensor | None = None,
         labels: Tensor | None = None,
+        *,
+        sharpness: float = 1.0,
     ) -> Tensor:
         """Return images: ``(B, *latent_shape)`` -> (B, image_channels, height, width), in image_range.
 
@@ -66,13 +68,16 @@ class ProgressiveGenerator(ProgressiveNetwork):
             alpha: Weight of this level relative to the one below; None = fully grown. A float must be in [0, 1]; the
                 value of a 0-d tensor is not checked.
             labels: Label of each image, (B,), int64, 0 to classes - 1, if the architecture has classes; else None.
+            sharpness: Factor of what the palette's sparsemax is given, if there is a palette: 1 in training, and
+                ``architecture.sharpness`` in `GrownGenerator`.
 
         Raises:
             ValueError: If z has the wrong shape, the level does not exist, alpha is outside [0, 1] or given at level 0,
                 or labels do not fit.
         """
         level = self._checked_level(z, level, alpha)
-        return self.images_of(self._stem(z, labels), 0, level, alpha, *self.modulating(z, labels))
+        latent = self.modulating(z, labels)
+        return self.images_of(self._stem(z, labels), 0, level, alpha, *latent, sharpness=sharpness)
 
     def features(self, z: Tensor, level: int, labels: Tensor | None = None) -> Tensor:
         """Return the features of a level: ``(B, *latent_shape)`` -> (B, channels[level], height, width)."""
@@ -95,7 +100,15 @@ class ProgressiveGenerator(ProgressiveNetwork):
         assert isinstance(stem, GeneratorStem)
         return (stem.joined(z, labels),)
 
-    def images_of(self, features: Tensor, at: int, level: int, alpha: float | Tensor | None, *latent: Tensor) -> Tensor:
+    def images_of(
+        self,
+        features: Tensor,
+        at: int,
+        level: int,
+        alpha: float | Tensor | None,
+        *latent: Tensor,
+        sharpness: float = 1.0,
+    ) -> Tensor:
         """Return the images of features: (B, channels[at], h, w) -> (B, image_channels, height, width).
 
         Args:
@@ -104,11 +117,12 @@ class ProgressiveGenerator(ProgressiveNetwork):
             level: Level of the images.
             alpha: Weight of this level relative to the one below; None = fully grown.
             *latent: What `modulating` returned.
+            sharpness: As for the whole generator.
         """
         below = x = features
         for index in range(at + 1, level + 1):
             below, x = x, self._run_block(x, index, *latent)
-        return self._to_images(below, x, level, alpha, *latent)
+        return self._to_images(below, x, level, alpha, *latent, sharpness=sharpness)
 
     def _stem(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """Return the features of level 0; without classes, the block is called with z alone."""
@@ -116,9 +130,11 @@ class ProgressiveGenerator(ProgressiveNetwork):
         features: Tensor = self.blocks[0](z) if labels is None else self.blocks[0](z, labels)
         return features
 
-    def _to_images(self, below: Tensor, x: Tensor, level: int, alpha: float | Tensor | None, *latent: Tensor) -> Tensor:
+    def _to_images(
+        self, below: Tensor, x: Tensor, level: int, alpha: float | Tensor | None, *latent: Tensor, sharpness: float
+    ) -> Tensor:
         """Return images, (B, image_channels, height, width), from the features of the level below and of the level."""
-        given = latent if self.architecture.palette else ()
+        given = (*latent, sharpness) if self.architecture.palette else ()
         image: Tensor = self.to_rgb[level](x, *given)
         if alpha is not None:
             # Upsampling commutes with a 1x1 convolution, and with mixing colours, and is cheaper after it.

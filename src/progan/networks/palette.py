@@ -49,14 +49,16 @@ class Palette(nn.Module):
         self._middle, self._half = (low + high) / 2, (high - low) / 2
 
     @override
-    def forward(self, x: Tensor, latent: Tensor) -> Tensor:
+    def forward(self, x: Tensor, latent: Tensor, sharpness: float = 1.0) -> Tensor:
         """Return images: (B, in_channels, h, w), and latents, (B, n) -> (B, image_channels, h, w).
 
         Args:
             x: Features.
             latent: Latents as the stem takes them, normalised.
+            sharpness: Factor of what sparsemax is given: above 1, fewer pixels are mixtures.
         """
-        weights = sparsemax(_smoothed(_smoothed(widened(self.weights(x)), 3), 2))
+        logits = _smoothed(_smoothed(widened(self.weights(x)), 3), 2)
+        weights = sparsemax(logits if sharpness == 1 else sharpness * logits)
         colours = widened(self.colours(latent)).view(-1, *self._shape)
         mixtures = [(weights * values[:, :, None, None]).sum(dim=1) for values in colours.unbind(dim=2)]
         images = self._middle + self._half * torch.stack(mixtures, dim=1)
