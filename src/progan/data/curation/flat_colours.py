@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from progan.arguments import check_tensor
+from progan.data.curation.pictures import at_even_distances, check_pictures
 
 SIDE = 64  # pixels at which pictures are looked at: an enlarged photograph is smooth, too
 _SMALLEST = 32  # pixels; in smaller drawings, nearly every pixel is on a contour
@@ -59,15 +59,10 @@ def colour_verdict(images: Tensor) -> ColourVerdict:
         >>> colour_verdict(squares).flat
         True
     """
-    check_tensor("images", images)
-    if images.dtype != torch.uint8:
-        raise TypeError(f"images must be uint8, got {images.dtype}")
-    if images.dim() != 4 or images.shape[1] not in (1, 3, 4) or not images.shape[2] * images.shape[3]:
-        raise ValueError(f"images must be (N, C, H, W) with 1, 3 or 4 channels, got {tuple(images.shape)}")
+    check_pictures(images)
     if len(images) < _FEWEST or min(images.shape[2:]) < _SMALLEST:
         return ColourVerdict(None, 0.0)
-    if len(images) > MOST:
-        images = images[torch.arange(MOST) * len(images) // MOST]
+    images = at_even_distances(images, MOST)
     shares = torch.cat([_flat_shares(some) for some in torch.split(images.detach().cpu(), _AT_ONCE)])
     known = shares[~shares.isnan()]
     share = float(known.median()) if len(known) else 1.0  # pictures of one colour each are as flat as can be

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from progan.arguments import check_tensor
+from progan.data.curation.pictures import at_even_distances, check_pictures
 
 SIZE = 32  # pixels at which pictures are looked at; larger ones are averaged down, so thumbnails of it do as well
 _MOST = 1500  # pictures; of more, some are taken at even distances
@@ -61,15 +61,10 @@ def flip_verdict(images: Tensor) -> FlipVerdict:
         TypeError: If they are not uint8.
         ValueError: If they have another shape.
     """
-    check_tensor("images", images)
-    if images.dtype != torch.uint8:
-        raise TypeError(f"images must be uint8, got {images.dtype}")
-    if images.dim() != 4 or images.shape[1] not in (1, 3, 4) or not images.shape[2] * images.shape[3]:
-        raise ValueError(f"images must be (N, C, H, W) with 1, 3 or 4 channels, got {tuple(images.shape)}")
+    check_pictures(images)
     if len(images) < _FEWEST:
         return FlipVerdict(None, 0.5)
-    if len(images) > _MOST:
-        images = images[torch.arange(_MOST) * len(images) // _MOST]
+    images = at_even_distances(images, _MOST)
     with torch.no_grad():
         return _judge(_some_at_a_time(lambda part: _centred(_small(part)), images.detach().cpu()))
 
