@@ -67,6 +67,19 @@ def test_what_real_images_need_is_prepared_once(called):
     }
 
 
+@pytest.mark.parametrize(("alpha", "ratio"), [(None, 0.3), (0.5, 0.3), (0.5, 0.1), (0.5, 0.9)])
+def test_a_fall_of_diversity_is_no_alarm_while_a_level_fades_in_unless_it_is_deep(alpha, ratio, called, monkeypatch):
+    alarms = ("Collapse",) if ratio < 0.4 else ()
+    part = lambda reference, samples: Findings({"diversity": ratio}, alarms=alarms)  # noqa: E731
+    monkeypatch.setattr(room, "PARTS", {"diversity": part})
+    images = judged()
+    images.grown = SimpleNamespace(alpha=alpha)
+    found = room.built_in_measures()["diversity"](images)
+    passes = alpha is not None and ratio == 0.3
+    assert found.alarms == (() if passes else alarms)
+    assert found.remarks == (alarms if passes else ())
+
+
 def test_overfitting_is_that_of_the_critics_scores(monkeypatch):
     images = judged()
     scores = CriticScores(torch.tensor([2.0, 2.2]), torch.tensor([1.0, 1.2]), torch.tensor([-2.0, -1.8]))

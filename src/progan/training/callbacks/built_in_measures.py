@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from progan.metrics.comparison import PARTS, Findings, Part, Reference, compare_latents
 from progan.metrics.copying import closest_pairs
 from progan.metrics.critic import critic_overfitting
+from progan.metrics.diversity import COLLAPSED
 from progan.training.callbacks.judged_images import JudgedImages
 from progan.training.callbacks.measures import Measure, Measured
 
@@ -15,11 +17,13 @@ _PREPARED = {"features": ("features", "feature_floors"), "patches": ("patch_floo
 
 _COSTLY = ("patches",)  # seconds per level of the pyramid, and a multiple of that for their floors
 
+_FADING = COLLAPSED / 2  # diversity below which a generator has collapsed even though a level fades in
+
 
 def built_in_measures() -> dict[str, Measure]:
     """Return the measures of every judgement, by name, in their order."""
     parts: dict[str, Measure] = {name: partial(_compare, name, part) for name, part in PARTS.items()}
-    return {**parts, "dead_directions": _latents, "critic_overfitting": _critic}
+    return {**parts, "diversity": _diversity, "dead_directions": _latents, "critic_overfitting": _critic}
 
 
 def _compare(name: str, part: Part, images: JudgedImages) -> Measured:
@@ -42,6 +46,15 @@ def _compared(name: str, part: Part, images: JudgedImages) -> Measured:
     for prepared in _PREPARED.get(name, ()):
         images.once(f"reference {prepared}", partial(getattr, reference, prepared))
     return _measured(part(reference, images.samples), images)
+
+
+def _diversity(images: JudgedImages) -> Measured:
+    """Measure the diversity; while a level fades in it often falls for a while, which is a remark and no alarm."""
+    found = _compare("diversity", PARTS["diversity"], images)
+    ratio = found.values["diversity"]
+    if images.grown.alpha is None or ratio is None or ratio < _FADING:
+        return found
+    return replace(found, remarks=(*found.remarks, *found.alarms), alarms=())
 
 
 def _latents(images: JudgedImages) -> Measured:
