@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from progan import Architecture, Schedule, Stage
+from progan.metrics.copying import ALARM_SHARE
 from progan.reports.measures import phrase, verdict
 from progan.reports.reading import RunFiles
 from progan.reports.rows import Band, Judgement, LossRow, Rows
@@ -95,9 +96,12 @@ def test_without_rows_there_is_no_time():
         ("ms_ssim", 0.6, Band(0.3, 0.28, 0.32), "less varied than the data"),
         ("fixed_pattern", 0.41, Band(0.13, 0.12, 0.14), "3.2 times the data's"),
         ("fixed_pattern", 0.14, Band(0.13, 0.13, 0.13), "as in the data"),
+        ("fixed_pattern", 0.12, Band(0.13, 0.13, 0.13), "as in the data"),
+        ("fixed_pattern", 0.09, Band(0.33, 0.33, 0.33), "less than in the data"),
         ("corners", 20.6, Band(0.0, 0.0, 0.0), "above the data's"),
         ("corners", 1.5, Band(0.0, 0.0, 0.0), "as in the data"),
-        ("copies", 0.02, None, "no copies found"),
+        ("copies", ALARM_SHARE, None, "no copies found"),
+        ("copies", ALARM_SHARE + 0.001, None, "copies of training images"),
         ("copies", 0.1, None, "copies of training images"),
         ("copies", 0.03, Band(0.02, 0.01, 0.04), "no copies found"),
         ("dead_directions", 0.0, None, "all directions matter"),

@@ -11,7 +11,7 @@ from progan.reports.rows import Band
 _SLACK = 0.1  # relative: a value this close to the data's own is called the data's
 _UNSEEN = 2.0  # of 255: a difference that nobody sees
 _FEW_DEAD = 0.1  # share of the latent directions
-_CLOSE_COPIES = 0.02  # share of samples that are flagged in sets without copies
+_CLOSE_COPIES = 0.01  # share of samples up to which `progan.metrics.copying` raises no alarm
 
 
 @dataclass(frozen=True)
@@ -135,19 +135,7 @@ def verdict(name: str, value: float | None, band: Band | None) -> str:
     if kind == "variety":
         as_data = value >= min(band.low, band.value * (1 - _SLACK))
         return "as the data" if as_data else f"{_ratio(value, band.value) * 100:.0f} % of the data's"
-    if kind == "defect":
-        as_data = value <= max(band.high, band.value * (1 + _SLACK), _UNSEEN if name == "corners" else 0.0)
-        if name == "ms_ssim":
-            return "as varied as the data" if as_data else "less varied than the data"
-        more = _ratio(value, band.value)
-        return (
-            "as in the data"
-            if as_data
-            else f"{digits(round(more, 1))} times the data's"
-            if more
-            else "above the data's"
-        )
-    return ""
+    return _defect(name, value, band) if kind == "defect" else ""
 
 
 def phrase(name: str, value: float | None, band: Band | None) -> str:
@@ -190,6 +178,16 @@ def _distance(value: float, band: Band) -> str:
     if band.high > 0:  # an unbiased distance, whose floor is about 0
         return f"{digits(round(_ratio(value, band.high), 1))} times the upper end of the floor"
     return "above the floor"
+
+
+def _defect(name: str, value: float, band: Band) -> str:
+    as_data = value <= max(band.high, band.value * (1 + _SLACK), _UNSEEN if name == "corners" else 0.0)
+    if name == "ms_ssim":
+        return "as varied as the data" if as_data else "less varied than the data"
+    if as_data:
+        return "less than in the data" if value < band.value * (1 - _SLACK) else "as in the data"
+    more = _ratio(value, band.value)
+    return f"{digits(round(more, 1))} times the data's" if more else "above the data's"
 
 
 def _copies(value: float, band: Band | None) -> str:
