@@ -23,7 +23,8 @@ class TruncatedGenerator(GrownGenerator):
     The truncation trick of StyleGAN (Karras et al. 2019, appendix B) draws an intermediate latent towards its mean.
     These generators have no intermediate latent, and they normalise early, so that scaling the latent itself changes
     next to nothing. The features of an early level stand in for it: their mean over many latents makes a typical
-    picture, and a smaller psi makes samples more alike and more typical.
+    picture, and a smaller psi makes samples more alike and more typical. Where the latent also modulates the levels
+    above or makes a palette, psi multiplies what of it arrives there.
 
     Args:
         grown: Generator to truncate, with classes that of one class (`GrownGenerator.of_class`); its weights are
