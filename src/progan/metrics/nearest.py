@@ -24,6 +24,7 @@ WORKING_SIZE = 32  # pixels: the shorter side is averaged down to at least this,
 TILE = 4  # pixels of the working size
 CANDIDATES = 6  # training images per descriptor that a picture is compared with
 SAME = 3.0  # of 255: pictures nearer than this look the same
+_MOST_AT_ONCE, _PIXELS_AT_ONCE = 32, 2**19  # pictures, and pixels of them, in all their alignments: memory
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def nearest(pictures: ImageSet, training: Features, *, left_out: Tensor | None =
     distances, distinct = torch.empty(2, count, dtype=torch.float64)
     indices = torch.empty(count, dtype=torch.int64)
     begin = 0
-    for batch in pictures.batches(32, left_out):
+    at_once = min(_MOST_AT_ONCE, max(1, _PIXELS_AT_ONCE // math.prod(pictures.shape[1:])))
+    for batch in pictures.batches(at_once, left_out):
         part = slice(begin, begin + len(batch))
         begin = part.stop
         images = visible(batch.to(training.images.device))
