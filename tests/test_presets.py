@@ -11,9 +11,10 @@ from progan import ImageFolder, Recipe, Trainer, presets
 from progan.presets import few_images
 
 
-@pytest.mark.parametrize("resolution", [8, 32, 64, 256])
-def test_stages_sum_up_and_favour_the_top(resolution):
-    recipe = few_images(resolution, 640, total_images=100_000)
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("resolution", [8, 32, 64, 128, 256])
+def test_stages_sum_up_and_favour_the_top(resolution, flat):
+    recipe = few_images(resolution, 640, total_images=100_000, flat=flat)
     top = recipe.architecture.top_level
     assert recipe.architecture.size(top) == (resolution, resolution)
     assert recipe.schedule.total_images == 100_000
@@ -22,13 +23,13 @@ def test_stages_sum_up_and_favour_the_top(resolution):
     assert at_level[-1] > 0.6 * sum(at_level)
     rates = [stage.learning_rate for stage in recipe.stages if stage.level == top]
     assert rates == [4e-3, 4e-3 / 3, 4e-3 / 10]
-    assert {stage.batch_size for stage in recipe.stages} == {4 if resolution <= 32 else 8}
-    assert recipe.architecture.patch_scores == (resolution > 32)
+    assert {stage.batch_size for stage in recipe.stages} == {4 if resolution <= (64 if flat else 32) else 8}
+    assert recipe.architecture.patch_scores == (resolution > 32 and not flat)
     assert all(stage.fade_images == round(0.3 * stage.images) for stage in recipe.stages[1:top])
 
 
 def test_shaded_pictures_get_the_same_without_a_palette():
-    flat, shaded = few_images(64, 640), few_images(64, 640, flat=False)
+    flat, shaded = few_images(32, 640), few_images(32, 640, flat=False)
     assert (flat.architecture.palette, shaded.architecture.palette) == (12, 0)
     assert replace(flat, architecture=replace(flat.architecture, palette=0, sharpness=1.0)) == shaded
     with pytest.raises(TypeError, match="flat must be True or False, got 1"):
@@ -82,7 +83,7 @@ def test_hours_are_measured():
         ({"n_images": 0}, ValueError, "n_images must be at least 1, got 0"),
         ({"n_images": ImageFolder}, TypeError, "n_images must be an int"),
         ({"hours": 1.0, "total_images": 5}, ValueError, "pass hours= or total_images=, not both"),
-        ({"total_images": 100}, ValueError, "few_images needs at least 448 images in all for 5 levels, got 100"),
+        ({"total_images": 100}, ValueError, "few_images needs at least 224 images in all for 5 levels, got 100"),
         ({"resolution": 1024}, ValueError, "few_images has widths for up to 256 px, got resolution=1024"),
         ({"hours": 0}, ValueError, "hours must be a number above 0, got 0"),
     ],

@@ -31,7 +31,7 @@ _FEW_RATE = 4e-3
 _FEW_GAMMA = 5e-4  # per pixel, for images in [-1, 1]
 _FEW_PALETTE = 12  # colours of an image
 _FEW_SHARPNESS = 2.0  # of contours when drawing, in that of the training
-_FEW_SMALL = 3  # highest top level for which batches are small, and patches are not scored
+_FEW_SMALL = 3  # highest top level for which batches are small and patches are not scored; one more with a palette
 _FEW_LEAST = 50  # pictures below which nothing but copies is to be hoped for
 
 _KARRAS_LEVELS = 9  # 4x4 ... 1024x1024
@@ -152,10 +152,10 @@ def few_images(
     """Return the recipe for good pictures from a few hundred images and a few hours: see the guide of this name.
 
     The networks of `karras2018` with narrow low levels and a latent of 128 numbers, which also modulates the features
-    of each level and, for pictures with flat colours, determines a palette of 12 that pixels are mixtures of; above
-    32x32, scores of patches beside those of whole images; the relativistic loss with lazy R1 and R2 penalties; most of
-    the time at the top level; a light augmentation of all that the critic sees; and moving averages of three
-    half-lives, of which the last judgement chooses the best.
+    of each level. For pictures with flat colours, the latent determines a palette of 12 that pixels are mixtures of;
+    for others, above 32x32, patches are scored beside whole images. The relativistic loss with lazy R1 and R2
+    penalties; small batches; most of the time at the top level; a light augmentation of all that the critic sees; and
+    moving averages of three half-lives, of which the last judgement chooses the best.
 
     Args:
         resolution: Side of the images in pixels: 4 times a power of two.
@@ -204,7 +204,8 @@ def few_images(
     from progan.training.trainer import Trainer  # above everything else, and of no use to the other recipes
 
     scaled = Trainer.recipe_for_hours(recipe, hours, device=device, run_dir=run_dir)
-    return _few_recipe(widths, n_images, max(scaled.schedule.total_images, _few_least(top)), palette, precision)
+    total_images = max(scaled.schedule.total_images, _few_least(top, palette))
+    return _few_recipe(widths, n_images, total_images, palette, precision)
 
 
 def _few_recipe(
@@ -227,24 +228,24 @@ def _few_recipe(
         modulation=True,
         palette=palette,
         sharpness=_FEW_SHARPNESS if palette else 1.0,
-        patch_scores=top > _FEW_SMALL,
+        patch_scores=not palette and top > _FEW_SMALL,
     )
-    return Recipe(architecture, _few_stages(top, total_images), training)
+    return Recipe(architecture, _few_stages(top, total_images, palette), training)
 
 
-def _few_least(top: int) -> int:
+def _few_least(top: int, palette: int) -> int:
     """Return the least number of images in all for levels up to the top one."""
-    return 8 * _few_batch(top) * (top + 3)
+    return 8 * _few_batch(top, palette) * (top + 3)
 
 
-def _few_batch(top: int) -> int:
+def _few_batch(top: int, palette: int) -> int:
     """Return the batch size for levels up to the top one."""
-    return 4 if top <= _FEW_SMALL else 8
+    return 4 if top <= _FEW_SMALL + bool(palette) else 8
 
 
-def _few_stages(top: int, total_images: int) -> tuple[Stage, ...]:
+def _few_stages(top: int, total_images: int, palette: int) -> tuple[Stage, ...]:
     """Return the stages of `few_images`: each level fades in over the first 30 % of its images."""
-    least, batch = _few_least(top), _few_batch(top)
+    least, batch = _few_least(top, palette), _few_batch(top, palette)
     check_int("total_images", total_images)
     if total_images < least:
         raise ValueError(

@@ -12,6 +12,7 @@ def recipe(
     images: int,
     n_images: int,
     *,
+    flat: bool = True,
     batch_size: int | None = None,
     rate: float = 1,
     architecture: Mapping[str, Any] | None = None,
@@ -23,12 +24,13 @@ def recipe(
         resolution: Side of the images in pixels.
         images: Real images shown in all.
         n_images: Different real images.
+        flat: Whether there is a palette.
         batch_size: Real images per step; None = the preset's.
         rate: Factor of all learning rates.
         architecture: Settings of the networks that differ.
         **training: Settings of the training that differ.
     """
-    few = presets.few_images(resolution, n_images, total_images=images, precision="bf16")
+    few = presets.few_images(resolution, n_images, total_images=images, flat=flat, precision="bf16")
     stages = [
         replace(stage, batch_size=batch_size or stage.batch_size, learning_rate=rate * (stage.learning_rate or 0))
         for stage in few.stages
@@ -41,15 +43,16 @@ def recipe(
     )
 
 
-def differing(**changed: Any) -> Callable[..., Recipe]:
-    """Return `recipe` with settings of the networks that differ, unless it is passed others."""
+def shaded(**changed: Any) -> Callable[..., Recipe]:
+    """Return `recipe` without a palette and with settings of the networks that differ, unless it is passed others."""
 
-    def differing_recipe(
+    def shaded_recipe(
         resolution: int, images: int, n_images: int, *, architecture: Mapping[str, Any] | None = None, **settings: Any
     ) -> Recipe:
-        return recipe(resolution, images, n_images, architecture={**changed, **(architecture or {})}, **settings)
+        changes = {**changed, **(architecture or {})}
+        return recipe(resolution, images, n_images, flat=False, architecture=changes, **settings)
 
-    return differing_recipe
+    return shaded_recipe
 
 
 def with_counts(few: Recipe, counts: Sequence[int]) -> Recipe:

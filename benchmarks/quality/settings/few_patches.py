@@ -2,4 +2,4 @@
 
 import few_images
 
-recipe = few_images.differing(palette=0)
+recipe = few_images.shaded()

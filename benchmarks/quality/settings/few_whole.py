@@ -2,4 +2,4 @@
 
 import few_images
 
-recipe = few_images.differing(palette=0, patch_scores=False)
+recipe = few_images.shaded(patch_scores=False)
