@@ -19,6 +19,7 @@ from progan.networks.classes import check_labels
 from progan.networks.fused import generate
 from progan.networks.generator import ProgressiveGenerator
 from progan.randomness import latents
+from progan.runtime.contention import watched_cores
 from progan.runtime.memory import hold_heap_for
 
 
@@ -132,6 +133,7 @@ class GrownGenerator(nn.Module):
                 "pass labels where they are taken"
             )
 
+    @watched_cores()
     def sample(self, n: int, *, label: int | str | None = None, seed: int = 0, batch_size: int = 64) -> Tensor:
         """Generate n images. The k-th depends only on (seed, k), whatever n is, up to rounding.
 
@@ -264,6 +266,7 @@ class GrownGenerator(nn.Module):
         keys = key_points(self, through, seed)
         return walked(keys, walk_weights(keys, n))
 
+    @watched_cores()
     def images(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images in [0, 1], float32, without a graph: ``(B, *latent_shape)`` -> (B, C, H, W).
 

@@ -12,8 +12,13 @@ import pytest
 import torch
 from conftest import small_recipe
 
-from progan import Trainer
-from progan.runtime.contention import CoreSharing, _start_idle_teams, shared_cores
+from progan import GrownGenerator, Trainer, presets, write_png
+from progan.data import flip_verdict
+from progan.data.curation.curate import compare
+from progan.data.curation.survey import survey
+from progan.metrics import evaluate
+from progan.runtime import contention
+from progan.runtime.contention import CoreSharing, _start_idle_teams, shared_cores, watched_cores
 
 LINUX = pytest.mark.skipif(not os.path.exists("/proc/self/schedstat"), reason="this system does not count waiting")  # noqa: PTH110
 TWO_CORES = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="threads of one core do not spin")
@@ -127,6 +132,62 @@ def test_one_thread_has_nobody_to_spin_for():
 def test_on_another_device_nothing_is_watched():
     with shared_cores(torch.device("cuda")) as cores:
         assert cores._before == {}
+
+
+def watchers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "progan core watch"]
+
+
+def test_a_thread_watches_while_something_else_is_computed(monkeypatch):
+    looked = threading.Semaphore(0)
+    monkeypatch.setattr(contention, "_INTERVAL_S", 0.001)
+    monkeypatch.setattr(CoreSharing, "look", lambda sharing: looked.release())
+    with watched_cores():
+        assert looked.acquire(timeout=60)
+        assert looked.acquire(timeout=60)
+        assert len(watchers()) == 1
+    assert watchers() == []
+
+    @watched_cores()
+    def fails():
+        raise KeyError("none")
+
+    with pytest.raises(KeyError, match="none"):
+        fails()
+    assert watchers() == []
+
+
+def drawn(tmp_path):
+    write_png(tmp_path / "one.png", torch.zeros(3, 32, 32, dtype=torch.uint8))
+    return tmp_path
+
+
+IMAGES = torch.randint(0, 256, (16, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda folder: GrownGenerator(presets.few_images(8, 640).build()[0], 1).sample(1),
+        lambda folder: flip_verdict(IMAGES),
+        lambda folder: evaluate(IMAGES, IMAGES, printed=False),
+        lambda folder: compare(survey(drawn(folder))),
+    ],
+    ids=["sample", "flip_verdict", "evaluate", "survey"],
+)
+def test_what_computes_long_outside_of_training_is_watched(compute, monkeypatch, tmp_path):
+    begun = []
+
+    @contextmanager
+    def shared(device):
+        begun.append(device.type)
+        with shared_cores(device) as sharing:
+            yield sharing
+
+    monkeypatch.setattr(contention, "shared_cores", shared)
+    compute(tmp_path)
+    assert begun
+    assert set(begun) == {"cpu"}
 
 
 # Two threads that are held to one core wait for each other as beside another busy process. `spun` is the CPU time that

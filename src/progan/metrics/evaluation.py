@@ -21,6 +21,7 @@ from progan.metrics.copying import Copying
 from progan.metrics.floor import Floor, compare_with_floor
 from progan.metrics.images import Images, ImageSet
 from progan.ops.resampling import downsample
+from progan.runtime.contention import watched_cores
 
 MOST_SAMPLES = 1000  # that are drawn unless more are asked for
 _TRIAL = 32  # images of which the time is measured first
@@ -143,6 +144,7 @@ class Evaluation:
         return compare_with_floor(value, floor, images=images, higher_is_better=higher).partition(":")[0]
 
 
+@watched_cores()
 def evaluate(
     generator_or_images: Sampler | Images,
     data: Images,

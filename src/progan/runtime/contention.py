@@ -117,6 +117,25 @@ def shared_cores(device: torch.device) -> Iterator[CoreSharing]:
         sharing.close()
 
 
+@contextmanager
+def watched_cores() -> Iterator[None]:
+    """Watch the cores during a computation on the CPU that is no loop: a thread of its own looks twice a second."""
+    end = threading.Event()
+    with shared_cores(torch.device("cpu")) as sharing:
+
+        def watch() -> None:
+            while not end.wait(_INTERVAL_S):
+                sharing.look()
+
+        watcher = threading.Thread(target=watch, name="progan core watch", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            end.set()
+            watcher.join()
+
+
 def _waits() -> Waits:
     """Return how long each thread of this process has waited for a core, in nanoseconds; empty if not reported."""
     waits = {}

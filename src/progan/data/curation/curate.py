@@ -22,6 +22,7 @@ from progan.data.curation.survey import Survey, survey
 from progan.data.decoding.limits import MAX_PIXELS
 from progan.data.listing import Listing, check_relative, in_order, require_file
 from progan.errors import warn
+from progan.runtime.contention import watched_cores
 from progan.runtime.progress import counted
 from progan.storage.files import write_file
 from progan.storage.names import matched, shown, sort_key
@@ -190,6 +191,7 @@ class Compared(NamedTuple):
     """How irregular each is; copies are not scored."""
 
 
+@watched_cores()
 def compare(
     found: Survey,
     max_similar: int = 4,

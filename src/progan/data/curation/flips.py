@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from progan.data.curation.pictures import at_even_distances, check_pictures
+from progan.runtime.contention import watched_cores
 
 SIZE = 32  # pixels at which pictures are looked at; larger ones are averaged down, so thumbnails of it do as well
 _MOST = 1500  # pictures; of more, some are taken at even distances
@@ -47,6 +48,7 @@ class FlipVerdict:
         )
 
 
+@watched_cores()
 def flip_verdict(images: Tensor) -> FlipVerdict:
     """Judge whether left-right flips of these pictures look like other pictures of the set.
 

@@ -22,6 +22,7 @@ from progan.data.decoding.limits import MAX_PIXELS
 from progan.data.decoding.read import squared
 from progan.data.decoding.reading import Reading
 from progan.data.listing import Listing, in_order
+from progan.runtime.contention import watched_cores
 from progan.runtime.progress import counted
 from progan.storage.paths import user_path
 
@@ -80,6 +81,7 @@ class _Look(NamedTuple):
     pixels: Tensor
 
 
+@watched_cores()
 def survey(
     folder: str | PathLike[str],
     *,
