@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,13 +20,18 @@ from progan import (
     CheckpointError,
     Ema,
     Judge,
+    Measured,
     Recipe,
     Stage,
     Trainer,
     Training,
     load_generator,
 )
+from progan.randomness import latents
+from progan.render import read_png
+from progan.reports.pictures import Picture
 from progan.reports.reading import read_run
+from progan.reports.sections import closest as closest_section
 from progan.reports.sections import measures as measures_section
 from progan.runs.checkpoint import checkpoints, read_manifest, read_tensors
 from progan.runs.judging import JudgingRecord
@@ -260,7 +266,48 @@ def test_the_best_average_is_chosen_and_used(best, tmp_path, capsys):
     assert f"<li>A{row['text'][1:]}.</li>" in measures_section(read_run(tmp_path))
     assert JudgingRecord.read(tmp_path).judged[96].value == choice.values[best]
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [each["measures"]["mean_image"] for each in rows if "measures" in each] == [choice.values["ema"]]
+    (judged,) = [each for each in rows if "measures" in each]
+    assert judged["average"] == best
+    assert judged["measures"]["mean_image"] == choice.values[best]
+
+
+def test_the_judgement_at_the_end_is_of_the_chosen_average(tmp_path):
+    """All measures, the sheet of the closest pairs, and what reads the row; the leading measure is not taken twice."""
+    measured, logged = [], []
+
+    def leads(images):
+        measured.append(images.samples.double().mean().item())
+        return mean_image(images)
+
+    def pairs(images) -> Measured:
+        return Measured({"brightness": images.samples.double().mean().item()}, sheet=images.samples[0])
+
+    class Look(Callback):
+        def on_log(self, run, row):
+            if "measures" in row:
+                logged.append((row["images_seen"], row["average"], run.grown().sample(1)))
+
+    own = Judge(88, measures={"pairs": pairs, "leads": leads}, built_in=False, leading="leads", n=8)
+    trainer = several(tmp_path, callbacks=[Grey("ema_2"), own, Look()])
+    trainer.fit(GREY)
+    assert [each[:2] for each in logged] == [(88, "ema"), (96, "ema_2")]
+    assert logged[1][2].equal(load_generator(tmp_path).sample(1)), "listeners get the average that was judged"
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    last = [row for row in rows if "measures" in row][-1]
+    assert recorded(tmp_path)["chosen"] == "ema_2"
+    assert len(measured) == 1 + len(NAMES), "at 88, and of each average at the end"
+    assert last["measures"] == {"brightness": measured[3], "leads": recorded(tmp_path)["values"]["ema_2"]}
+    assert not {*measured[1:3]} & {measured[3]}
+    shown = (load_generator(tmp_path).images(latents_of_judgements()[:1]) * 255).round().to(torch.uint8)
+    assert torch.equal(read_png(tmp_path / "samples/closest.png"), shown[0])
+    run = read_run(tmp_path)
+    assert "Measured at 96 images, with the average ema_2." in measures_section(run)
+    gallery = SimpleNamespace(closest=Picture("data:,", 16, 16, False))
+    assert "the training image that is closest to it, with the average ema_2." in closest_section(gallery, run)
+
+
+def latents_of_judgements() -> torch.Tensor:
+    return latents(range(8), small_recipe().architecture.latent_shape, 3, "metrics")
 
 
 def test_there_is_no_choice_among_one(tmp_path):
@@ -273,13 +320,13 @@ def test_there_is_no_choice_among_one(tmp_path):
 
 
 class Dies(Callback):
-    """Die when a choice is logged, or when the checkpoint of the end is complete."""
+    """Die when a choice is logged, or the judgement after it, or when the checkpoint of the end is complete."""
 
     def __init__(self, at: str) -> None:
         self.at = at
 
     def on_log(self, run, row):
-        if self.at == "log" and "average_choice" in row:
+        if (self.at == "log" and "average_choice" in row) or (self.at == "judged" and "measures" in row):
             raise Killed
 
     def on_save(self, run, path):
@@ -291,7 +338,7 @@ class Killed(BaseException):
     """Stands for kill -9."""
 
 
-@pytest.mark.parametrize("at", ["log", "save", "measure"])
+@pytest.mark.parametrize("at", ["log", "judged", "save", "measure"])
 def test_a_choice_that_was_killed_is_made_again(at, tmp_path):
     planted(tmp_path / "whole").fit(GREY)
 
@@ -402,7 +449,7 @@ def test_the_leading_measure_is_found_among_several(tmp_path):
     several(tmp_path, callbacks=[Grey("ema_2"), leads]).fit(GREY)
     assert recorded(tmp_path)["measure"] == "mean_image"
     assert recorded(tmp_path)["chosen"] == "ema_2"
-    assert asked == ["other"], "at the judgement alone"
+    assert asked == ["other"], "of the chosen average alone"
 
 
 def test_averages_that_cannot_be_are_refused(tmp_path):

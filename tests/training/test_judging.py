@@ -83,6 +83,7 @@ def test_a_judgement_is_a_row_of_its_own(recipe, images, tmp_path):
             "stage": 2,
             "level": 2,
             "alpha": alpha,
+            "average": "ema",
             "measures": {"one": 1.0, "other": None, "plain": 2.0},
             "floors": {"one": {"value": 0.5, "low": 0.25, "high": 0.75}},
             "leading": "one",
