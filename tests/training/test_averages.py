@@ -35,6 +35,9 @@ from progan.reports.sections import closest as closest_section
 from progan.reports.sections import measures as measures_section
 from progan.runs.checkpoint import checkpoints, read_manifest, read_tensors
 from progan.runs.judging import JudgingRecord
+from progan.training.callbacks import judge as judge_module
+from progan.training.callbacks import judged_images
+from progan.training.callbacks.judging_intervals import JudgingIntervals
 
 # small_recipe is at 16x16, where it can be judged, from 64 images on; its end is at 96.
 SEVERAL = Ema(0.5, batch=60, ramp_up=0.25, other_half_lives=(1 / 3, 3.0))
@@ -304,6 +307,34 @@ def test_the_judgement_at_the_end_is_of_the_chosen_average(tmp_path):
     assert "Measured at 96 images, with the average ema_2." in measures_section(run)
     gallery = SimpleNamespace(closest=Picture("data:,", 16, 16, False))
     assert "the training image that is closest to it, with the average ema_2." in closest_section(gallery, run)
+
+
+def test_the_choice_is_part_of_the_time_of_judging(tmp_path, monkeypatch):
+    """By a clock that stands still but while the leading measure is taken."""
+    now, noted = [0.0], []
+    for room in (judge_module, judged_images):
+        monkeypatch.setattr(room, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    class Noting(JudgingIntervals):
+        def add_judgement(self, images_seen, stage, pixels, seconds, **parts):
+            noted.append((images_seen, seconds, parts["average_s"], parts["choice_s"]))
+            super().add_judgement(images_seen, stage, pixels, seconds, **parts)
+
+    def leads(images):
+        now[0] += 2.0
+        return mean_image(images)
+
+    def other(images):
+        now[0] += 5.0
+        return 0.0
+
+    monkeypatch.setattr(judge_module, "JudgingIntervals", Noting)
+    own = Judge(88, measures={"leads": leads, "other": other}, built_in=False, n=8)
+    several(tmp_path, callbacks=[Grey("ema_1"), own]).fit(GREY)
+    assert noted == [(88, 7.0, 2.0, 0.0), (96, 11.0, 2.0, 4.0)], "of each average 2 s, of the chosen one 5 s more"
+    assert own._intervals._others == 2
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["judge_s"] for row in rows if "measures" in row] == [7.0, 11.0]
 
 
 def latents_of_judgements() -> torch.Tensor:

@@ -52,8 +52,8 @@ class Judge(Callback):
 
     Args:
         every: Number of real images between two judgements, rounded up to a multiple of the trainer's save_every. None
-            = as often as 3 % of the training's time allow, the report included, but 10 s in a run in which that is
-            less; the end of the last stage is judged in any case.
+            = as often as 3 % of the training's time allow, the report and the end of the run included, but 10 s before
+            its end in a run in which that is less; the end of the last stage is judged in any case.
         measures: Your own measures in addition to the built-in ones, by name: functions of `JudgedImages` that return a
             number or a `Measured`. One with the name of a built-in measure replaces it.
         built_in: Whether to use the built-in measures.
@@ -100,7 +100,8 @@ class Judge(Callback):
         if self._record.forget_after(run.images_seen):  # the run was killed after a judgement and before its checkpoint
             self._write_record(run)
         options = run.options
-        self._intervals = JudgingIntervals(self.every, options.save_every, run.schedule, self._record.intervals)
+        others = len(run.training.ema.other_half_lives)
+        self._intervals = JudgingIntervals(self.every, options.save_every, run.schedule, self._record.intervals, others)
         self._left = time.perf_counter()
 
     @override
@@ -146,17 +147,36 @@ class Judge(Callback):
         except Exception as error:  # such as too little memory
             warn(f"no judgement at {n:,} images; training continues: {type(error).__name__}: {error}")
         seconds, prepared_s, costly_s = self._since(begun, growth.level)
+        averages = Comparison(None, None) if result is None else result[0]
+        judged = averages.judged
         self._intervals.add_judgement(
-            n, growth.stage, height * width, seconds, prepared_s=prepared_s, costly_s=costly_s if thorough else None
+            n,
+            growth.stage,
+            height * width,
+            seconds,
+            prepared_s=prepared_s,
+            costly_s=costly_s if thorough else None,
+            average_s=judged.seconds if judged is not None and judged.is_cheap else None,
+            choice_s=averages.others_s,
         )
-        if result is None:
-            return
-        choice, judged, found = result
+        if result is not None and judged is not None:
+            self._log(run, growth, averages.choice, judged, result[1], seconds)
+
+    def _log(
+        self,
+        run: Run,
+        growth: Growth,
+        choice: AverageChoice | None,
+        judged: JudgedAverage,
+        found: Measured,
+        seconds: float,
+    ) -> None:
+        """Record a judgement, log it, and warn of what it has found."""
         grown = judged.images.grown
         leading = next(iter(found.values), None) if self.leading is None else self.leading
         self._check_leading(leading, found)
         row = {
-            "images_seen": n,
+            "images_seen": run.images_seen,
             "stage": growth.stage,
             "level": grown.level,
             "alpha": grown.alpha,
@@ -171,39 +191,40 @@ class Judge(Callback):
         if choice is not None:
             run.log(choice_row(run, choice))  # first, so that `Run.grown` returns what the judgement is of
         run.log(row)
-        when = f"at {n:,} images"
+        when = f"at {run.images_seen:,} images"
         if growth.alpha is not None:
             when += ", while a level fades in, which may pass"
         for alarm in found.alarms:
             warn(f"{when}: {alarm}")
 
-    def _measure(self, run: Run, *, thorough: bool) -> tuple[AverageChoice | None, JudgedAverage, Measured] | None:
+    def _measure(self, run: Run, *, thorough: bool) -> tuple[Comparison, Measured] | None:
         """Choose among the averages at the end of the schedule, and apply all measures to the chosen or first one.
 
         Returns:
-            The choice, if there is one; the average that was judged; what the measures have found. None where its
-            samples are not finite.
+            What the leading measure has found, of all averages or of the first one, and what all measures have found of
+            the one that is judged; None where its samples are not finite.
         """
-        choice, judged = None, None
+        averages = Comparison(None, None)
         if run.images_seen >= run.schedule.total_images and run.training.ema.other_half_lives:
-            choice, judged = self._choose_at_end(run)
-        if judged is None:
-            judged = self._judge_average(run, FIRST_AVERAGE, self.leading, thorough=thorough)
+            averages = self._choose_at_end(run)
+        if averages.judged is None:
+            averages = Comparison(None, self._judge_average(run, FIRST_AVERAGE, self.leading, thorough=thorough))
+        judged = averages.judged
         if judged is None:  # the training has diverged, which the next check reports
             return None
         with keyed_state(run.seed, "metrics", run.images_seen), without_autocast(next(run.generator.parameters())):
-            return choice, judged, judge(judged.images, self.measures, self._failed, judged.found)
+            return averages, judge(judged.images, self.measures, self._failed, judged.found)
 
-    def _choose_at_end(self, run: Run) -> tuple[AverageChoice | None, JudgedAverage | None]:
-        """Choose among the averages at the end of the schedule; return the choice, and the average to judge."""
+    def _choose_at_end(self, run: Run) -> Comparison:
+        """Choose among the averages at the end of the schedule; a failure is a warning."""
         try:
             found = self._compare(run)
         except Exception as error:
             warn(f"no choice among the averages; the first one is used: {type(error).__name__}: {error}")
-            return None, None
+            return Comparison(None, None)
         if found.choice is None and found.judged is not None:
             warn("no choice among the averages, since none could be judged; the first one is used")
-        return found.choice, found.judged
+        return found
 
     def _compare(self, run: Run) -> Comparison:
         """Judge all averages by the leading measure."""
@@ -217,12 +238,16 @@ class Judge(Callback):
         device = _device_to_judge_on(run)
         with keyed_state(run.seed, "metrics", run.images_seen), without_autocast(next(run.generator.parameters())):
             grown = run.grown(name)
+            begun = self._clock(grown.level)
             reals = self._reals_at(run, grown.level, device)
             sampled = sample_images(grown, self.n, run.seed, device)
             if sampled is None:
                 return None
             images = JudgedImages(run, reals, *sampled, grown=grown, thorough=thorough)
-            return JudgedAverage(name, images, *leading_value(images, self.measures, leading, self._failed))
+            leading, value, found = leading_value(images, self.measures, leading, self._failed)
+            seconds, prepared_s, costly_s = self._since(begun, grown.level)
+        is_cheap = value is not None and not costly_s
+        return JudgedAverage(name, images, leading, value, found, seconds - prepared_s - costly_s, is_cheap)
 
     def _clock(self, level: int) -> tuple[float, float, float]:
         """Return the time, and the seconds that preparation and costly measures of a level have taken so far."""

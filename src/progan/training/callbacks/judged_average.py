@@ -21,6 +21,8 @@ class JudgedAverage:
         leading: Name of the leading measure; None = there is none.
         value: Value of the leading measure; None = it has none.
         found: What the measures that were applied to get the value have found, by their names.
+        seconds: Time of sampling and of these measures, without preparation and costly measures.
+        is_cheap: Whether the value was found without costly measures.
     """
 
     name: str
@@ -28,6 +30,8 @@ class JudgedAverage:
     leading: str | None
     value: float | None
     found: Mapping[str, Measured]
+    seconds: float
+    is_cheap: bool
 
     def is_better_than(self, other: JudgedAverage | None) -> bool:
         """Return whether this average has a value, and a lower one than another has; any value is better than none."""
@@ -46,10 +50,12 @@ class Comparison:
     Attributes:
         choice: The choice; None = no average has a value.
         judged: The chosen average, or the first one where none is chosen; None = its samples are not finite.
+        others_s: Seconds that the others took.
     """
 
     choice: AverageChoice | None
     judged: JudgedAverage | None
+    others_s: float = 0.0
 
 
 def compare_averages(names: Iterable[str], judge: JudgeAverage, leading: str | None, images_seen: int) -> Comparison:
@@ -64,14 +70,17 @@ def compare_averages(names: Iterable[str], judge: JudgeAverage, leading: str | N
     """
     values: dict[str, float | None] = {}
     judged: JudgedAverage | None = None
+    seconds = 0.0
     for name in names:
         average = judge(name, leading)
         values[name] = None
         if average is None:
             continue
         leading, values[name] = average.leading, average.value
+        seconds += average.seconds
         if name == FIRST_AVERAGE or average.is_better_than(judged):
             judged = average
+    others_s = seconds if judged is None else seconds - judged.seconds
     if leading is None or all(value is None for value in values.values()):
-        return Comparison(None, judged)
-    return Comparison(AverageChoice(images_seen, leading, values), judged)
+        return Comparison(None, judged, others_s)
+    return Comparison(AverageChoice(images_seen, leading, values), judged, others_s)
