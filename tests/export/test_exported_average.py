@@ -39,7 +39,7 @@ def test_each_average_is_exported_with_its_own_measures(run, choice, name, tmp_p
     measures = export.describe(path).judgement["measures"]
     which = choice.chosen if name is None else name
     assert measures["brightness"] == choice.values[which]
-    assert measures.keys() == ({"brightness", "one"} if which == "ema" else {"brightness"})
+    assert measures.keys() == ({"brightness", "one"} if which == choice.chosen else {"brightness"})
     assert export.describe(run, average=name).judgement == export.describe(path).judgement
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,16 +20,24 @@ from progan import (
     CheckpointError,
     Ema,
     Judge,
+    Measured,
     Recipe,
     Stage,
     Trainer,
     Training,
     load_generator,
 )
+from progan.randomness import latents
+from progan.render import read_png
+from progan.reports.pictures import Picture
 from progan.reports.reading import read_run
+from progan.reports.sections import closest as closest_section
 from progan.reports.sections import measures as measures_section
 from progan.runs.checkpoint import checkpoints, read_manifest, read_tensors
 from progan.runs.judging import JudgingRecord
+from progan.training.callbacks import judge as judge_module
+from progan.training.callbacks import judged_images
+from progan.training.callbacks.judging_intervals import JudgingIntervals
 
 # small_recipe is at 16x16, where it can be judged, from 64 images on; its end is at 96.
 SEVERAL = Ema(0.5, batch=60, ramp_up=0.25, other_half_lives=(1 / 3, 3.0))
@@ -260,7 +269,76 @@ def test_the_best_average_is_chosen_and_used(best, tmp_path, capsys):
     assert f"<li>A{row['text'][1:]}.</li>" in measures_section(read_run(tmp_path))
     assert JudgingRecord.read(tmp_path).judged[96].value == choice.values[best]
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [each["measures"]["mean_image"] for each in rows if "measures" in each] == [choice.values["ema"]]
+    (judged,) = [each for each in rows if "measures" in each]
+    assert judged["average"] == best
+    assert judged["measures"]["mean_image"] == choice.values[best]
+
+
+def test_the_judgement_at_the_end_is_of_the_chosen_average(tmp_path):
+    """All measures, the sheet of the closest pairs, and what reads the row; the leading measure is not taken twice."""
+    measured, logged = [], []
+
+    def leads(images):
+        measured.append(images.samples.double().mean().item())
+        return mean_image(images)
+
+    def pairs(images) -> Measured:
+        return Measured({"brightness": images.samples.double().mean().item()}, sheet=images.samples[0])
+
+    class Look(Callback):
+        def on_log(self, run, row):
+            if "measures" in row:
+                logged.append((row["images_seen"], row["average"], run.grown().sample(1)))
+
+    own = Judge(88, measures={"pairs": pairs, "leads": leads}, built_in=False, leading="leads", n=8)
+    trainer = several(tmp_path, callbacks=[Grey("ema_2"), own, Look()])
+    trainer.fit(GREY)
+    assert [each[:2] for each in logged] == [(88, "ema"), (96, "ema_2")]
+    assert logged[1][2].equal(load_generator(tmp_path).sample(1)), "listeners get the average that was judged"
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    last = [row for row in rows if "measures" in row][-1]
+    assert recorded(tmp_path)["chosen"] == "ema_2"
+    assert len(measured) == 1 + len(NAMES), "at 88, and of each average at the end"
+    assert last["measures"] == {"brightness": measured[3], "leads": recorded(tmp_path)["values"]["ema_2"]}
+    assert not {*measured[1:3]} & {measured[3]}
+    shown = (load_generator(tmp_path).images(latents_of_judgements()[:1]) * 255).round().to(torch.uint8)
+    assert torch.equal(read_png(tmp_path / "samples/closest.png"), shown[0])
+    run = read_run(tmp_path)
+    assert "Measured at 96 images, with the average ema_2." in measures_section(run)
+    gallery = SimpleNamespace(closest=Picture("data:,", 16, 16, False))
+    assert "the training image that is closest to it, with the average ema_2." in closest_section(gallery, run)
+
+
+def test_the_choice_is_part_of_the_time_of_judging(tmp_path, monkeypatch):
+    """By a clock that stands still but while the leading measure is taken."""
+    now, noted = [0.0], []
+    for room in (judge_module, judged_images):
+        monkeypatch.setattr(room, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    class Noting(JudgingIntervals):
+        def add_judgement(self, images_seen, stage, pixels, seconds, **parts):
+            noted.append((images_seen, seconds, parts["average_s"], parts["choice_s"]))
+            super().add_judgement(images_seen, stage, pixels, seconds, **parts)
+
+    def leads(images):
+        now[0] += 2.0
+        return mean_image(images)
+
+    def other(images):
+        now[0] += 5.0
+        return 0.0
+
+    monkeypatch.setattr(judge_module, "JudgingIntervals", Noting)
+    own = Judge(88, measures={"leads": leads, "other": other}, built_in=False, n=8)
+    several(tmp_path, callbacks=[Grey("ema_1"), own]).fit(GREY)
+    assert noted == [(88, 7.0, 2.0, 0.0), (96, 11.0, 2.0, 4.0)], "of each average 2 s, of the chosen one 5 s more"
+    assert own._intervals._others == 2
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["judge_s"] for row in rows if "measures" in row] == [7.0, 11.0]
+
+
+def latents_of_judgements() -> torch.Tensor:
+    return latents(range(8), small_recipe().architecture.latent_shape, 3, "metrics")
 
 
 def test_there_is_no_choice_among_one(tmp_path):
@@ -273,13 +351,13 @@ def test_there_is_no_choice_among_one(tmp_path):
 
 
 class Dies(Callback):
-    """Die when a choice is logged, or when the checkpoint of the end is complete."""
+    """Die when a choice is logged, or the judgement after it, or when the checkpoint of the end is complete."""
 
     def __init__(self, at: str) -> None:
         self.at = at
 
     def on_log(self, run, row):
-        if self.at == "log" and "average_choice" in row:
+        if (self.at == "log" and "average_choice" in row) or (self.at == "judged" and "measures" in row):
             raise Killed
 
     def on_save(self, run, path):
@@ -291,7 +369,7 @@ class Killed(BaseException):
     """Stands for kill -9."""
 
 
-@pytest.mark.parametrize("at", ["log", "save", "measure"])
+@pytest.mark.parametrize("at", ["log", "judged", "save", "measure"])
 def test_a_choice_that_was_killed_is_made_again(at, tmp_path):
     planted(tmp_path / "whole").fit(GREY)
 
@@ -402,7 +480,7 @@ def test_the_leading_measure_is_found_among_several(tmp_path):
     several(tmp_path, callbacks=[Grey("ema_2"), leads]).fit(GREY)
     assert recorded(tmp_path)["measure"] == "mean_image"
     assert recorded(tmp_path)["chosen"] == "ema_2"
-    assert asked == ["other"], "at the judgement alone"
+    assert asked == ["other"], "of the chosen average alone"
 
 
 def test_averages_that_cannot_be_are_refused(tmp_path):

@@ -83,6 +83,7 @@ def test_a_judgement_is_a_row_of_its_own(recipe, images, tmp_path):
             "stage": 2,
             "level": 2,
             "alpha": alpha,
+            "average": "ema",
             "measures": {"one": 1.0, "other": None, "plain": 2.0},
             "floors": {"one": {"value": 0.5, "low": 0.25, "high": 0.75}},
             "leading": "one",
@@ -227,21 +228,27 @@ def counts_of(
     begin: int = 0,
     prepared_s: float = 0.0,
     costly_s: float = 0.0,
+    others: int = 0,
+    growth: int = 4,
 ):
-    """The counts at which a run is judged, where a judgement at 16 px takes a time, and the time that all took."""
+    """The counts at which a run is judged, where a judgement at 16 px takes a time, and the time that all took.
+
+    It grows by a factor from one level to the next. Half of a judgement are samples and the leading measure, which the
+    choice at the end takes of each other average.
+    """
     found, spent = [], 0.0
     for before in range(begin, SCHEDULE.total_images, 8):
         stage = SCHEDULE.at(before).stage
         intervals.add_training(stage, 8, 8 * image_s)
         ends = SCHEDULE.at(before + 8).stage != stage or before + 8 >= SCHEDULE.total_images
         if intervals.is_due(before, before + 8, stage, PIXELS[stage], ends=ends):
-            seconds = judge_s * PIXELS[stage] / 256 + prepared_s * (
-                stage not in [SCHEDULE.at(k - 1).stage for k in found]
-            )
-            prepared = seconds - judge_s * PIXELS[stage] / 256
+            each = judge_s * growth**stage
+            prepared = prepared_s * (stage not in [SCHEDULE.at(k - 1).stage for k in found])
             costly = costly_s if intervals.is_thorough(stage, PIXELS[stage], ends=ends) else None
-            seconds += costly or 0.0
-            intervals.add_judgement(before + 8, stage, PIXELS[stage], seconds, prepared_s=prepared, costly_s=costly)
+            choice = others * each / 2 if before + 8 >= SCHEDULE.total_images else 0.0
+            seconds = each + prepared + (costly or 0.0) + choice
+            times = {"prepared_s": prepared, "costly_s": costly, "average_s": each / 2, "choice_s": choice}
+            intervals.add_judgement(before + 8, stage, PIXELS[stage], seconds, **times)
             found.append(before + 8)
             spent += seconds
     return found, spent
@@ -259,12 +266,42 @@ def test_the_interval_follows_from_the_time_that_judgements_take():
 @pytest.mark.parametrize("judge_s", [0.01, 0.3, 2.0, 10.0])
 @pytest.mark.parametrize("prepared_s", [0.0, 3.0])
 @pytest.mark.parametrize("costly_s", [0.0, 15.0])
-def test_judgements_take_their_share_of_the_time_at_most(judge_s, prepared_s, costly_s):
-    intervals = JudgingIntervals(None, 100, SCHEDULE, {})
-    found, spent = counts_of(intervals, 1.0, judge_s, prepared_s=prepared_s, costly_s=costly_s)
+@pytest.mark.parametrize("others", [0, 2])
+@pytest.mark.parametrize("image_s", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("growth", [1, 2, 4])
+def test_judgements_take_their_share_of_the_time_at_most(judge_s, prepared_s, costly_s, others, image_s, growth):
+    """All of them, with the costly measures and the choice among averages at the end of the run."""
+    intervals = JudgingIntervals(None, 100, SCHEDULE, {}, others)
+    times = {"prepared_s": prepared_s, "costly_s": costly_s, "others": others, "growth": growth}
+    found, spent = counts_of(intervals, image_s, judge_s, **times)
     assert found[-1] == 4000, "the end of the run is always judged"
-    last = 16 * judge_s + prepared_s + costly_s
-    assert spent - last <= max(GRACE_S, SHARE * 4000) + judge_s + prepared_s  # of the first one, nothing was known
+    last = growth**2 * judge_s * (1 + others / 2) + prepared_s + costly_s
+    first = judge_s + prepared_s  # of which nothing was known
+    share_s = SHARE * image_s * 4000
+    if growth == 4:  # the time of judgements at a higher level is expected to grow by 2
+        assert spent - last <= max(GRACE_S, share_s) + first
+    else:
+        assert spent <= max(GRACE_S + last, share_s) + first
+    if costly_s and image_s == 10.0 and judge_s <= 2:
+        assert len(found) > 10, "the reserve leaves time for more"
+
+
+def test_the_end_of_the_run_is_reserved():
+    """In one stage of 1000 s, 20 s are for judgements of 1 s each."""
+
+    def every(costly_s: float | None, average_s: float | None, others: int) -> int | None:
+        intervals = JudgingIntervals(None, 10, Schedule([Stage(2, 0, 1000)]), {}, others)
+        intervals.add_training(0, 10, 10.0)
+        times = {"prepared_s": 0.0, "costly_s": costly_s, "average_s": average_s}
+        intervals.add_judgement(10, 0, 256, 1.0 + (costly_s or 0.0), **times)
+        return intervals.decided[0].every
+
+    assert every(0.0, 0.5, 0) == 60, "18 judgements after the first one, and that at the end"
+    assert every(None, 0.5, 0) == 340, "costly measures are expected to take 15 s, so that 3 are left"
+    assert every(None, 0.5, 2) == 500, "and two more averages 1 s"
+    assert every(0.0, 0.5, 2) == 60
+    assert every(0.0, 4.0, 2) == 100
+    assert every(0.0, None, 2) == 70, "an average whose leading measure is costly takes as long as a judgement"
 
 
 def test_larger_images_are_expected_to_take_longer():
@@ -276,7 +313,7 @@ def test_larger_images_are_expected_to_take_longer():
         intervals = JudgingIntervals(None, 100, schedule, {0: StageInterval(0, first=8, every=0, at_end=True)})
         intervals.add_training(0, 1000, 1000.0)
         seconds = judge_s + prepared_s + (costly_s or 0.0)
-        intervals.add_judgement(1000, 0, 256, seconds, prepared_s=prepared_s, costly_s=costly_s)
+        intervals.add_judgement(1000, 0, 256, seconds, prepared_s=prepared_s, costly_s=costly_s, average_s=None)
         intervals.add_training(1, 100, 100.0)
         return intervals
 
@@ -290,7 +327,7 @@ def test_larger_images_are_expected_to_take_longer():
         assert known(1.0, 0.0, costly_s).is_thorough(1, 1024, ends=True) is thorough
     # Of 20 s, 2 s are for the preparation, and 4 s each for this judgement, two more and that at the end.
     intervals = known(1.0, 0.0)
-    intervals.add_judgement(1100, 1, 1024, 6.0, prepared_s=2.0, costly_s=None)
+    intervals.add_judgement(1100, 1, 1024, 6.0, prepared_s=2.0, costly_s=None, average_s=None)
     assert intervals.decided[1] == StageInterval(1, first=1100, every=500)
 
 
@@ -352,9 +389,9 @@ def test_times_are_those_of_training_judging_and_preparing(images, monkeypatch):
     make(recipe, None, callbacks=[judge(8, measure=measure)]).fit(large)
     # Reading takes 1 and what is prepared 2, within a costly measure 4 in all.
     assert noted == [
-        *(1, (8, 256, 6, 3, None)),
-        *(1, (16, 256, 6, 0, 4)),
-        *(1, (24, 1024, 11, 3, 4)),
+        *(1, (8, 256, 8, 3, None)),
+        *(1, (16, 256, 8, 0, 4)),
+        *(1, (24, 1024, 13, 3, 4)),
     ]
 
 
@@ -365,7 +402,7 @@ def test_a_stage_that_is_long_enough_ends_with_costly_measures():
         intervals.add_training(stage, 1000, 1000 * image_s)
         found.append(intervals.is_thorough(stage, 256, ends=True))
         assert not intervals.is_thorough(stage, 256, ends=False)
-        intervals.add_judgement(1000, stage, 256, 1.0, prepared_s=0.0, costly_s=None)
+        intervals.add_judgement(1000, stage, 256, 1.0, prepared_s=0.0, costly_s=None, average_s=None)
     assert found == [False, True, True], "2 % of 500 s do not suffice for the 15 s that are expected; of 1500 s they do"
 
 

@@ -12,8 +12,7 @@ from typing import Any
 from progan.arguments import check_flag, check_instance
 from progan.networks.architecture import Architecture
 from progan.networks.generator import ProgressiveGenerator
-from progan.optimization import FIRST_AVERAGE
-from progan.reports.rows import read_rows
+from progan.reports.rows import Rows, read_rows
 from progan.runs.average_choice import AverageChoice, average_in_use, recorded_choice
 from progan.runs.checkpoint import is_checkpoint
 from progan.runs.generator import load_generator
@@ -105,6 +104,8 @@ def _of_run(path: Path, *, best: bool, average: str | None) -> tuple[GrownGenera
     grown = load_generator(run.path, average=average)
     check_exportable(grown)
     run_dir = run.path.resolve().parent.parent if is_checkpoint(path) else path
+    rows = _rows_until(run_dir, run.images_seen)
+    trained = [row.trained_s for row in rows.losses if row.trained_s is not None]
     record = GeneratorRecord(
         small_architecture(grown),
         grown.level,
@@ -112,28 +113,26 @@ def _of_run(path: Path, *, best: bool, average: str | None) -> tuple[GrownGenera
         images_seen=run.images_seen,
         recipe=run.contents["recipe"],
         data=_data_notes(run),
-        **_progress(run_dir, run.images_seen),
+        judgement=_judgement_of(average_in_use(run) if average is None else average, rows, recorded_choice(run)),
+        trained_s=trained[-1] if trained and rows.is_whole else None,
     )
-    name = average_in_use(run) if average is None else average
-    return grown, replace(record, judgement=_judgement_of(name, record.judgement, recorded_choice(run)))
+    return grown, record
 
 
-def _judgement_of(
-    average: str, judgement: Mapping[str, Any] | None, choice: AverageChoice | None
-) -> Mapping[str, Any] | None:
-    """Return what was measured of one average: a judgement is of the first one, a choice of all by one measure.
+def _judgement_of(average: str, rows: Rows, choice: AverageChoice | None) -> Mapping[str, Any] | None:
+    """Return what was measured of one average last: a judgement is of one of them, a choice of all by one measure.
 
     Args:
         average: Name of the average.
-        judgement: Newest judgement of the run.
+        rows: Rows of the run, up to the checkpoint.
         choice: Choice among the averages, if the checkpoint has one.
     """
-    if average == FIRST_AVERAGE:
-        return judgement
+    if judged := [asdict(each) for each in rows.judgements if each.average == average]:
+        return {name: judged[-1][name] for name in ("images_seen", "measures", "floors")}
     if choice is None or (value := choice.values.get(average)) is None:
         return None
-    floors = {} if judgement is None else judgement["floors"]
-    known = {name: floor for name, floor in floors.items() if name == choice.measure}
+    floors = rows.judgements[-1].floors if rows.judgements else {}
+    known = {name: asdict(floor) for name, floor in floors.items() if name == choice.measure}
     return {"images_seen": choice.images_seen, "measures": {choice.measure: value}, "floors": known}
 
 
@@ -155,12 +154,10 @@ def _number_of_images(fingerprint: Mapping[str, Any] | None) -> int | None:
     return shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int and shape[0] > 0 else None
 
 
-def _progress(run_dir: Path, images_seen: int) -> dict[str, Any]:
-    """Return the newest judgement up to a count of images, and the seconds of training."""
+def _rows_until(run_dir: Path, images_seen: int) -> Rows:
+    """Return the rows of a run up to a count of images."""
     rows = read_rows(run_dir / "metrics.jsonl")
-    judged = [row for row in rows.judgements if row.images_seen <= images_seen]
-    trained = [row.trained_s for row in rows.losses if row.images_seen <= images_seen and row.trained_s is not None]
-    judgement = None
-    if judged:
-        judgement = {name: value for name, value in asdict(judged[-1]).items() if name not in ("leading", "remarks")}
-    return {"judgement": judgement, "trained_s": trained[-1] if trained and rows.is_whole else None}
+    losses = tuple(row for row in rows.losses if row.images_seen <= images_seen)
+    return replace(
+        rows, losses=losses, judgements=tuple(row for row in rows.judgements if row.images_seen <= images_seen)
+    )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from progan.optimization import FIRST_AVERAGE
 from progan.storage.untrusted import open_file
 
 _MOST_BYTES, _MOST_LINES = 32_000_000, 100_000  # of the file; of a longer one the end is read
@@ -73,6 +74,7 @@ class Judgement:
         floors: What the same measure gives for the data, by name of the measure.
         leading: Name of the measure that chooses the best checkpoint, if any.
         remarks: What the judgement says in sentences.
+        average: Name of the average of the generator that was judged.
     """
 
     images_seen: int
@@ -80,6 +82,7 @@ class Judgement:
     floors: dict[str, Band]
     leading: str | None = None
     remarks: tuple[str, ...] = ()
+    average: str = FIRST_AVERAGE
 
 
 @dataclass(frozen=True)
@@ -237,6 +240,7 @@ def _parse_row(line: bytes) -> LossRow | Judgement | dict[str, Any] | None:
         {name: band for name, band in bands.items() if band is not None},
         leading if isinstance(leading, str) and leading in measures else None,
         texts(row.get("remarks")),
+        next(iter(texts([row.get("average")])), FIRST_AVERAGE),  # judgements of earlier versions name none
     )
 
 

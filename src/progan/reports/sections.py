@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from progan.optimization import FIRST_AVERAGE
 from progan.reports.gallery import Gallery, Sheet
 from progan.reports.measures import amount, measure_of, verdict, within_sentence
 from progan.reports.pictures import Picture, sheet_attributes
 from progan.reports.reading import RunFiles
+from progan.reports.rows import Judgement
 from progan.reports.sentence import percent
 from progan.reports.text import escaped
 from progan.runs.data_history import history_from_json
@@ -120,10 +122,17 @@ def measures(run: RunFiles) -> str:
     said = "".join(f"<li>{escaped(remark)}</li>" for remark in remarks)
     side = f'<div><h3>Remarks</h3><ul class="remarks">{said}</ul></div>' if said else ""
     when = (
-        f'<p class="note">Measured at {judgement.images_seen:,} images. "Data" is what the same measure gives for the '
+        f'<p class="note">Measured at {judgement.images_seen:,} images{_of_average(judgement)}. "Data" is what the '
+        "same measure gives for the real images themselves: no samples can be expected to do better.</p>"
     )
-    when += "real images themselves: no samples can be expected to do better.</p>"
     return f'{when}<div class="two"><div>{table}</div>{side}</div>'
+
+
+def _of_average(judgement: Judgement | None) -> str:
+    """Return which average of the generator a judgement is of, as a part of a sentence; empty for the first one."""
+    if judgement is None or judgement.average == FIRST_AVERAGE:
+        return ""
+    return f", with the average {escaped(judgement.average)}"
 
 
 def _chosen(run: RunFiles) -> list[str]:
@@ -146,7 +155,10 @@ def closest(gallery: Gallery, run: RunFiles) -> str:
             f"<p>{amount('copies', value)} of the samples are flagged: {escaped(verdict('copies', value, floor))}.</p>"
         )
     alt = "Pairs of pictures: a sample, and to its right the training image that is closest to it"
-    note = '<p class="note">Pairs: a sample, and to its right the training image that is closest to it.</p>'
+    note = (
+        '<p class="note">Pairs: a sample, and to its right the training image that is closest to it'
+        f"{_of_average(judgement)}.</p>"
+    )
     return f"{said}{note}<figure>{image(gallery.closest, alt)}</figure>"
 
 

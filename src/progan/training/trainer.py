@@ -343,9 +343,9 @@ class Trainer:
     def choose_average(self, data: Tensor | Dataset[Any]) -> AverageChoice:
         """Judge all averages of the generator, and record which is the best, for `grown` and `load_generator`.
 
-        Each is measured by the leading measure of the run's `Judge`, from the same latents, as the judgement at the end
-        of the schedule does by itself. A run that is not judged (``judge_every=0``, or no run_dir) uses the first
-        average until this is called. A choice holds for one count of images; a checkpoint is written anew with it.
+        Each is measured by the leading measure of the run's `Judge`, from the same latents, as at the end of the
+        schedule. A run that is not judged there (``judge_every=0``, or no run_dir) uses the first average until this is
+        called. A choice holds for one count of images; a checkpoint is written anew with it.
 
         Args:
             data: Training data, as for `fit`.

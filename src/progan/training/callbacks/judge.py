@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 from typing_extensions import override
 
 from progan.arguments import check_flag, check_int
 from progan.data import Feed
 from progan.errors import warn
+from progan.optimization import FIRST_AVERAGE
 from progan.randomness import keyed_state
 from progan.render import write_png
 from progan.runs.average_choice import AverageChoice
 from progan.runs.judging import Judged, JudgingRecord
 from progan.runtime.autocast import without_autocast
-from progan.sampling import GrownGenerator
 from progan.schedule import Growth
 from progan.storage.files import make_folder
 from progan.training.callbacks.base import Callback, Run, ends_stage
 from progan.training.callbacks.choice_record import choice_row
+from progan.training.callbacks.judged_average import Comparison, JudgedAverage, compare_averages
 from progan.training.callbacks.judged_images import JudgedImages, RealImages, sample_images
 from progan.training.callbacks.judging_intervals import JudgingIntervals
 from progan.training.callbacks.measures import Measure, Measured, check_measures, judge, leading_value
@@ -46,12 +47,13 @@ class Judge(Callback):
     A run is judged at the end of each stage, and between at counts at which a checkpoint is written, from 16x16 pixels
     on. The checkpoint that is best by the leading measure is kept: see `load_generator`. The training's bits are the
     same with and without. A measure that fails has the value null, with a warning. Where the run keeps several averages
-    of the generator, the judgement at the end of the schedule chooses the best of them: see `Trainer.choose_average`.
+    of the generator, the best of them by the leading measure is chosen at the end of the schedule, and the judgement
+    there is of that one: see `Trainer.choose_average`.
 
     Args:
         every: Number of real images between two judgements, rounded up to a multiple of the trainer's save_every. None
-            = as often as 3 % of the training's time allow, the report included, but 10 s in a run in which that is
-            less; the end of the last stage is judged in any case.
+            = as often as 3 % of the training's time allow, the report and the end of the run included, but 10 s before
+            its end in a run in which that is less; the end of the last stage is judged in any case.
         measures: Your own measures in addition to the built-in ones, by name: functions of `JudgedImages` that return a
             number or a `Measured`. One with the name of a built-in measure replaces it.
         built_in: Whether to use the built-in measures.
@@ -98,7 +100,8 @@ class Judge(Callback):
         if self._record.forget_after(run.images_seen):  # the run was killed after a judgement and before its checkpoint
             self._write_record(run)
         options = run.options
-        self._intervals = JudgingIntervals(self.every, options.save_every, run.schedule, self._record.intervals)
+        others = len(run.training.ema.other_half_lives)
+        self._intervals = JudgingIntervals(self.every, options.save_every, run.schedule, self._record.intervals, others)
         self._left = time.perf_counter()
 
     @override
@@ -130,94 +133,133 @@ class Judge(Callback):
         Returns:
             The choice; None where no average has a value.
         """
-        parameter = next(run.generator.parameters())
-        device = _device_to_judge_on(parameter)
-        values: dict[str, float | None] = {}
-        leading = self.leading
-        for name in run.training.ema.averages():
-            grown, values[name] = run.grown(name), None
-            with keyed_state(run.seed, "metrics", run.images_seen), without_autocast(parameter):
-                sampled = sample_images(grown, self.n, run.seed, device)
-                if sampled is not None:  # else its values are not finite
-                    reals = self._reals_at(run, grown.level, device)
-                    images = JudgedImages(run, reals, *sampled, grown=grown, thorough=True)
-                    leading, values[name] = leading_value(images, self.measures, leading, self._failed)
-        if leading is None or all(value is None for value in values.values()):
-            return None
-        return AverageChoice(run.images_seen, leading, values)
+        return self._compare(run).choice
 
     def _judge(self, run: Run, growth: Growth, *, ends: bool) -> None:
         height, width = run.generator.architecture.size(growth.level)
         thorough = self._intervals.is_thorough(growth.stage, height * width, ends=ends)
-        parameter = next(run.generator.parameters())
-        device = _device_to_judge_on(parameter)
+        device = _device_to_judge_on(run)
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # what the steps before take is not the judgement's time
-        begun, n, result, before = time.perf_counter(), run.images_seen, None, (0.0, 0.0)
-        if self._reals is not None and self._reals.level == growth.level:
-            before = self._reals.prepared_s, self._reals.costly_s
+        begun, n, result = self._clock(growth.level), run.images_seen, None
         try:
-            with keyed_state(run.seed, "metrics", n), without_autocast(parameter):
-                result = self._measure(run, growth.level, device, thorough=thorough)
+            result = self._measure(run, thorough=thorough)
         except Exception as error:  # such as too little memory
             warn(f"no judgement at {n:,} images; training continues: {type(error).__name__}: {error}")
-        seconds = time.perf_counter() - begun
-        after = before if self._reals is None else (self._reals.prepared_s, self._reals.costly_s)
-        prepared_s, costly_s = after[0] - before[0], after[1] - before[1]
+        seconds, prepared_s, costly_s = self._since(begun, growth.level)
+        averages = Comparison(None, None) if result is None else result[0]
+        judged = averages.judged
         self._intervals.add_judgement(
-            n, growth.stage, height * width, seconds, prepared_s=prepared_s, costly_s=costly_s if thorough else None
+            n,
+            growth.stage,
+            height * width,
+            seconds,
+            prepared_s=prepared_s,
+            costly_s=costly_s if thorough else None,
+            average_s=judged.seconds if judged is not None and judged.is_cheap else None,
+            choice_s=averages.others_s,
         )
-        if result is None:
-            return
-        grown, found = result
+        if result is not None and judged is not None:
+            self._log(run, growth, averages.choice, judged, result[1], seconds)
+
+    def _log(
+        self,
+        run: Run,
+        growth: Growth,
+        choice: AverageChoice | None,
+        judged: JudgedAverage,
+        found: Measured,
+        seconds: float,
+    ) -> None:
+        """Record a judgement, log it, and warn of what it has found."""
+        grown = judged.images.grown
         leading = next(iter(found.values), None) if self.leading is None else self.leading
         self._check_leading(leading, found)
         row = {
-            "images_seen": n,
+            "images_seen": run.images_seen,
             "stage": growth.stage,
             "level": grown.level,
             "alpha": grown.alpha,
+            "average": judged.name,
             "measures": dict(found.values),
             "floors": dict(found.floors),
             "leading": leading,
             "remarks": list(found.remarks),
             "judge_s": round(seconds, 3),
         }
-        choice = self._choose_at_end(run)
-        self._keep(run, row, found, choice)
-        run.log(row)
+        self._keep(run, row, found)
         if choice is not None:
-            run.log(choice_row(run, choice))
-        when = f"at {n:,} images"
+            run.log(choice_row(run, choice))  # first, so that `Run.grown` returns what the judgement is of
+        run.log(row)
+        when = f"at {run.images_seen:,} images"
         if growth.alpha is not None:
             when += ", while a level fades in, which may pass"
         for alarm in found.alarms:
             warn(f"{when}: {alarm}")
 
-    def _choose_at_end(self, run: Run) -> AverageChoice | None:
-        """Choose among the averages at the end of the schedule, if there are several."""
-        if run.images_seen < run.schedule.total_images or not run.training.ema.other_half_lives:
+    def _measure(self, run: Run, *, thorough: bool) -> tuple[Comparison, Measured] | None:
+        """Choose among the averages at the end of the schedule, and apply all measures to the chosen or first one.
+
+        Returns:
+            What the leading measure has found, of all averages or of the first one, and what all measures have found of
+            the one that is judged; None where its samples are not finite.
+        """
+        averages = Comparison(None, None)
+        if run.images_seen >= run.schedule.total_images and run.training.ema.other_half_lives:
+            averages = self._choose_at_end(run)
+        if averages.judged is None:
+            averages = Comparison(None, self._judge_average(run, FIRST_AVERAGE, self.leading, thorough=thorough))
+        judged = averages.judged
+        if judged is None:  # the training has diverged, which the next check reports
             return None
+        with keyed_state(run.seed, "metrics", run.images_seen), without_autocast(next(run.generator.parameters())):
+            return averages, judge(judged.images, self.measures, self._failed, judged.found)
+
+    def _choose_at_end(self, run: Run) -> Comparison:
+        """Choose among the averages at the end of the schedule; a failure is a warning."""
         try:
-            choice = self.choose(run)
+            found = self._compare(run)
         except Exception as error:
             warn(f"no choice among the averages; the first one is used: {type(error).__name__}: {error}")
-            return None
-        if choice is None:
+            return Comparison(None, None)
+        if found.choice is None and found.judged is not None:
             warn("no choice among the averages, since none could be judged; the first one is used")
-        return choice
+        return found
 
-    def _measure(
-        self, run: Run, level: int, device: torch.device, *, thorough: bool
-    ) -> tuple[GrownGenerator, Measured] | None:
-        """Return the averaged generator and what the measures have found; None where it is not finite."""
-        reals = self._reals_at(run, level, device)
-        grown = run.grown()
-        sampled = sample_images(grown, self.n, run.seed, device)
-        if sampled is None:  # the training has diverged, which the next check reports
-            return None
-        images = JudgedImages(run, reals, *sampled, grown=grown, thorough=thorough)
-        return grown, judge(images, self.measures, self._failed)
+    def _compare(self, run: Run) -> Comparison:
+        """Judge all averages by the leading measure."""
+        averages = run.training.ema.averages()
+        return compare_averages(
+            averages, partial(self._judge_average, run, thorough=True), self.leading, run.images_seen
+        )
+
+    def _judge_average(self, run: Run, name: str, leading: str | None, *, thorough: bool) -> JudgedAverage | None:
+        """Sample an average, and apply the leading measure; None where a sample is not finite."""
+        device = _device_to_judge_on(run)
+        with keyed_state(run.seed, "metrics", run.images_seen), without_autocast(next(run.generator.parameters())):
+            grown = run.grown(name)
+            begun = self._clock(grown.level)
+            reals = self._reals_at(run, grown.level, device)
+            sampled = sample_images(grown, self.n, run.seed, device)
+            if sampled is None:
+                return None
+            images = JudgedImages(run, reals, *sampled, grown=grown, thorough=thorough)
+            leading, value, found = leading_value(images, self.measures, leading, self._failed)
+            seconds, prepared_s, costly_s = self._since(begun, grown.level)
+        is_cheap = value is not None and not costly_s
+        return JudgedAverage(name, images, leading, value, found, seconds - prepared_s - costly_s, is_cheap)
+
+    def _clock(self, level: int) -> tuple[float, float, float]:
+        """Return the time, and the seconds that preparation and costly measures of a level have taken so far."""
+        reals = self._reals
+        if reals is None or reals.level != level:
+            return time.perf_counter(), 0.0, 0.0
+        return time.perf_counter(), reals.prepared_s, reals.costly_s
+
+    def _since(self, begun: tuple[float, float, float], level: int) -> tuple[float, float, float]:
+        """Return the seconds since what `_clock` returned: all, those of preparation, and those of costly measures."""
+        total, prepared, costly = (now - then for now, then in zip(self._clock(level), begun, strict=True))
+        return total, prepared, costly
 
     def _reals_at(self, run: Run, level: int, device: torch.device) -> RealImages:
         """Return the real images of a level."""
@@ -228,11 +270,11 @@ class Judge(Callback):
             self._reals = RealImages.read(self._feed, level, base_size, self.n, run.seed, device)
         return self._reals
 
-    def _keep(self, run: Run, row: Mapping[str, Any], found: Measured, choice: AverageChoice | None) -> None:
+    def _keep(self, run: Run, row: Mapping[str, Any], found: Measured) -> None:
         """Record a judgement in judging.json, before the checkpoint is written, and draw the closest pairs."""
         if run.run_dir is None:
             return
-        value = found.values.get(row["leading"]) if choice is None else choice.values[choice.chosen]
+        value = found.values.get(row["leading"])
         if value is not None:
             self._record.judged[row["images_seen"]] = Judged(
                 row["images_seen"], row["level"], row["alpha"], row["leading"], value
@@ -264,5 +306,6 @@ class Judge(Callback):
             warn(f"the judgement at {run.images_seen:,} images is not recorded yet; training continues: {error}")
 
 
-def _device_to_judge_on(parameter: Tensor) -> torch.device:
-    return parameter.device if parameter.device.type == "cuda" else torch.device("cpu")
+def _device_to_judge_on(run: Run) -> torch.device:
+    device = next(run.generator.parameters()).device
+    return device if device.type == "cuda" else torch.device("cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -43,33 +43,30 @@ class Measured:
 Measure = Callable[[JudgedImages], "float | Measured | None"]
 
 
-def judge(images: JudgedImages, measures: Mapping[str, Measure], failed: set[str]) -> Measured:
+def judge(
+    images: JudgedImages,
+    measures: Mapping[str, Measure],
+    failed: set[str],
+    known: Mapping[str, Measured] | None = None,
+) -> Measured:
     """Apply measures, and return what all of them have found; a measure that fails is reported, and its value is None.
 
     Args:
         images: Images to judge.
         measures: Measures by name.
         failed: Names of the measures whose failure has been reported; changed in place.
+        known: What measures have found of these images already, by their names; these are not applied again.
     """
     values: dict[str, float | None] = {}
-    floors: dict[str, dict[str, float | None]] = {}
+    floors: dict[str, Mapping[str, float | None]] = {}
     remarks: list[str] = []
     alarms: list[str] = []
     sheet = None
+    known = known or {}
     for name, measure in measures.items():
-        try:
-            found = _checked(name, measure(images))
-            floors |= {each: _as_floor(floor) for each, floor in found.floors.items()}
-        except Exception as error:
-            values[name] = None
-            if name not in failed:
-                failed.add(name)
-                warn(
-                    f"the measure {name} failed, and its value is null from now on where it fails; training continues: "
-                    f"{type(error).__name__}: {str(error).partition(_LINE)[0]}"
-                )
-            continue
-        values |= {each: _finite(value) for each, value in found.values.items()}
+        found = known[name] if name in known else _apply(images, name, measure, failed)
+        values |= found.values
+        floors |= found.floors
         remarks += [*found.remarks, *found.alarms]
         alarms += found.alarms
         sheet = found.sheet if found.sheet is not None else sheet
@@ -78,22 +75,24 @@ def judge(images: JudgedImages, measures: Mapping[str, Measure], failed: set[str
 
 def leading_value(
     images: JudgedImages, measures: Mapping[str, Measure], leading: str | None, failed: set[str]
-) -> tuple[str | None, float | None]:
-    """Return the name of the leading measure and its value; measures are applied until one has it.
+) -> tuple[str | None, float | None, dict[str, Measured]]:
+    """Return the name of the leading measure, its value, and what the measures applied until then have found.
 
     Args:
         images: Images to judge.
-        measures: Measures by name.
+        measures: Measures by name; they are applied until one has the leading value.
         leading: Name of the leading measure; None = the first that is found.
         failed: As for `judge`.
     """
+    applied: dict[str, Measured] = {}
     for name in sorted(measures, key=lambda name: name != leading):
-        found = judge(images, {name: measures[name]}, failed).values
+        applied[name] = _apply(images, name, measures[name], failed)
+        found = applied[name].values
         if found and leading is None:
             leading = next(iter(found))
         if leading is not None and leading in found:
-            return leading, found[leading]
-    return leading, None
+            return leading, found[leading], applied
+    return leading, None, applied
 
 
 def check_measures(measures: object) -> dict[str, Measure]:
@@ -110,6 +109,22 @@ def check_measures(measures: object) -> dict[str, Measure]:
         if not callable(measure):
             raise wrong_type(f"measures[{name!r}]", "a function of JudgedImages", measure)
     return dict(measures)
+
+
+def _apply(images: JudgedImages, name: str, measure: Measure, failed: set[str]) -> Measured:
+    """Return what one measure has found, as JSON can hold it; None as its value where it fails."""
+    try:
+        found = _checked(name, measure(images))
+        floors = {each: _as_floor(floor) for each, floor in found.floors.items()}
+    except Exception as error:
+        if name not in failed:
+            failed.add(name)
+            warn(
+                f"the measure {name} failed, and its value is null from now on where it fails; training continues: "
+                f"{type(error).__name__}: {str(error).partition(_LINE)[0]}"
+            )
+        return Measured({name: None})
+    return replace(found, values={each: _finite(value) for each, value in found.values.items()}, floors=floors)
 
 
 def _checked(name: str, found: object) -> Measured:
