@@ -25,13 +25,14 @@ def test_stages_sum_up_and_favour_the_top(resolution, flat):
     assert rates == [4e-3, 4e-3 / 3, 4e-3 / 10]
     assert {stage.batch_size for stage in recipe.stages} == {4 if resolution <= (64 if flat else 32) else 8}
     assert recipe.architecture.patch_scores == (resolution > 32 and not flat)
+    assert recipe.architecture.sharpness == (2 if resolution > 32 and flat else 1)
     assert all(stage.fade_images == round(0.3 * stage.images) for stage in recipe.stages[1:top])
 
 
 def test_shaded_pictures_get_the_same_without_a_palette():
     flat, shaded = few_images(32, 640), few_images(32, 640, flat=False)
     assert (flat.architecture.palette, shaded.architecture.palette) == (12, 0)
-    assert replace(flat, architecture=replace(flat.architecture, palette=0, sharpness=1.0)) == shaded
+    assert replace(flat, architecture=replace(flat.architecture, palette=0)) == shaded
     with pytest.raises(TypeError, match="flat must be True or False, got 1"):
         few_images(64, 640, flat=1)
 

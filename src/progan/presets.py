@@ -31,7 +31,7 @@ _FEW_RATE = 4e-3
 _FEW_GAMMA = 5e-4  # per pixel, for images in [-1, 1]
 _FEW_PALETTE = 12  # colours of an image
 _FEW_SHARPNESS = 2.0  # of contours when drawing, in that of the training
-_FEW_SMALL = 3  # highest top level for which batches are small and patches are not scored; one more with a palette
+_FEW_SMALL = 3  # highest top level of small batches (one more with a palette), of no patch scores and no sharpening
 _FEW_LEAST = 50  # pictures below which nothing but copies is to be hoped for
 
 _KARRAS_LEVELS = 9  # 4x4 ... 1024x1024
@@ -227,7 +227,7 @@ def _few_recipe(
         latent_shape=(128,),
         modulation=True,
         palette=palette,
-        sharpness=_FEW_SHARPNESS if palette else 1.0,
+        sharpness=_FEW_SHARPNESS if palette and top > _FEW_SMALL else 1.0,
         patch_scores=not palette and top > _FEW_SMALL,
     )
     return Recipe(architecture, _few_stages(top, total_images, palette), training)
