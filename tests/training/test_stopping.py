@@ -232,16 +232,17 @@ def test_the_error_of_a_callback_is_raised_after_a_save_and_ends_every_other(eve
     assert make(recipe, tmp_path / "run").images_seen == 32
 
 
+class Broken(Noisy):
+    broken = True
+
+    def __getitem__(self, index):
+        if self.broken and index == 13:
+            raise OSError("cannot read picture 13")
+        return super().__getitem__(index)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_error_of_an_item_is_raised_after_a_save(workers, recipe, images, tmp_path):
-    class Broken(Noisy):
-        broken = True
-
-        def __getitem__(self, index):
-            if self.broken and index == 13:
-                raise OSError("cannot read picture 13")
-            return super().__getitem__(index)
-
     # Image 13 comes in the third step.
     seed = next(seed for seed in range(1000) if list(Order(21, seed).of_epoch(0)).index(13) in range(16, 21))
     data = Broken(images)
