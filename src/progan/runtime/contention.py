@@ -24,6 +24,8 @@ from pathlib import Path
 
 import torch
 
+from progan.runtime.repetition import repeated
+
 _TASKS = Path("/proc/self/task")
 _INTERVAL_S = 0.5  # between two looks
 _BUSY, _FREE = 0.2, 0.15  # seconds of waiting per second: about 0.02 on free cores, 0.5 to 1 beside one busy process
@@ -120,20 +122,11 @@ def shared_cores(device: torch.device) -> Iterator[CoreSharing]:
 @contextmanager
 def watched_cores() -> Iterator[None]:
     """Watch the cores during a computation on the CPU that is no loop: a thread of its own looks twice a second."""
-    end = threading.Event()
-    with shared_cores(torch.device("cpu")) as sharing:
-
-        def watch() -> None:
-            while not end.wait(_INTERVAL_S):
-                sharing.look()
-
-        watcher = threading.Thread(target=watch, name="progan core watch", daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            end.set()
-            watcher.join()
+    with (
+        shared_cores(torch.device("cpu")) as sharing,
+        repeated(sharing.look, _INTERVAL_S, "progan core watch"),
+    ):
+        yield
 
 
 def _waits() -> Waits:

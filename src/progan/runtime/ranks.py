@@ -8,9 +8,8 @@ nothing.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from progan.errors import RankError
 from progan.runtime.connections import Connections, check_devices, connect, exchange, world_size
+from progan.runtime.repetition import repeated
 from progan.runtime.shared_memory import SharedMemory, allocated
 from progan.storage.comparison import disagreements, named
 
@@ -192,20 +192,9 @@ class Ranks:
         if self.size == 1 or self.rank != 0:
             yield
             return
-        ended = threading.Event()
-
-        def give_signs() -> None:
-            with suppress(RankError):  # which the next operation raises too
-                while not ended.wait(_SIGN_S):
-                    self._ends("work alone", 0)
-
-        signs = threading.Thread(target=give_signs, name="progan signs", daemon=True)
-        signs.start()
-        try:
+        # The next operation raises a RankError too.
+        with repeated(lambda: self._ends("work alone", 0), _SIGN_S, "progan signs", until=RankError):
             yield
-        finally:
-            ended.set()
-            signs.join()
 
     def maximum(self, number: int, operation: str = "end a step") -> int:
         """Return the highest of the ranks' numbers, on every rank.
