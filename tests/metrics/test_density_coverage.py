@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from progan.metrics import DensityCoverage, density_coverage
-from progan.metrics.density_coverage import ball_radii
 
 
 def first_pixels(images: Tensor) -> Tensor:
@@ -35,7 +34,7 @@ def test_they_are_those_of_the_paper(k, m, monkeypatch):
     expected = slow(first_pixels(real).double().numpy(), first_pixels(fake).double().numpy(), k)
     result = density_coverage(real, fake, k=k, features=first_pixels)
     assert (result.density, result.coverage) == pytest.approx(expected, rel=1e-12)
-    monkeypatch.setitem(ball_radii.__globals__, "_BLOCK", 7)
+    monkeypatch.setattr("progan.metrics.pairs.BLOCK", 7)
     assert density_coverage(real, fake, k=k, features=first_pixels) == result
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
+from conftest import MEMORY
 from torch.testing import assert_close
 
 from progan.metrics import feature_distance
@@ -72,7 +76,7 @@ def test_random_filters_against_numpy():
 def test_the_built_in_features_are_centred_and_scaled_by_the_real_images():
     real = ImageSet("real", pictures(40, 32))
     features = features_of(real, built_in_features(real))
-    assert_close(features.mean(dim=0), torch.zeros(features.shape[1], dtype=torch.float64), atol=1e-5, rtol=0)
+    assert_close(features.double().mean(dim=0), torch.zeros(features.shape[1], dtype=torch.float64), atol=1e-5, rtol=0)
     assert_close(features.square().mean().item(), 1.0, atol=1e-5, rtol=0)
     filters, colours = features.split((1152, 192), dim=1)
     ratio = (colours.square().sum() / filters.square().sum()).item()
@@ -140,3 +144,32 @@ def test_ones_own_features():
         return images.mean((2, 3))
 
     assert feature_distance(pictures(), pictures() * 0.5, features=colour) > 100
+
+
+def test_features_keep_the_precision_of_their_extractor():
+    images = ImageSet("real", pictures())
+    for precision in (torch.float16, torch.float32, torch.float64):
+        assert features_of(images, lambda batch, to=precision: batch.flatten(1).to(to)).dtype == precision
+    counts = features_of(images, lambda batch: (255 * batch).flatten(1).int())
+    assert counts.dtype == torch.float64
+    assert_close(counts[:, 0], (255 * pictures()[:, 0, 0, 0]).int().double())
+
+
+MEASURED = """
+import torch
+from progan.metrics import density_coverage, feature_distance, kernel_distance
+images = torch.randint(256, (2, 3000, 1, 16, 16), dtype=torch.uint8)
+projection = torch.randn(256, 2000)
+def features(batch): return batch.flatten(1) @ projection
+before = begin()
+for measure in (feature_distance, kernel_distance, density_coverage):
+    measure(*images, features=features)
+print(peak_above(before))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
+def test_the_features_of_large_sets_take_little_memory():
+    """They are kept as the extractor returns them, 24 MB of each set, and made float64 a block at a time."""
+    found = subprocess.run([sys.executable, "-c", MEMORY + MEASURED], capture_output=True, text=True, check=True)
+    assert 40 < float(found.stdout) < 330

@@ -15,8 +15,7 @@ from torch import Tensor
 from progan.arguments import check_int
 from progan.metrics.features import Extractor, features_of_both
 from progan.metrics.images import Images
-
-_BLOCK = 2048  # rows of distances at once
+from progan.metrics.pairs import distances, mean_row
 
 
 @dataclass(frozen=True)
@@ -67,37 +66,38 @@ def density_coverage(
 
 def compared_by_balls(x: Tensor, y: Tensor, k: int = 5) -> DensityCoverage:
     """Compare features of real images, (N, D), with those of samples, (M, D)."""
-    centre = x.mean(dim=0)  # distances keep more digits near 0
-    x, y = x - centre, y - centre
-    counts, reached = balls(x, y, ball_radii(x, k))
+    centre = mean_row(x)
+    counts, reached = balls(x, y, ball_radii(x, k, centre), centre)
     return DensityCoverage(float(counts.sum()) / (k * len(y)), float(reached.double().mean()))
 
 
-def ball_radii(x: Tensor, k: int) -> Tensor:
+def ball_radii(x: Tensor, k: int, centre: Tensor | None = None) -> Tensor:
     """Return the distance of each row to its k-th nearest other row: (N, D) -> (N,)."""
-    radii: list[Tensor] = []
-    for begin in range(0, len(x), _BLOCK):
-        distances = torch.cdist(x[begin : begin + _BLOCK], x)
-        distances.diagonal(begin).fill_(torch.inf)  # not itself
-        radii.append(distances.kthvalue(k, dim=1).values)
-    return torch.cat(radii)
+    radii = x.new_empty(len(x), dtype=torch.float64)
+    begin = 0
+    for found in distances(x, x, centre):
+        found.diagonal(begin).fill_(torch.inf)  # not itself
+        radii[begin : begin + len(found)] = found.kthvalue(k, dim=1).values
+        begin += len(found)
+    return radii
 
 
-def balls(x: Tensor, y: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
+def balls(x: Tensor, y: Tensor, radii: Tensor, centre: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return how many balls each sample is in, and which balls hold a sample.
 
     Args:
         x: Centres, (N, D).
         y: Samples, (M, D).
         radii: Radii, (N,).
+        centre: A point near all of them, (D,), for `distances`.
 
     Returns:
         (M,), int64, and (N,), bool.
     """
     counts: list[Tensor] = []
     reached = torch.zeros(len(x), dtype=torch.bool)
-    for begin in range(0, len(y), _BLOCK):
-        inside = torch.cdist(y[begin : begin + _BLOCK], x) < radii
+    for found in distances(y, x, centre):
+        inside = found < radii
         counts.append(inside.sum(dim=1))
         reached |= inside.any(dim=0)
     return torch.cat(counts), reached

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from progan.metrics.features import Extractor, features_of_both
 from progan.metrics.images import Images
-
-_BLOCK = 1024  # rows of the matrix of distances that are computed at once
+from progan.metrics.pairs import distances
 
 
 def feature_distance(real: Images, fake: Images, *, features: Extractor | None = None) -> float:
@@ -53,7 +51,4 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 
 def mean_distance(x: Tensor, y: Tensor) -> float:
     """Return the mean Euclidean distance of all pairs: (N, D), (M, D); a vector is at 0 from itself."""
-    total = 0.0
-    for rows in torch.split(x, _BLOCK):
-        total += float(torch.cdist(rows, y, compute_mode="use_mm_for_euclid_dist").sum())
-    return total / (len(x) * len(y))
+    return sum(float(found.sum()) for found in distances(x, y)) / (len(x) * len(y))

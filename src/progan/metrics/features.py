@@ -20,6 +20,7 @@ from torch import Tensor
 
 from progan.arguments import wrong_type
 from progan.metrics.images import LEAST_SIZE, Images, ImageSet, check_same_shape
+from progan.metrics.pairs import in_blocks, mean_row
 from progan.metrics.pyramid import enlarge, shrink
 from progan.randomness import keyed_generator
 
@@ -119,9 +120,10 @@ def built_in_features(real: ImageSet) -> BuiltInFeatures:
     """
     parts: tuple[Extractor, ...] = (RandomFilters(real.shape[0]), cell_colours)
     found = [features_of(real, part) for part in parts]
-    means = tuple(features.mean(dim=0) for features in found)
+    means = tuple(map(mean_row, found))
     spreads = [
-        (features - mean).square().sum(dim=1).mean().sqrt().item() for features, mean in zip(found, means, strict=True)
+        math.sqrt(sum(float(part.square().sum()) for part in in_blocks(features, mean)) / len(features))
+        for features, mean in zip(found, means, strict=True)
     ]
     size = sum(features.shape[1] for features in found)
     weights = torch.tensor([1.0, COLOUR_WEIGHT])
@@ -133,7 +135,7 @@ def built_in_features(real: ImageSet) -> BuiltInFeatures:
 
 
 def features_of_both(real: Images, fake: Images, features: Extractor | None) -> tuple[Tensor, Tensor]:
-    """Return the features of two sets of images: (N, D) and (M, D), float64 on the CPU.
+    """Return the features of two sets of images: (N, D) and (M, D), on the CPU, of the extractor's precision.
 
     Args:
         real: Real images.
@@ -150,23 +152,28 @@ def features_of_both(real: Images, fake: Images, features: Extractor | None) -> 
 
 @torch.no_grad()
 def features_of(images: ImageSet, extractor: Extractor) -> Tensor:
-    """Return the features of all images: (N, D), float64 on the CPU.
+    """Return the features of all images: (N, D), on the CPU, of the extractor's precision.
 
     Raises:
         TypeError: If the extractor returns anything but a tensor.
         ValueError: If it returns another shape than (B, D), or numbers that are not finite.
     """
-    rows: list[Tensor] = []
+    rows = torch.empty(0)
+    begin = 0
     for batch in images.batches(max(1, _BATCH // math.prod(images.shape))):
         found = extractor(batch)
         if not isinstance(found, Tensor):
             raise wrong_type("features(images)", "a tensor (B, D)", found)
-        if found.ndim != 2 or len(found) != len(batch) or (rows and found.shape[1] != rows[0].shape[1]):
+        if found.ndim != 2 or len(found) != len(batch) or (begin > 0 and found.shape[1] != rows.shape[1]):
             raise ValueError(
                 f"features must return one row per image, (B, D), got {tuple(found.shape)} for {len(batch)} images; "
                 "flatten or pool what it returns"
             )
-        rows.append(found.cpu().double())
-        if not rows[-1].isfinite().all():
+        if not found.isfinite().all():
             raise ValueError(f"features must return finite numbers, got NaN or infinity for {images.name}")
-    return torch.cat(rows)
+        if begin == 0:  # all at once: a list of parts and its concatenation would need twice the memory
+            precision = found.dtype if found.is_floating_point() else torch.float64
+            rows = torch.empty(len(images), found.shape[1], dtype=precision)
+        rows[begin : begin + len(found)] = found
+        begin += len(found)
+    return rows

@@ -13,9 +13,8 @@ from torch import Tensor
 from progan.arguments import check_int
 from progan.metrics.features import Extractor, features_of_both
 from progan.metrics.images import Images
+from progan.metrics.pairs import in_blocks
 from progan.randomness import keyed_generator
-
-_BLOCK = 2048  # rows and columns of the kernel's matrix at once
 
 
 def kernel_distance(
@@ -74,18 +73,15 @@ def squared_discrepancy(x: Tensor, y: Tensor) -> float:
     """Return the unbiased estimate of the squared maximum mean discrepancy of (n, D) and (m, D)."""
     within = 0.0
     for rows in (x, y):
-        of_itself = float(kernel(rows.square().sum(dim=1), rows.shape[1]).sum())
+        of_itself = sum(float(kernel(part.square().sum(dim=1), part.shape[1]).sum()) for part in in_blocks(rows))
         within += (kernel_sum(rows, rows) - of_itself) / (len(rows) * (len(rows) - 1))
     return within - 2 * kernel_sum(x, y) / (len(x) * len(y))
 
 
 def kernel_sum(x: Tensor, y: Tensor) -> float:
     """Return the sum of k(x_i, y_j) over all i and j, block by block."""
-    total = 0.0
-    for i in range(0, len(x), _BLOCK):
-        for j in range(0, len(y), _BLOCK):
-            total += float(kernel(x[i : i + _BLOCK] @ y[j : j + _BLOCK].T, x.shape[1]).sum())
-    return total
+    blocks = ((some, others) for some in in_blocks(x) for others in in_blocks(y))
+    return sum(float(kernel(some @ others.T, x.shape[1]).sum()) for some, others in blocks)
 
 
 def kernel(products: Tensor, dimensions: int) -> Tensor:
