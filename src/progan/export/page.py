@@ -221,7 +221,8 @@ def _page(
     script = _asset("draws.js") + _asset("steps.js") + _asset("js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}' 'wasm-unsafe-eval' blob:; worker-src blob:; "
+        f"default-src 'none'; script-src 'sha256-{digest}' 'wasm-unsafe-eval' {'data' if embedded else 'blob'}:; "
+        "worker-src blob:; "
         f"connect-src {'none' if embedded else 'self'!r}; img-src data: blob:; style-src 'unsafe-inline'; "
         "base-uri 'none'; form-action 'none'"
     )

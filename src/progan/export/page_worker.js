@@ -24,12 +24,21 @@ async function contents(name) {
   const { base64, url, size } = files[name];
   let bytes = base64 ? Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0)) : await loaded(name, url);
   if (bytes[0] === 0x1f && bytes[1] === 0x8b) {
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    // The stream is not a Blob's, which no worker can read in WebKit where the page is on a disk.
+    const stream = new Response(bytes).body.pipeThrough(new DecompressionStream("gzip"));
     const unpacked = new Response(stream).arrayBuffer();
     bytes = new Uint8Array(await unpacked.catch(() => 0));
   }
   if (bytes.length === size) return bytes;
   throw new Error(`${name} is not the whole file of ${size} bytes; put the page's folder on the server again`);
+}
+
+/** Return the exports of a script of the page. */
+async function imported(name) {
+  const script = await contents(name);
+  // Nor can a worker import a Blob there.
+  if (files[name].base64) return import(`data:text/javascript,${encodeURIComponent(new TextDecoder().decode(script))}`);
+  return import(URL.createObjectURL(new Blob([script], { type: "text/javascript" })));
 }
 
 /** Return whether WebGPU has a real graphics card: one that is emulated is slower than WebAssembly. */
@@ -43,8 +52,7 @@ async function start() {
   const engine = engines.shift();
   try {
     if (engine.name === "webgpu" && !(await hasGraphicsCard())) return start();
-    const script = new Blob([await contents(engine.script)], { type: "text/javascript" });
-    const ort = await import(URL.createObjectURL(script));
+    const ort = await imported(engine.script);
     ort.env.logLevel = "fatal";
     ort.env.wasm.numThreads = 1;
     ort.env.wasm.wasmBinary = await contents(engine.wasm);
