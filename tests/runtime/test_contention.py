@@ -140,6 +140,7 @@ def watchers() -> list[threading.Thread]:
 
 def test_a_thread_watches_while_something_else_is_computed(monkeypatch):
     looked = threading.Semaphore(0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(contention, "_INTERVAL_S", 0.001)
     monkeypatch.setattr(CoreSharing, "look", lambda sharing: looked.release())
     with watched_cores():
@@ -155,6 +156,17 @@ def test_a_thread_watches_while_something_else_is_computed(monkeypatch):
     with pytest.raises(KeyError, match="none"):
         fails()
     assert watchers() == []
+
+
+def test_one_watch_serves_what_is_computed_within(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with watched_cores():
+        with watched_cores():
+            assert len(watchers()) == 1
+        assert len(watchers()) == 1
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one thread waits for no other
+    with watched_cores():
+        assert watchers() == []
 
 
 def drawn(tmp_path):
@@ -184,6 +196,7 @@ def test_what_computes_long_outside_of_training_is_watched(compute, monkeypatch,
         with shared_cores(device) as sharing:
             yield sharing
 
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(contention, "shared_cores", shared)
     compute(tmp_path)
     assert begun

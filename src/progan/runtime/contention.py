@@ -33,6 +33,8 @@ _FREE_LOOKS = 4  # in a row, before threads spin again
 _REMARK_S = 15.0  # of waiting, before it is reported
 _GRAIN = 1 << 15  # elements for which torch takes one more thread
 
+_watch = threading.Lock()  # held while a computation is watched
+
 Waits = dict[str, int]  # nanoseconds that each of this process's threads has waited for a core, by thread
 
 
@@ -121,12 +123,21 @@ def shared_cores(device: torch.device) -> Iterator[CoreSharing]:
 
 @contextmanager
 def watched_cores() -> Iterator[None]:
-    """Watch the cores during a computation on the CPU that is no loop: a thread of its own looks twice a second."""
-    with (
-        shared_cores(torch.device("cpu")) as sharing,
-        repeated(sharing.look, _INTERVAL_S, "progan core watch"),
-    ):
+    """Watch the cores during a computation on the CPU that is no loop: a thread of its own looks twice a second.
+
+    A computation within another one is watched with it.
+    """
+    if torch.get_num_threads() == 1 or not _watch.acquire(blocking=False):
         yield
+        return
+    try:
+        with (
+            shared_cores(torch.device("cpu")) as sharing,
+            repeated(sharing.look, _INTERVAL_S, "progan core watch"),
+        ):
+            yield
+    finally:
+        _watch.release()
 
 
 def _waits() -> Waits:
