@@ -485,7 +485,7 @@ def test_generate_writes_clean_reproducible_icons(few_icons, capsys):
     capsys.readouterr()
     for arguments, text in (
         ([*between, "--n", "1", "--out", "c"], "n of at least 2"),
-        (["--run-dir", "runs/mel_icon", "--between", "4", "-1", "--out", "c"], "none below 0, got [4, -1]"),
+        (["--run-dir", "runs/mel_icon", "--between", "4", "-1", "--out", "c"], "two numbers from 0 on, got 4 -1"),
         (["--run-dir", "runs/mel_icon", "--out=~nobody-of-this-name/c"], "is not a user with a home directory"),
         (["--run-dir", "nowhere", "--out", "c"], "is not a checkpoint, nor a run with one"),
         (["--run-dir", "runs/mel_icon", "--out", "a"], "exists and is not an empty folder"),

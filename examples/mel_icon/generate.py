@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 from progan import CheckpointError, TruncatedGenerator, load_generator
 from progan.cli.command import UsageError
-from progan.cli.generate import write_pictures
-from progan.cli.options import at_least_1, check_new_folder, user_path
+from progan.cli.generate import write_samples, write_way
+from progan.cli.options import check_new_folder, number_of_pictures, user_path
 from progan.cli.output import show
 from progan.reports import walk_film
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source.add_argument(
         "--checkpoint", type=user_path, metavar="DIR", help="one checkpoint, such as .../checkpoints/000480000"
     )
-    parser.add_argument("--n", type=at_least_1, help="number of icons (default: 64; 9 with --between)")
+    parser.add_argument("--n", type=number_of_pictures, help="number of icons (default: 64; 9 with --between)")
     parser.add_argument(
         "--between", type=int, nargs=2, metavar="K", help="interpolate between two of the icons; the sheet has one row"
     )
@@ -55,13 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.out is None:
             return 0
         if options.between is None:
-            indices = range(options.n or 64)
-            z, labels = grown.latents(indices, seed=options.seed), grown.labels(indices, seed=options.seed)
+            said = write_samples(options.out, grown, range(options.n or 64), options.seed)
         else:
-            ends = grown.latents(options.between, seed=options.seed)
-            z, labels = grown.latents_between(ends[0], ends[1], options.n or 9), None
-            indices = range(len(z))
-        show(write_pictures(options.out, grown, z, labels, indices, one_row=options.between is not None))
+            said = write_way(options.out, grown, options.between, options.n or 9, options.seed)
+        show(said)
     except (UsageError, CheckpointError, ImportError, OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     return 0

@@ -154,6 +154,20 @@ def test_generate_draws_the_pictures_of_the_seed(run, capsys):
     assert len(list(Path("way").iterdir())) == 10
 
 
+def test_a_sheet_has_the_first_of_many_pictures(run, monkeypatch, capsys):
+    monkeypatch.setattr("progan.cli.generate._AT_ONCE", 3)
+    monkeypatch.setattr("progan.cli.generate._ON_SHEET", 4)
+    assert main(["generate", "runs/icons", "--n", "8", "--out", "eight"]) == 0
+    assert "8 pictures of 8x8 and sheet.png, of the first 4, are in eight." in capsys.readouterr().out
+    assert len(list(Path("eight").iterdir())) == 9
+    sheet = read_png(Path("eight/sheet.png"))
+    assert sheet.shape == (3, 2 * 96 + 2, 2 * 96 + 2)
+    for index, (top, left) in enumerate([(0, 0), (0, 98), (98, 0), (98, 98)]):
+        assert torch.equal(
+            sheet[:, top : top + 96 : 12, left : left + 96 : 12], read_png(Path(f"eight/{index:04d}.png"))
+        )
+
+
 def test_walk_writes_a_film(run, capsys):
     assert main(["walk", "runs/icons", "walk.png", "--seconds", "0.5", "--stops", "3"]) == 0
     assert Path("walk.png").read_bytes().startswith(b"\x89PNG")

@@ -7,7 +7,7 @@ import argparse
 from progan.cli.folder import open_pictures
 from progan.cli.generator import add_sampling, load
 from progan.cli.notes import data_of_run
-from progan.cli.options import add_choice_of_pictures, add_json, add_source, at_least_1, user_path
+from progan.cli.options import add_choice_of_pictures, add_json, add_source, number_of_pictures, user_path
 from progan.cli.output import show_json
 
 HELP = "Judge the pictures that a run draws against real ones, as a table of measures."
@@ -20,7 +20,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=user_path, metavar="PATH", help="folder of real pictures, or pack (default: those of the run)"
     )
-    parser.add_argument("--n", type=at_least_1, default=640, metavar="N", help="number of samples (default: 640)")
+    parser.add_argument(
+        "--n", type=number_of_pictures, default=640, metavar="N", help="number of samples (default: 640)"
+    )
     add_sampling(parser)
     add_choice_of_pictures(parser)
     add_json(parser)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from progan.cli.command import UsageError
 from progan.cli.generator import add_sampling, load
-from progan.cli.options import add_source, at_least_1, check_new_folder, user_path, whole_numbers
+from progan.cli.options import add_source, check_new_folder, number_of_pictures, user_path, whole_numbers
 from progan.cli.output import show
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 HELP = "Draw new pictures with the generator of a run: PNG files, and a sheet of them."
 EXAMPLE = "progan generate runs/my_icons --n 64 --out icons"
 _AT_ONCE = 64
+_ON_SHEET = 400  # pictures at most
 _LEAST_HEIGHT = 96  # pixels of a picture in the sheet
 
 
@@ -28,7 +29,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
     parser.add_argument("--out", type=user_path, required=True, metavar="DIR", help="new or empty folder for the files")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--n", type=at_least_1, metavar="N", help="number of pictures, from the first on (default: 64)")
+    which.add_argument(
+        "--n", type=number_of_pictures, metavar="N", help="number of pictures, from the first on (default: 64)"
+    )
     which.add_argument("--only", type=whole_numbers, metavar="K", help="these pictures, such as 3,17,40-47")
     which.add_argument(
         "--between", type=int, nargs=2, metavar="K", help="9 pictures on the way from one picture to another"
@@ -41,35 +44,42 @@ def run(options: argparse.Namespace) -> int:
     check_new_folder(options.out)
     grown = load(options)
     if options.between is None:
-        indices = options.only or range(options.n or 64)
-        z, labels = grown.latents(indices, seed=options.seed), grown.labels(indices, seed=options.seed)
+        said = write_samples(options.out, grown, options.only or range(options.n or 64), options.seed)
     else:
-        if min(options.between) < 0:
-            raise UsageError(f"--between takes two numbers from 0 on, got {options.between[0]} {options.between[1]}")
-        grown.check_one_class("pictures on the way from one to another")
-        ends = grown.latents(options.between, seed=options.seed)
-        z, labels, indices = grown.latents_between(ends[0], ends[1], 9), None, range(9)
-    show(write_pictures(options.out, grown, z, labels, indices, one_row=options.between is not None))
+        said = write_way(options.out, grown, options.between, 9, options.seed)
+    show(said)
     return 0
 
 
+def write_samples(out: Path, grown: GrownGenerator, indices: Sequence[int], seed: int) -> str:
+    """Draw the pictures of a seed that have some numbers, write them into a folder, and return what was written."""
+    parts = (indices[begin : begin + _AT_ONCE] for begin in range(0, len(indices), _AT_ONCE))
+    pictures = ((part, grown.images(grown.latents(part, seed=seed), grown.labels(part, seed=seed))) for part in parts)
+    return write_pictures(out, pictures, max(indices))
+
+
+def write_way(out: Path, grown: GrownGenerator, between: Sequence[int], n: int, seed: int) -> str:
+    """Draw n pictures on the way between two of a seed, write them into a folder, and return what was written."""
+    if min(between) < 0:
+        raise UsageError(f"--between takes two numbers from 0 on, got {between[0]} {between[1]}")
+    grown.check_one_class("pictures on the way from one to another")
+    ends = grown.latents(between, seed=seed)
+    z = grown.latents_between(ends[0], ends[1], n)
+    parts = (slice(begin, begin + _AT_ONCE) for begin in range(0, n, _AT_ONCE))
+    pictures = ((range(n)[part], grown.images(z[part])) for part in parts)
+    return write_pictures(out, pictures, n - 1, one_row=True)
+
+
 def write_pictures(
-    out: Path,
-    grown: GrownGenerator,
-    z: torch.Tensor,
-    labels: torch.Tensor | None,
-    indices: Sequence[int],
-    *,
-    one_row: bool,
+    out: Path, pictures: Iterable[tuple[Sequence[int], torch.Tensor]], last: int, *, one_row: bool = False
 ) -> str:
-    """Draw pictures and write them into a folder, each and all on a sheet.
+    """Write pictures into a folder, each, and the first ones on a sheet.
 
     Args:
         out: Folder, which is made.
-        grown: What draws them.
-        z: Latents, ``(N, *latent_shape)``.
-        labels: Labels, (N,); None without classes.
-        indices: The N numbers that the files are named after.
+        pictures: Numbers that files are named after, with their pictures, (B, C, H, W), in [0, 1]; as often as one
+            likes.
+        last: The largest number.
         one_row: Whether the sheet has one row.
 
     Returns:
@@ -81,15 +91,16 @@ def write_pictures(
     from progan.storage.files import make_folder
 
     make_folder(out)
-    digits = max(4, len(str(max(indices))))
-    pictures = []
-    for begin in range(0, len(z), _AT_ONCE):
-        part = slice(begin, begin + _AT_ONCE)
-        images = to_uint8(grown.images(z[part], None if labels is None else labels[part]))
-        for index, picture in zip(indices[part], images, strict=True):
+    digits = max(4, len(str(last)))
+    count, shown = 0, []
+    for indices, images in pictures:
+        converted = to_uint8(images)
+        for index, picture in zip(indices, converted, strict=True):
             write_png(out / f"{index:0{digits}d}.png", picture)
-        pictures.append(images)
-    every = torch.cat(pictures)
-    columns = len(every) if one_row else max(1, round(len(every) ** 0.5))
-    write_png(out / "sheet.png", image_grid(enlarge(every, _LEAST_HEIGHT), columns, gap=2))
-    return f"{len(every)} pictures of {every.shape[3]}x{every.shape[2]} and sheet.png are in {out}."
+        shown += [*converted[: max(0, _ON_SHEET - count)]]
+        count += len(converted)
+    sheet = torch.stack(shown)
+    columns = len(sheet) if one_row else max(1, round(len(sheet) ** 0.5))
+    write_png(out / "sheet.png", image_grid(enlarge(sheet, _LEAST_HEIGHT), columns, gap=2))
+    on_sheet = f"sheet.png, of the first {len(sheet)}," if count > len(sheet) else "sheet.png"
+    return f"{count} pictures of {sheet.shape[3]}x{sheet.shape[2]} and {on_sheet} are in {out}."

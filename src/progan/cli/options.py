@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def user_path(text: str) -> Path:
     return found.absolute() if str(found).startswith("~") else found
 
 
-def at_least_1(text: str) -> int:
+def at_least_1(text: str, most: int = 10**12) -> int:
     """Parse a positive whole number."""
     try:
         number = int(text.replace(",", ""))
@@ -31,7 +32,14 @@ def at_least_1(text: str) -> int:
         number = 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    if number > most:
+        raise argparse.ArgumentTypeError(f"must be at most {most:,}, got {text!r}")
     return number
+
+
+def number_of_pictures(text: str) -> int:
+    """Parse a number of pictures to draw."""
+    return at_least_1(text, _MOST_NUMBERS)
 
 
 def at_least_0(text: str) -> int:
@@ -41,7 +49,7 @@ def at_least_0(text: str) -> int:
     return int(text)
 
 
-def positive(text: str) -> float:
+def positive(text: str, most: float = sys.float_info.max) -> float:
     """Parse a positive number."""
     try:
         number = float(text)
@@ -49,6 +57,8 @@ def positive(text: str) -> float:
         number = 0.0
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    if number > most:
+        raise argparse.ArgumentTypeError(f"must be at most {most:,.0f}, got {text!r}")
     return number
 
 

@@ -10,6 +10,18 @@ from progan.cli.output import show
 
 HELP = "Film a closed walk through the pictures that a run can draw, as .png, .gif, .webp or .mp4."
 EXAMPLE = "progan walk runs/my_icons walk.webp"
+_MOST_STOPS = 1000
+_MOST_SECONDS = 3600
+
+
+def stops(text: str) -> int:
+    """Parse a number of stops."""
+    return at_least_1(text, _MOST_STOPS)
+
+
+def seconds(text: str) -> float:
+    """Parse a duration."""
+    return positive(text, _MOST_SECONDS)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
     parser.add_argument("file", type=user_path, metavar="FILE", help="film to write; its suffix names the kind")
     add_sampling(parser)
-    parser.add_argument("--stops", type=at_least_1, default=7, metavar="N", help="pictures on the way (default: 7)")
-    parser.add_argument("--seconds", type=positive, default=8.0, metavar="S", help="duration (default: 8)")
+    parser.add_argument("--stops", type=stops, default=7, metavar="N", help="pictures on the way (default: 7)")
+    parser.add_argument("--seconds", type=seconds, default=8.0, metavar="S", help="duration (default: 8)")
 
 
 def run(options: argparse.Namespace) -> int:
