@@ -287,6 +287,8 @@ def test_settings_come_from_a_file_and_the_command_line_wins():
     assert (options.data, options.hours, options.batch_size, options.flips) == (Path("icons"), 2.0, 4, True)
     assert options.labels is False
     assert options.config_read["batch_size"] == 8
+    others = program.parse(program.build_parser(), ["train", "--config", "train.toml", "--images", "500", "--no-flips"])
+    assert (others.hours, others.images, others.flips) == (None, 500, False)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +298,9 @@ def test_settings_come_from_a_file_and_the_command_line_wins():
         ("flips = 1", "flips must be true or false, got 1"),
         ("hours = [1, 2]", "hours must be one value, got [1, 2]"),
         ("hours = 0", "argument --hours: must be a number above 0, got '0'"),
+        ("data = 3", "--config train.toml: data must be a path in quotes, got 3"),
+        ("data = ''", "--config train.toml: data is an empty path; pass . for the current directory"),
+        ("data = '~nobody-here/icons'", "data ~nobody-here is not a user with a home directory here"),
     ],
 )
 def test_wrong_settings_in_a_file(text, said, capsys):

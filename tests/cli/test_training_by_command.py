@@ -115,6 +115,9 @@ def test_the_recipe_follows_the_colours_of_the_pictures(tmp_path, monkeypatch, c
 def test_a_finished_run_is_not_trained_again(run, capsys):
     assert main(["train", "icons", *LENGTH]) == 0
     assert capsys.readouterr().out == "The run in runs/icons is finished; --overwrite replaces it.\n"
+    assert main(["train", "icons", *LENGTH, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["images_seen"], found["total_images"], found["seconds"]) == (352, 352, 0)
     assert main(["resume", "runs/icons"]) == 0
     assert "is finished: progan generate runs/icons" in capsys.readouterr().out
     assert main(["train", "icons", "--images", "900", "--device", "cpu"]) == 2
@@ -152,6 +155,22 @@ def test_generate_draws_the_pictures_of_the_seed(run, capsys):
         assert (read_png(Path(f"five/{index:04d}.png")).float() - expected[index]).abs().max() <= 1
     assert main(["generate", "runs/icons", "--between", "3", "17", "--truncation", "0.5", "--out", "way"]) == 0
     assert len(list(Path("way").iterdir())) == 10
+
+
+@pytest.mark.parametrize("command", [["generate", "--out", "new"], ["evaluate", "--n", "8"], ["walk", "new.png"]])
+@pytest.mark.parametrize("device", ["tpu", "meta"])
+def test_a_device_that_is_not_here(run, command, device, capsys):
+    name, *others = command
+    assert main([name, "runs/icons", *others, "--device", device]) == 2
+    assert f"device '{device}' cannot be used here" in capsys.readouterr().err
+    assert not Path("new").exists()
+
+
+def test_train_prints_json_alone(run, capsys):
+    assert main(["train", "icons", *LENGTH, "--run-dir", "runs/json", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["run_dir"] == "runs/json"
+    assert "sheet    runs/json/films/samples.png" in printed.err
 
 
 def test_a_sheet_has_the_first_of_many_pictures(run, monkeypatch, capsys):
@@ -362,8 +381,15 @@ def test_a_pack_is_trained_on_as_its_folder(tmp_path, monkeypatch, capsys):
         assert main(["plan", data, *LENGTH, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert (found["size"], found["channels"], found["pictures"]) == ([12, 8], 1, 60)
+    assert main(["train", "grey.pack", "--labels"]) == 2
+    assert "grey.pack was packed without classes; pack the folder again with --labels" in capsys.readouterr().err
+    assert main(["train", "grey.pack", "--channels", "3"]) == 2
+    assert "--channels is about the files of a folder, and grey.pack is a pack" in capsys.readouterr().err
     assert main(["train", "grey.pack", "--only", "list.txt"]) == 2
-    assert "--only chooses from a folder, and grey.pack is a pack" in capsys.readouterr().err
+    assert (
+        "--only is about the files of a folder, and grey.pack is a pack; pass it to progan pack"
+        in capsys.readouterr().err
+    )
 
 
 def picture(width: int, height: int, mode: str = "RGB", *, transparent: bool = False) -> Facts:

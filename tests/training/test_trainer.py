@@ -59,6 +59,26 @@ def test_from_run_goes_on(recipe, images, tmp_path):
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
+def test_notes_stay_however_a_run_goes_on(recipe, images, tmp_path):
+    def noted(run):
+        return json.loads((tmp_path / run / "config.json").read_text()).get("notes")
+
+    make(recipe, tmp_path / "run", notes={"data": "icons"}).fit(images, until=16)
+    Trainer.from_run(tmp_path / "run", device="cpu", progress=False).fit(images, until=32)
+    Trainer.from_run(tmp_path / "run", device="cpu", progress=False).fit(images, until=40)
+    assert noted("run") == {"data": "icons"}
+    make(recipe, tmp_path / "run").fit(images, until=48)
+    assert noted("run") == {"data": "icons"}
+    newest = sorted((tmp_path / "run/checkpoints").iterdir())[-1]
+    for source, fork in ((tmp_path / "run", "first"), (newest, "second")):
+        Trainer.from_run(source, run_dir=tmp_path / fork, device="cpu", progress=False).fit(images, until=56)
+        assert noted(fork) == {"data": "icons"}
+    make(recipe, tmp_path / "run", notes={"data": "others"}).fit(images, until=56)
+    assert noted("run") == {"data": "others"}
+    make(recipe, tmp_path / "run", overwrite=True).fit(images, until=16)
+    assert noted("run") is None
+
+
 def test_a_finished_run_is_left_alone(recipe, images, tmp_path):
     make(recipe, tmp_path / "run").fit(images)
     before = contents(tmp_path / "run")

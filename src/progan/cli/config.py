@@ -12,6 +12,7 @@ from progan.cli.command import UsageError
 from progan.cli.options import user_path
 
 _MOST_BYTES = 1_000_000
+_NOT_SET = ("help", "config", "debug")  # options that a file cannot set
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,8 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         "--config",
         type=user_path,
         metavar="FILE",
-        help='TOML file of options, such as hours = 2 or data = "icons"; those of the command line win',
+        help='TOML file of options, such as hours = 2 or data = "icons"; those of the command line win, such as '
+        "--no-flips over flips = true",
     )
 
 
@@ -43,14 +45,28 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"--config {path} is not TOML: {error}") from error
 
 
+def add_negations(parser: argparse.ArgumentParser) -> None:
+    """Add ``--no-NAME`` for each option without a value that a file of options may set; help does not list them."""
+    known = _options(parser)
+    if "config" not in known:
+        return
+    for name, action in known.items():
+        if action.nargs == 0 and name not in _NOT_SET:
+            parser.add_argument(f"--no-{name}", dest=action.dest, action="store_false", help=argparse.SUPPRESS)
+
+
 def with_config(
-    parser: argparse.ArgumentParser, command: str, config: Mapping[str, Any], arguments: Sequence[str], path: Path
+    parser: argparse.ArgumentParser,
+    options: argparse.Namespace,
+    config: Mapping[str, Any],
+    arguments: Sequence[str],
+    path: Path,
 ) -> list[str]:
     """Return arguments in which the options of a file come first, so that later ones win.
 
     Args:
         parser: Parser of the whole command line.
-        command: Name of the command.
+        options: What it parsed.
         config: Contents of the file.
         arguments: Arguments of the command line.
         path: Path of the file, for messages.
@@ -58,16 +74,22 @@ def with_config(
     Raises:
         UsageError: If the file has something that is no option, or of the wrong kind.
     """
-    known = _actions(parser, command)
+    command = options.command
+    one = _parser_of(parser, command)
+    known = {name: action for name, action in _options(one).items() if name not in _NOT_SET}
     added: list[str] = []
     for key, value in config.items():
         name = key.replace("_", "-")
         action = known.get(name)
-        if action is None or name in ("help", "config", "debug"):
-            names = ", ".join(sorted(set(known) - {"help", "config", "debug"}))
-            raise UsageError(f"--config {path}: {key} is no option of progan {command}; there are {names}")
+        if action is None:
+            raise UsageError(
+                f"--config {path}: {key} is no option of progan {command}; there are {', '.join(sorted(known))}"
+            )
         if not action.option_strings:
-            continue  # a position, filled in by the parser's default
+            _check_position(key, value, path)
+            continue  # filled in by the parser's default
+        if _is_replaced(one, action, options):
+            continue
         option = f"--{name}"
         if action.nargs == 0:
             if not isinstance(value, bool):
@@ -81,11 +103,38 @@ def with_config(
     return [*arguments[:at], *added, *arguments[at:]]
 
 
-def _actions(parser: argparse.ArgumentParser, command: str) -> dict[str, argparse.Action]:
-    """Return the options of a command by their names without dashes."""
+def _check_position(key: str, value: Any, path: Path) -> None:
+    """Raise UsageError if a value of a file cannot be a path."""
+    if not isinstance(value, str):
+        raise UsageError(f"--config {path}: {key} must be a path in quotes, got {value!r}")
+    try:
+        user_path(value)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"--config {path}: {key} {error}") from None
+
+
+def _is_replaced(parser: argparse.ArgumentParser, action: argparse.Action, options: argparse.Namespace) -> bool:
+    """Whether the command line has an option that excludes this one, such as ``--images`` the file's hours."""
+    return any(
+        getattr(options, other.dest) != other.default
+        for group in parser._mutually_exclusive_groups
+        if action in group._group_actions
+        for other in group._group_actions
+        if other is not action
+    )
+
+
+def _parser_of(parser: argparse.ArgumentParser, command: str) -> argparse.ArgumentParser:
+    """Return the parser of a command."""
     commands = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
-    actions = commands.choices[command]._actions
+    found: argparse.ArgumentParser = commands.choices[command]
+    return found
+
+
+def _options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """Return the options of a command by their names without dashes."""
     return {
         (max(action.option_strings, key=len).lstrip("-") if action.option_strings else action.dest): action
-        for action in actions
+        for action in parser._actions
+        if action.help != argparse.SUPPRESS
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from progan.cli.command import UsageError
 from progan.cli.options import add_reading, at_least_1, check_folder, reading, reading_arguments, user_path
-from progan.cli.output import in_options, show
+from progan.cli.output import in_options, show, shown
 
 HELP = "Propose which pictures of a folder to train on, in a list that you can edit, with sheets to look at."
 EXAMPLE = "progan curate my_icons/ --out report"
@@ -36,7 +36,7 @@ def add_list_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check, draw the sheets and write the list."""
     path = write_list(options.folder, options)
-    show(f"progan train {options.folder}{reading_arguments(options)} --only {path}")
+    show(f"progan train {shown(options.folder)}{reading_arguments(options)} --only {shown(path)}")
     return 0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progan.cli.command import UsageError
-from progan.cli.options import check_folder, reading, reading_arguments
+from progan.cli.options import FOLDERS_ONLY, check_folder, reading, reading_arguments
 from progan.cli.output import in_options, shown
 
 if TYPE_CHECKING:
@@ -181,22 +181,29 @@ def open_pictures(path: Path, options: argparse.Namespace, size: tuple[int, int]
     """
     from progan.data import ImageFolder
 
-    if (packed := open_pack(path)) is not None:
+    if (packed := open_pack(path, options)) is not None:
         return packed
     return ImageFolder(path, size, channels, **folder_keywords(path, options))
 
 
-def open_pack(path: Path) -> Pack | None:
+def open_pack(path: Path, options: argparse.Namespace) -> Pack | None:
     """Open a file as a pack; None for a folder.
 
     Raises:
-        UsageError: If the file is no pack, or damaged.
+        UsageError: If the file is no pack, or damaged; or options are about the files of a folder.
     """
     if not path.is_file():
         return None
+    given = {name for name in FOLDERS_ONLY if getattr(options, name) not in (None, False)}
+    if given:
+        named = "--" + min(given).replace("_", "-")
+        raise UsageError(f"{named} is about the files of a folder, and {path} is a pack; pass it to progan pack")
     from progan.data import Pack
 
     try:
-        return Pack(path)
+        packed = Pack(path)
     except ValueError as error:
         raise UsageError(f"{path} is a file, and no pack: {error}; pass a folder, or what progan pack wrote") from error
+    if options.labels and not packed.classes:
+        raise UsageError(f"{path} was packed without classes; pack the folder again with --labels, or leave it out")
+    return packed

@@ -150,6 +150,10 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip-unreadable", action="store_true", help="skip files that cannot be read")
 
 
+# What they set, which has no meaning for a pack. Its classes are those of --labels, which training may ask for again.
+FOLDERS_ONLY = ("bit_depth", "channels", "hidden", "max_pixels", "only", "skip_unreadable")
+
+
 def add_choice_of_pictures(parser: argparse.ArgumentParser) -> None:
     """Add which pictures of a folder are read, and as what."""
     add_choice(parser)

@@ -23,7 +23,7 @@ _FLAGS = {
     'labels="folders"': "--labels",
 }
 _VALUES = re.compile(
-    r"(?<![\w-])(max_pixels|bit_depth|run_dir|held_out|precision|resolution|total_images|micro_batch|seed|start|hours|recover|runtime)"
+    r"(?<![\w-])(device|max_mb|max_pixels|bit_depth|run_dir|held_out|precision|resolution|total_images|micro_batch|seed|start|hours|recover|runtime)"
     r"=(?:(['\"])(\w+)\2|(\w+))?"
 )
 

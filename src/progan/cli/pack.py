@@ -6,7 +6,7 @@ import argparse
 
 from progan.cli.folder import facts_of, folder_keywords, shape_of
 from progan.cli.options import add_choice_of_pictures, resolution, user_path
-from progan.cli.output import show
+from progan.cli.output import show, shown
 
 HELP = "Write the pictures of a folder into one file, which training opens without decoding."
 EXAMPLE = "progan pack my_photos/ photos.pack --resolution 256"
@@ -29,5 +29,5 @@ def run(options: argparse.Namespace) -> int:
     packed = pack(options.folder, options.file, size, channels, **folder_keywords(options.folder, options))
     n, channels, height, width = packed.images.shape
     show(f"{n:,} pictures of {width}x{height} with {channels} channels are in {options.file}.")
-    show(f"progan train {options.file}")
+    show(f"progan train {shown(options.file)}")
     return 0

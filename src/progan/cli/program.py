@@ -33,7 +33,7 @@ from progan.cli import (
     walk,
 )
 from progan.cli.command import Command, UsageError
-from progan.cli.config import read_config, with_config
+from progan.cli.config import add_negations, read_config, with_config
 from progan.cli.options import user_path
 from progan.cli.output import in_options, show, warnings_as_lines
 
@@ -101,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,  # an example is never broken into lines
         )
         command.add_options(one)
+        add_negations(one)
         one.add_argument("--debug", action="store_true", help="show where an error was raised")
     return parser
 
@@ -117,7 +118,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
     if (path := getattr(options, "config", None)) is None:
         return options
     config = read_config(path)
-    both = parser.parse_args(with_config(parser, options.command, config, arguments, path))
+    both = parser.parse_args(with_config(parser, options, config, arguments, path))
     both.config_read = config
     if getattr(both, "data", "") is None and isinstance(config.get("data"), str):
         both.data = user_path(config["data"])  # which is an option of the file, and a position here

@@ -8,7 +8,7 @@ from progan.cli.finish import fit_and_finish
 from progan.cli.folder import open_pictures
 from progan.cli.notes import data_of_run
 from progan.cli.options import add_choice_of_pictures, check_folder, user_path
-from progan.cli.output import show
+from progan.cli.output import show, shown
 
 HELP = "Go on with a run that was stopped or broke off."
 EXAMPLE = "progan resume runs/my_icons"
@@ -34,7 +34,8 @@ def run(options: argparse.Namespace) -> int:
     check_folder(options.run_dir, "a run directory")
     trainer = Trainer.from_run(options.run_dir, device=options.device, data_may_change=options.data_may_change)
     if trainer.images_seen >= trainer.schedule.total_images:
-        show(f"The run in {options.run_dir} is finished: progan generate {options.run_dir} --out icons draws pictures.")
+        generate = f"progan generate {shown(options.run_dir)} --out icons"
+        show(f"The run in {options.run_dir} is finished: {generate} draws pictures.")
         return 0
     data = data_of_run(options.run_dir, options)
     architecture = trainer.generator.architecture

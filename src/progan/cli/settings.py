@@ -132,9 +132,7 @@ def _read(options: argparse.Namespace, device: str) -> tuple[Images, tuple[int, 
     """Return the pictures, (height, width) of level 0, and lines on what was found."""
     from progan.data import ImageFolder
 
-    if (packed := open_pack(options.data)) is not None:
-        if options.only is not None:
-            raise UsageError(f"--only chooses from a folder, and {options.data} is a pack; pass it to progan pack")
+    if (packed := open_pack(options.data, options)) is not None:
         return packed, _base_of(options, packed), [f"found    {len(packed):,} pictures in the pack {options.data}"]
     found = look_at(options.data, options)
     if found.flips is not None and found.flips.safe is False:

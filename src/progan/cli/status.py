@@ -6,7 +6,7 @@ import argparse
 import textwrap
 
 from progan.cli.options import add_json, check_folder, user_path
-from progan.cli.output import show, show_json
+from progan.cli.output import show, show_json, shown
 
 HELP = "Say how a run stands, also one that trains now."
 EXAMPLE = "progan status runs/my_icons"
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         many = f"{found.n_warnings} warnings, the newest" if found.n_warnings > 1 else "1 warning"
         show(f"  {many}: {textwrap.shorten(found.warnings[-1][1], _LONGEST, placeholder=' ...')}")
     if found.state in ("stopped", "broke off"):
-        show(f"  progan resume {options.run_dir} goes on")
+        show(f"  progan resume {shown(options.run_dir)} goes on")
     elif found.state == "finished":
-        show(f"  progan generate {options.run_dir} --out icons draws new pictures")
+        show(f"  progan generate {shown(options.run_dir)} --out icons draws new pictures")
     return 0

@@ -17,6 +17,7 @@ from progan.runs.generator_file import is_file, read_generator
 from progan.runs.judging import best_checkpoint
 from progan.runs.rebuild import check_tensors, without_memory
 from progan.runs.record import RunRecord
+from progan.runtime.device import choose_device
 from progan.sampling import GrownGenerator
 from progan.storage.paths import user_path
 
@@ -45,10 +46,11 @@ def load_generator(
     Raises:
         CheckpointError: If there is no sound checkpoint, it was made with another block, or best is wanted and no
             checkpoint was judged; or if the file is damaged, or not such a file.
-        ValueError: If the checkpoint has no average of this name; or if a block, best or an average is given for a
-            file, which holds one generator of built-in blocks.
+        ValueError: If the device cannot be used here; if the checkpoint has no average of this name; or if a block,
+            best or an average is given for a file, which holds one generator of built-in blocks.
     """
     check_flag("best", best)
+    target = choose_device("cpu" if device is None else device, "fp32")
     if is_file(file := user_path(path)):
         given = {"best": best or None, "block": block, "average": average}
         if unfit := [name for name, value in given.items() if value is not None]:
@@ -56,7 +58,7 @@ def load_generator(
                 f"{file} holds one generator, of built-in blocks; leave out {' and '.join(unfit)}, or pass a run "
                 "directory"
             )
-        return read_generator(file).to(device or "cpu")
+        return read_generator(file).to(target)
     record = RunRecord.from_checkpoint(best_checkpoint(user_path(path)) if best else user_path(path))
     folder, recorded = record.path, record.blocks["generator"]
     prefix = f"{_name_of_average(record, average)}/"
@@ -75,7 +77,7 @@ def load_generator(
         raise CheckpointError(f"{folder}: its average does not fit its architecture: {error}") from error
     generator.requires_grad_(False)
     reached = record.schedule.reached(record.images_seen)
-    return GrownGenerator(generator, *reached, classes=record.classes).to(device or "cpu")
+    return GrownGenerator(generator, *reached, classes=record.classes).to(target)
 
 
 def _name_of_average(record: RunRecord, wanted: str | None) -> str:

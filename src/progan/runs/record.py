@@ -204,6 +204,17 @@ class RunRecord:
         except (CheckpointError, OSError):
             return {}
 
+    @property
+    def notes(self) -> dict[str, Any] | None:
+        """Notes of config.json; for a checkpoint, those of the run directory that it lies in, if any."""
+        if self.intervals is not None:
+            notes = self.contents.get("notes")
+            return notes if isinstance(notes, dict) else None
+        try:
+            return RunRecord.from_config(self.path.resolve().parent.parent).notes
+        except (CheckpointError, OSError):
+            return None
+
     def check_same(self, identity: Mapping[str, Any], schedule: Schedule, run_dir: Path) -> None:
         """Raise where this is a run of other settings; a longer schedule is accepted.
 

@@ -35,6 +35,8 @@ def choose_device(device: str | torch.device | None, precision: str) -> torch.de
         if chosen.type == "cuda" and chosen.index is None and world_size() > 1:
             chosen = torch.device("cuda", local_rank())  # one for each process of a machine
         torch.empty(0, device=chosen)
+        if chosen.type == "meta":
+            raise RuntimeError("its tensors hold no data")
     except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
         reason = str(error).splitlines()[0]
         raise ValueError(

@@ -52,6 +52,7 @@ class Checkpointer:
         self._identity = identity
         identity.held_out = held_out_identity(options.held_out)
         self._options = options
+        self._notes = options.notes
         self._callbacks = callbacks
         self._log = log
         if options.recovery.times and not engine.saves:
@@ -80,6 +81,7 @@ class Checkpointer:
         if continued is not None:
             identity.start, identity.fork = continued.recorded.start, continued.fork
             identity.held_out = identity.held_out or continued.recorded.held_out
+            self._notes = self._notes or continued.recorded.notes
         if run_dir is not None:
             if start is not None and is_of_run(start, run_dir):
                 raise ValueError(
@@ -89,6 +91,7 @@ class Checkpointer:
             self._directory = RunDirectory(run_dir, overwrite=overwrite, keep=keep, keep_every=keep_every)
             record = None if overwrite else _record_in(run_dir, continued)
             if record is not None:
+                self._notes = self._notes or record.notes
                 if continued is None:
                     identity.start = same_start(record.start, start)
                 identity.check_same(record, run_dir)
@@ -270,7 +273,7 @@ class Checkpointer:
             "dtype": str(self._engine.dtype).removeprefix("torch."),
             "intervals": recorded_options(self._options),
             **({"recover": recovery.to_json()} if recovery.times else {}),
-            **({"notes": dict(self._options.notes)} if self._options.notes else {}),
+            **({"notes": dict(self._notes)} if self._notes else {}),
             "environment": self._engine.environment(),
         }
 

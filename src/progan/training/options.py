@@ -124,8 +124,8 @@ class RunOptions:
             generator, discriminator and average, layer by layer where names and shapes match; a warning lists what does
             not match. The count of images and Adam start from zero. The start is no longer read once run_dir holds a
             checkpoint of the new run.
-        notes: Anything of JSON that config.json is to record under this name when the run begins, such as where its
-            data lies; not compared when the run resumes. None = nothing.
+        notes: Anything of JSON that config.json is to record under this name, such as where its data lies; not compared
+            when the run resumes. None = what it has recorded already, or nothing.
 
     Raises:
         TypeError: If an option is unknown or of a wrong type.

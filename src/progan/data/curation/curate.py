@@ -88,7 +88,7 @@ class Curation:
             word, written, reason = (*line.split("\t", 2), "", "")[:3]
             try:
                 if word not in ("keep", "drop") or not written:
-                    raise ValueError(f"expected keep or drop, a tab, a name; got {line!r}")
+                    raise ValueError(f"expected keep or drop, a tab, a name; got {line[:60]!r}")
                 name = Path(_unquoted(written))
                 check_relative(name)
                 if name in dropped or name in kept:
