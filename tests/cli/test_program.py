@@ -117,6 +117,7 @@ WRONG = [
     (["check", "file.txt"], f"progan check: file.txt is a file; {NO_FOLDER}"),
     (["check"], "the following arguments are required: FOLDER"),
     (["curate", "icons"], "the following arguments are required: --out"),
+    (["curate", "empty", "--out", "report"], "progan curate: empty has no picture; pass a folder of PNG, JPEG, WebP"),
     (["curate", "missing", "--out", "report"], f"there is no missing; {NO_FOLDER}"),
     (["curate", "icons", "--out", "report", "--max-similar", "0"], "must be a whole number of at least 1, got '0'"),
     (["curate", "icons", "--out", "icons/report"], "progan curate: "),

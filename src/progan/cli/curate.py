@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from progan.cli.command import UsageError
+from progan.cli.folder import check_some
 from progan.cli.options import add_reading, at_least_1, check_folder, reading, reading_arguments, user_path
 from progan.cli.output import in_options, show, shown
 
@@ -57,8 +58,10 @@ def write_list(folder: Path, options: argparse.Namespace) -> Path:
     path: Path = options.out / "list.txt"
     if path.exists() and not options.overwrite:
         raise UsageError(f"{path} is there already, perhaps edited; pass --overwrite or another --out")
-    report = check(folder, options.max_similar, sheets=options.out, printed=False, **reading(options))
+    report = check(folder, options.max_similar, printed=False, **reading(options))
+    check_some(folder, report.facts, report.unreadable)
     show(in_options(str(report)))
+    report.save_sheets(options.out)
     report.curation.save(path)
     show(f"\nThe sheets and the list are in {options.out}. Edit {path}, then:")
     return path

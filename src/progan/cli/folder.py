@@ -57,7 +57,7 @@ def facts_of(path: Path, options: argparse.Namespace) -> list[Facts]:
 
     check_folder(path)
     found = survey(path, **reading(options))
-    _check_some(path, found.facts, found.unreadable)
+    check_some(path, found.facts, found.unreadable)
     return list(found.facts.values())
 
 
@@ -92,13 +92,13 @@ def look_at(path: Path, options: argparse.Namespace) -> Found:
 
     check_folder(path)
     found = survey(path, **reading(options))
-    _check_some(path, found.facts, found.unreadable)
+    check_some(path, found.facts, found.unreadable)
     n_dropped = len(found.facts) - len(compare(found).curation.kept)
     flips = flip_verdict(found.thumbnails) if options.flips else None
     return Found(found.facts, found.unreadable, n_dropped, found.listing.remarks(), flips)
 
 
-def _check_some(path: Path, facts: Mapping[Path, Facts], unreadable: Mapping[Path, str]) -> None:
+def check_some(path: Path, facts: Mapping[Path, Facts], unreadable: Mapping[Path, str]) -> None:
     """Raise UsageError where no picture of a folder can be read."""
     if facts:
         return

@@ -21,6 +21,7 @@ _FLAGS = {
     "single_file=True": "--single-file",
     "data_may_change=True": "--data-may-change",
     'labels="folders"': "--labels",
+    "progan.data.curate": "progan curate",
 }
 _VALUES = re.compile(
     r"(?<![\w-])(device|max_mb|max_pixels|bit_depth|run_dir|held_out|precision|resolution|total_images|micro_batch|seed|start|hours|recover|runtime)"
