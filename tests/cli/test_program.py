@@ -7,13 +7,14 @@ import json
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 from conftest import small_recipe
 from PIL import Image
 
-from progan import GrownGenerator, export
+from progan import GrownGenerator, __main__, export
 from progan.cli import program
 from progan.cli.output import in_options
 
@@ -62,6 +63,16 @@ def test_every_command_has_help_with_an_example_that_parses(capsys):
 def test_as_a_module_and_its_version():
     done = subprocess.run([sys.executable, "-m", "progan", "--version"], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"progan \d+\.\d+\S*\n", done.stdout)
+
+
+def test_an_interrupt_while_the_program_is_imported(monkeypatch, capsys):
+    class Interrupted(types.ModuleType):
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "progan.cli.program", Interrupted("progan.cli.program"))
+    assert __main__.main() == 130
+    assert capsys.readouterr().err == "progan: interrupted\n"
 
 
 NO_FOLDER = "pass a folder of pictures"
