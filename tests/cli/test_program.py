@@ -28,7 +28,8 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     Path("icons").mkdir()
     for index in range(3):
         Image.new("RGB", (16, 16), (80 * index, 0, 99)).save(f"icons/{index}.png")
-    Path("file.txt").write_text("no picture")
+    for name in ("file.txt", "a.onnx", "a.html"):
+        Path(name).write_text("no picture")
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -155,9 +156,12 @@ WRONG = [
     (["walk", "icons", "walk.png", "--seconds", "1e9"], "argument --seconds: must be at most 3,600, got '1e9'"),
     (["walk", "icons"], "the following arguments are required: FILE"),
     (["walk", "icons", "walk.png"], "icons is not a checkpoint, nor a run with one"),
+    (["evaluate", "file.txt"], "file.txt does not say which pictures it was trained on; pass --data"),
     (["evaluate", "icons"], "progan evaluate: icons holds no progan run"),
     (["inspect", "missing"], "progan inspect: there is no missing"),
     (["inspect", "icons"], "icons is a folder without a run or a checkpoint; progan check describes folders"),
+    (["inspect", "a.onnx"], "progan inspect: a.onnx was not exported by progan, or is damaged"),
+    (["inspect", "a.html"], "progan inspect: a.html is no page that progan exported, or damaged"),
     (["inspect", "file.txt"], "file.txt is no pack and no file of tensors in the safetensors layout"),
     (
         ["export", "icons", "icons.pt"],

@@ -5,21 +5,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from progan.cli.command import UsageError
 from progan.cli.options import add_json, user_path
 from progan.cli.output import on_one_line, show, show_json
 
-HELP = "Say what a run, checkpoint, pack, exported generator or file of tensors is; nothing in it is run."
+if TYPE_CHECKING:
+    from progan.export import GeneratorRecord
+
+HELP = "Say what a run, checkpoint, pack, exported file or page, or file of tensors is; nothing in it is run."
 EXAMPLE = "progan inspect runs/my_icons"
 _SHOWN = 12  # tensors
+MODELS = {".onnx": "ONNX model", ".pt2": "program for torch.export.load"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument(
-        "path", type=user_path, metavar="PATH", help="run directory, checkpoint, pack or file of tensors"
+        "path", type=user_path, metavar="PATH", help="run directory, checkpoint, pack, exported file or page"
     )
     add_json(parser)
 
@@ -38,10 +42,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def describe_folder(path: Path) -> dict[str, Any]:
-    """Describe a run directory or a checkpoint.
+    """Describe a run directory, a checkpoint or an exported page.
 
     Raises:
-        UsageError: If it is neither.
+        UsageError: If it is none of them.
         CheckpointError: If it is damaged.
     """
     from progan.runs.checkpoint import checkpoints, is_checkpoint
@@ -52,6 +56,8 @@ def describe_folder(path: Path) -> dict[str, Any]:
         record, kind = RunRecord.from_checkpoint(path), "checkpoint"
     elif (path / CONFIG).is_file():
         record, kind = RunRecord.from_config(path), "run"
+    elif (path / "index.html").is_file():
+        return _described_page(path, path / "index.html")
     else:
         raise UsageError(
             f"{path} is a folder without a run or a checkpoint; progan check describes folders of pictures"
@@ -95,11 +101,18 @@ def _averages(path: Path) -> dict[str, Any]:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Describe a pack, or another file in the safetensors layout.
+    """Describe a pack, an exported file or page, or another file in the safetensors layout.
 
     Raises:
-        UsageError: If it is neither, or a damaged pack.
+        CheckpointError: If it is an exported file or page, and damaged.
+        UsageError: If it is none of them, or a damaged pack.
     """
+    if path.suffix in MODELS:
+        from progan.export.reading import read_model
+
+        return _described_record(path, MODELS[path.suffix], read_model(path))
+    if path.suffix == ".html":
+        return _described_page(path, path)
     from progan.data import Pack
     from progan.data.pack import is_pack
     from progan.errors import CheckpointError
@@ -142,11 +155,32 @@ def _described_generator(path: Path) -> dict[str, Any]:
     """
     from progan.export import describe
 
-    record = describe(path)
+    return _described_record(path, "generator", describe(path))
+
+
+def _described_page(path: Path, html: Path) -> dict[str, Any]:
+    """Describe an exported page: a folder, or one file.
+
+    Raises:
+        CheckpointError: If it is none.
+    """
+    from progan.export.reading import read_page
+
+    files = [html] if path == html else [each for each in path.rglob("*") if each.is_file()]
+    return {
+        "path": str(path),
+        "kind": "web page",
+        "bytes": sum(each.stat().st_size for each in files),
+        **read_page(html),
+    }
+
+
+def _described_record(path: Path, kind: str, record: GeneratorRecord) -> dict[str, Any]:
+    """Describe a file by the record in it."""
     height, width = record.architecture.size(record.level)
     return {
         "path": str(path),
-        "kind": "generator",
+        "kind": kind,
         "bytes": path.stat().st_size,
         "size": f"{width}x{height}",
         "image_channels": record.architecture.image_channels,

@@ -183,17 +183,26 @@ def _read(path: Path) -> tuple[GeneratorRecord, ProgressiveGenerator]:
         known = checkpoint.is_checkpoint(path.parent) and path.name == checkpoint.TENSORS
         remedy = f"; pass the folder of the checkpoint, {path.parent}" if known else ""
         raise CheckpointError(f"{path} is not a generator in one file: it has no metadata of progan's{remedy}")
+    record = parse_record(metadata[METADATA].encode(), path)
+    generator = without_memory(ProgressiveGenerator, record.architecture, path)
+    _check_tensors(path, entries, generator, record)
+    return record, generator
+
+
+def parse_record(text: bytes, path: Path) -> GeneratorRecord:
+    """Return the record that a file holds as JSON.
+
+    Raises:
+        CheckpointError: If it is none that this progan reads.
+    """
     try:
-        record = GeneratorRecord.from_json(parse_json(metadata[METADATA].encode()))
+        return GeneratorRecord.from_json(parse_json(text))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         cut = "..." if len(reason) > _LONGEST_REASON else ""
         raise CheckpointError(
             f"{path} is not a generator that this progan reads: {reason[:_LONGEST_REASON]}{cut}"
         ) from error
-    generator = without_memory(ProgressiveGenerator, record.architecture, path)
-    _check_tensors(path, entries, generator, record)
-    return record, generator
 
 
 def _header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
