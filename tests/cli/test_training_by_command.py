@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -185,6 +186,23 @@ def test_a_sheet_has_the_first_of_many_pictures(run, monkeypatch, capsys):
         assert torch.equal(
             sheet[:, top : top + 96 : 12, left : left + 96 : 12], read_png(Path(f"eight/{index:04d}.png"))
         )
+
+
+def test_pictures_appear_once_all_are_drawn(run, monkeypatch, capsys):
+    def full(path, image):
+        if path.name == "0002.png":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_png(path, image)
+
+    before = sorted(Path().iterdir())
+    with monkeypatch.context() as patched:
+        patched.setattr("progan.write_png", full)
+        assert main(["generate", "runs/icons", "--n", "5", "--out", "full"]) == 1
+    assert "No space left on device; free some space, then run the command again" in capsys.readouterr().err
+    assert sorted(Path().iterdir()) == before
+    Path("there").mkdir()
+    assert main(["generate", "runs/icons", "--n", "2", "--out", "there"]) == 0
+    assert len(list(Path("there").iterdir())) == 3
 
 
 def test_walk_writes_a_film(run, capsys):

@@ -191,7 +191,9 @@ def test_an_mp4_that_fails_leaves_what_was_there(tmp_path, ffmpeg):
     ffmpeg(fails=True)
     path = tmp_path / "film.mp4"
     path.write_bytes(b"old")
-    with pytest.raises(OSError, match=r"ffmpeg could not write .*film.mp4: exit status 1, and it said: no encoder"):
+    with pytest.raises(
+        OSError, match=r"ffmpeg could not write .*film.mp4: exit status 1, and the last that it said: no encoder"
+    ):
         write_film(path, frames())
     with pytest.raises(ValueError, match="at least 1 frame"):
         write_film(path, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,10 +74,10 @@ def write_way(out: Path, grown: GrownGenerator, between: Sequence[int], n: int, 
 def write_pictures(
     out: Path, pictures: Iterable[tuple[Sequence[int], torch.Tensor]], last: int, *, one_row: bool = False
 ) -> str:
-    """Write pictures into a folder, each, and the first ones on a sheet.
+    """Write pictures into a folder, each, and the first ones on a sheet; a new folder is there once all of them are.
 
     Args:
-        out: Folder, which is made.
+        out: Folder, which is made if it is missing.
         pictures: Numbers that files are named after, with their pictures, (B, C, H, W), in [0, 1]; as often as one
             likes.
         last: The largest number.
@@ -88,19 +89,20 @@ def write_pictures(
     import torch
 
     from progan import enlarge, image_grid, to_uint8, write_png
-    from progan.storage.files import make_folder
+    from progan.storage.files import folder_beside, make_folder
 
-    make_folder(out)
+    make_folder(out.parent)
     digits = max(4, len(str(last)))
     count, shown = 0, []
-    for indices, images in pictures:
-        converted = to_uint8(images)
-        for index, picture in zip(indices, converted, strict=True):
-            write_png(out / f"{index:0{digits}d}.png", picture)
-        shown += [*converted[: max(0, _ON_SHEET - count)]]
-        count += len(converted)
-    sheet = torch.stack(shown)
-    columns = len(sheet) if one_row else max(1, round(len(sheet) ** 0.5))
-    write_png(out / "sheet.png", image_grid(enlarge(sheet, _LEAST_HEIGHT), columns, gap=2))
+    with contextlib.nullcontext(out) if out.exists() else folder_beside(out) as folder:
+        for indices, images in pictures:
+            converted = to_uint8(images)
+            for index, picture in zip(indices, converted, strict=True):
+                write_png(folder / f"{index:0{digits}d}.png", picture)
+            shown += [*converted[: max(0, _ON_SHEET - count)]]
+            count += len(converted)
+        sheet = torch.stack(shown)
+        columns = len(sheet) if one_row else max(1, round(len(sheet) ** 0.5))
+        write_png(folder / "sheet.png", image_grid(enlarge(sheet, _LEAST_HEIGHT), columns, gap=2))
     on_sheet = f"sheet.png, of the first {len(sheet)}," if count > len(sheet) else "sheet.png"
     return f"{count} pictures of {sheet.shape[3]}x{sheet.shape[2]} and {on_sheet} are in {out}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -58,6 +59,12 @@ COMMANDS: dict[str, Command] = {
     "completion": completion,
 }
 _DESCRIPTION = "Train a progressive GAN on a folder of pictures, and use what it has learned."
+_REMEDIES = {
+    errno.ENOSPC: "free some space, then run the command again",
+    getattr(errno, "EDQUOT", -1): "free some space, then run the command again",
+    errno.EACCES: "change its permissions, or pass another path",
+    errno.EROFS: "pass a path on another disk",
+}
 _PIPE = 13  # number of the signal of a reader that has gone, such as head
 
 
@@ -148,7 +155,8 @@ def _described(error: Exception) -> str:
     """Return one line for an error."""
     text = in_options(str(error)).strip() or type(error).__name__
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
+        remedy = _REMEDIES.get(error.errno or 0)
+        text = f"{error.filename}: {error.strerror}" + (f"; {remedy}" if remedy else "")
     elif _status(error) == 1 and not isinstance(error, _known_failures()):
         text = f"{type(error).__name__}: {text}; --debug shows where"
     notes = "".join(f"; {in_options(note)}" for note in getattr(error, "__notes__", ()))

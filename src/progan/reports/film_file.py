@@ -238,8 +238,9 @@ def _write_mp4(path: Path, reel: _Reel, frames_per_second: float, repeats: int) 
             status = program.wait()
         if status != 0 or not beside.is_file():
             errors.seek(0)
-            said = errors.read(2000).decode(errors="replace").strip() or "nothing"
-            raise OSError(f"ffmpeg could not write {path}: exit status {status}, and it said: {said}")
+            lines = errors.read(100_000).decode(errors="replace").split("\n")
+            said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+            raise OSError(f"ffmpeg could not write {path}: exit status {status}, and the last that it said: {said}")
 
 
 def _raw(image: Tensor) -> memoryview:
