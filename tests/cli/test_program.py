@@ -28,7 +28,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     Path("icons").mkdir()
     for index in range(3):
         Image.new("RGB", (16, 16), (80 * index, 0, 99)).save(f"icons/{index}.png")
-    for name in ("file.txt", "a.onnx", "a.html"):
+    for name in ("file.txt", "a.onnx", "a.html", "a.pth"):
         Path(name).write_text("no picture")
 
 
@@ -108,7 +108,7 @@ WRONG = [
     (["train", "icons", "--held-out", "0.9"], "must be a share above 0 and below 0.5, such as 0.1 or 10%"),
     (["train", "icons", "--held-out", "much"], "must be a share above 0 and below 0.5"),
     (["train", "icons", "--run-dir", "icons/run"], "icons/run lies in icons: its samples would be data too"),
-    (["train", "icons", "--run-dir", "file.txt"], "run_dir must be a folder, and"),
+    (["train", "icons", "--run-dir", "file.txt"], "--run-dir must be a folder, and"),
     (["train", "icons", "--run-dir", "icons_and", "--start", "missing"], "cannot start from missing: nothing is there"),
     (["train", "icons", "--only", "missing.txt"], "missing.txt"),
     (["train", "icons", "--labels"], "icons: 3 of 3 pictures lie in no sub-folder, such as 0.png; with --labels"),
@@ -150,6 +150,8 @@ WRONG = [
     (["generate", "icons", "--out", "new", "--n", "0"], "argument --n: must be a whole number of at least 1, got '0'"),
     (["generate", "icons", "--out", "new", "--only", "a"], "must be numbers and ranges such as 0-7,12, got 'a'"),
     (["generate", "icons", "--out", "new", "--only", "1,0-99999999999999999999"], "must be at most 1,000,000 numbers"),
+    (["generate", "icons", "--out", "new", "--only", "9" * 5000], "such as 0-7,12, got '" + 60 * "9" + "...'"),
+    (["generate", "icons", "--out", "new", "--n", "9" * 5000], "of at least 1, got '" + 60 * "9" + "...'"),
     (["generate", "icons", "--out", "new", "--n", "2", "--only", "3"], "not allowed with argument"),
     (["generate", "icons", "--out", "new", "--n", "99999999999"], "argument --n: must be at most 1,000,000, got '9999"),
     (["walk", "icons", "walk.png", "--stops", "1001"], "argument --stops: must be at most 1,000, got '1001'"),
@@ -161,6 +163,7 @@ WRONG = [
     (["inspect", "missing"], "progan inspect: there is no missing"),
     (["inspect", "icons"], "icons is a folder without a run or a checkpoint; progan check describes folders"),
     (["inspect", "a.onnx"], "progan inspect: a.onnx was not exported by progan, or is damaged"),
+    (["inspect", "a.pth"], "a.pth may be a checkpoint of another program, which only loading shows: progan import"),
     (["inspect", "a.html"], "progan inspect: a.html is no page that progan exported, or damaged"),
     (["inspect", "file.txt"], "file.txt is no pack and no file of tensors in the safetensors layout"),
     (
@@ -365,8 +368,17 @@ def test_messages_name_options():
         "runtime= with a folder, single_file=True or precision='fp16'"
     )
     said = (
-        "pass --skip-unreadable, --max-pixels 26_000_000 or --hidden, or --overwrite; pass another run_dir, "
+        "pass --skip-unreadable, --max-pixels 26_000_000 or --hidden, or --overwrite; pass another --run-dir, "
         "--runtime with a folder, --single-file or --precision fp16"
     )
     assert in_options(text) == said
     assert in_options("or data_may_change=True to train on") == "or --data-may-change to train on"
+    assert (
+        in_options("psi is the weight; leave micro_batch out") == "--truncation is the weight; leave --micro-batch out"
+    )
+    assert in_options("runs/run_dir/psi.png and psi.png stay") == "runs/run_dir/psi.png and psi.png stay"
+
+
+def test_a_program_without_an_output(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert program.main(["check", "icons"]) == 0

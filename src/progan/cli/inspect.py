@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from progan.cli.command import UsageError
 from progan.cli.options import add_json, user_path
-from progan.cli.output import on_one_line, show, show_json
+from progan.cli.output import on_one_line, show, show_json, shown
 
 if TYPE_CHECKING:
     from progan.export import GeneratorRecord
 
 HELP = "Say what a run, checkpoint, pack, exported file or page, or file of tensors is; nothing in it is run."
 EXAMPLE = "progan inspect runs/my_icons"
+FOREIGN = (".pth", ".pt", ".bin")
 _SHOWN = 12  # tensors
 MODELS = {".onnx": "ONNX model", ".pt2": "program for torch.export.load"}
 
@@ -133,6 +134,11 @@ def describe_file(path: Path) -> dict[str, Any]:
             "image_channels": channels,
         }
         return found | {"classes": list(pack.classes), "unreadable": len(pack.unreadable)}
+    if path.suffix in FOREIGN:
+        raise UsageError(
+            f"{path} may be a checkpoint of another program, which only loading shows: progan import {shown(path)} "
+            "OUT.safetensors reads those that progan knows, without running them"
+        )
     if path.suffix != SUFFIX:
         raise UsageError(f"{path} is no pack and no file of tensors in the safetensors layout, which ends in {SUFFIX}")
     try:

@@ -11,6 +11,11 @@ from typing import Any
 from progan.cli.command import UsageError
 
 _MOST_NUMBERS = 1_000_000
+_MOST_DIGITS = 60  # of a range of numbers
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_DIGITS else f"{text[:_MOST_DIGITS]}..."
 
 
 def user_path(text: str) -> Path:
@@ -31,9 +36,9 @@ def at_least_1(text: str, most: int = 10**12) -> int:
     except ValueError:
         number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {_cut(text)!r}")
     if number > most:
-        raise argparse.ArgumentTypeError(f"must be at most {most:,}, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be at most {most:,}, got {_cut(text)!r}")
     return number
 
 
@@ -86,11 +91,11 @@ def whole_numbers(text: str) -> list[int]:
     numbers: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
-            raise argparse.ArgumentTypeError(f"must be numbers and ranges such as 0-7,12, got {text!r}")
+        if not first.isdecimal() or (last and not last.isdecimal()) or len(part) > _MOST_DIGITS:
+            raise argparse.ArgumentTypeError(f"must be numbers and ranges such as 0-7,12, got {_cut(text)!r}")
         found = range(int(first), int(last or first) + 1)
         if len(numbers) + found.stop - found.start > _MOST_NUMBERS:
-            raise argparse.ArgumentTypeError(f"must be at most {_MOST_NUMBERS:,} numbers, got {text!r}")
+            raise argparse.ArgumentTypeError(f"must be at most {_MOST_NUMBERS:,} numbers, got {_cut(text)!r}")
         numbers += found
     if not numbers:
         raise argparse.ArgumentTypeError(f"{text!r} names no number")

@@ -22,7 +22,14 @@ _FLAGS = {
     "data_may_change=True": "--data-may-change",
     'labels="folders"': "--labels",
     "progan.data.curate": "progan curate",
+    "channels= of progan.ImageFolder": "--channels",
+    "Make a new trainer, which resumes": "Run the command again, which resumes",
+    "make a new trainer on every rank to resume": "run the command again on every rank to resume",
 }
+# Names that are no English words are keywords also without a value; a name of a file may hold them.
+_NAMES = re.compile(
+    r"(?<![\w./-])(max_pixels|bit_depth|run_dir|held_out|total_images|micro_batch|max_mb|data_may_change|psi)(?![\w./=(-])"
+)
 _VALUES = re.compile(
     r"(?<![\w-])(device|max_mb|max_pixels|bit_depth|run_dir|held_out|precision|resolution|total_images|micro_batch|seed|start|hours|recover|runtime)"
     r"=(?:(['\"])(\w+)\2|(\w+))?"
@@ -34,15 +41,19 @@ def in_options(text: str) -> str:
 
     Example:
         >>> in_options('pass on_unreadable="skip", max_pixels=26_000_000 or hidden=True; leave bit_depth out')
-        'pass --skip-unreadable, --max-pixels 26_000_000 or --hidden; leave bit_depth out'
+        'pass --skip-unreadable, --max-pixels 26_000_000 or --hidden; leave --bit-depth out'
     """
     for keyword, option in _FLAGS.items():
         text = text.replace(keyword, option)
-    return _VALUES.sub(_option, text)
+    return _NAMES.sub(lambda found: _flag(found[1]), _VALUES.sub(_option, text))
+
+
+def _flag(name: str) -> str:
+    return "--" + {"total_images": "images", "psi": "truncation"}.get(name, name).replace("_", "-")
 
 
 def _option(found: re.Match[str]) -> str:
-    option = "--" + found[1].replace("_", "-").replace("total-images", "images")
+    option = _flag(found[1])
     value = found[3] or found[4]
     return f"{option} {value}" if value else option
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import io
 import os
 import sys
 import traceback
@@ -77,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0; 2 for wrong use; 1 for a failure; 128 + n after signal n.
     """
+    if sys.stdout is None:  # a program that was started without one
+        sys.stdout = io.StringIO()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser()
     try:
