@@ -36,6 +36,7 @@ def feature_distance(real: Images, fake: Images, *, features: Extractor | None =
         ValueError: If there are fewer than two images in a set, or shapes differ, or values are not in [0, 1].
 
     Example:
+        >>> import torch
         >>> noise = torch.rand(2, 50, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         >>> abs(feature_distance(*noise)) < 20 < feature_distance(noise[0], noise[1] * 0.9)
         True
