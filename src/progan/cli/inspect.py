@@ -117,6 +117,7 @@ def describe_file(path: Path) -> dict[str, Any]:
     from progan.data import Pack
     from progan.data.pack import is_pack
     from progan.errors import CheckpointError
+    from progan.export import describe
     from progan.runs.checkpoint import SUFFIX, read_entries
 
     try:
@@ -142,7 +143,7 @@ def describe_file(path: Path) -> dict[str, Any]:
     if path.suffix != SUFFIX:
         raise UsageError(f"{path} is no pack and no file of tensors in the safetensors layout, which ends in {SUFFIX}")
     try:
-        return _described_generator(path)
+        return _described_record(path, "generator", describe(path))
     except CheckpointError:
         pass
     try:
@@ -151,17 +152,6 @@ def describe_file(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is no pack and no file of tensors in the safetensors layout: {error}") from error
     tensors = {name: {"dtype": str(entry.dtype), "shape": list(entry.shape)} for name, entry in entries.items()}
     return {"path": str(path), "kind": "file of tensors", "bytes": path.stat().st_size, "tensors": tensors}
-
-
-def _described_generator(path: Path) -> dict[str, Any]:
-    """Describe an exported generator.
-
-    Raises:
-        CheckpointError: If the file is none.
-    """
-    from progan.export import describe
-
-    return _described_record(path, "generator", describe(path))
 
 
 def _described_page(path: Path, html: Path) -> dict[str, Any]:

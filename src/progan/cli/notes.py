@@ -49,9 +49,8 @@ def data_of_run(run_dir: Path, options: argparse.Namespace) -> Path:
     Raises:
         UsageError: If that is not known, or nothing is there any more.
     """
-    if run_dir.is_file():
-        raise UsageError(f"{run_dir} does not say which pictures it was trained on; pass --data")
-    adopt_reading(run_dir, options)
+    if not run_dir.is_file():  # a generator in one file records none
+        adopt_reading(run_dir, options)
     data: Path | None = options.data
     if data is None:
         raise UsageError(f"{run_dir} does not say which pictures it was trained on; pass --data")

@@ -197,21 +197,22 @@ class RunRecord:
 
     def _run_options(self) -> dict[str, Any]:
         """Return intervals and recovery as recorded; for a checkpoint, by the run directory that it lies in, if any."""
-        if self.intervals is not None:
-            return {**self.intervals, "recover": self.recovery}
-        try:
-            return RunRecord.from_config(self.path.resolve().parent.parent)._run_options()
-        except (CheckpointError, OSError):
-            return {}
+        config = self._config()
+        return {} if config is None or config.intervals is None else {**config.intervals, "recover": config.recovery}
 
     @property
     def notes(self) -> dict[str, Any] | None:
         """Notes of config.json; for a checkpoint, those of the run directory that it lies in, if any."""
+        config = self._config()
+        notes = None if config is None else config.contents.get("notes")
+        return notes if isinstance(notes, dict) else None
+
+    def _config(self) -> RunRecord | None:
+        """Return the record of config.json: this one, or for a checkpoint that of its run directory, if any."""
         if self.intervals is not None:
-            notes = self.contents.get("notes")
-            return notes if isinstance(notes, dict) else None
+            return self
         try:
-            return RunRecord.from_config(self.path.resolve().parent.parent).notes
+            return RunRecord.from_config(self.path.resolve().parent.parent)
         except (CheckpointError, OSError):
             return None
 
