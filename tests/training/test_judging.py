@@ -29,7 +29,7 @@ from progan.storage import files
 from progan.training.callbacks import judge as judge_module
 from progan.training.callbacks import judged_images, judging_intervals
 from progan.training.callbacks.judged_images import CriticScores, LevelImages, _batch_size
-from progan.training.callbacks.judging_intervals import GRACE_S, SHARE, JudgingIntervals
+from progan.training.callbacks.judging_intervals import SHARE, JudgingIntervals
 from progan.training.step import to_range
 
 # small_recipe is at 16x16, where it can be judged, from 64 images on: fading until 88, at its end at 96.
@@ -278,10 +278,9 @@ def test_judgements_take_their_share_of_the_time_at_most(judge_s, prepared_s, co
     last = growth**2 * judge_s * (1 + others / 2) + prepared_s + costly_s
     first = judge_s + prepared_s  # of which nothing was known
     share_s = SHARE * image_s * 4000
-    if growth == 4:  # the time of judgements at a higher level is expected to grow by 2
-        assert spent - last <= max(GRACE_S, share_s) + first
-    else:
-        assert spent <= max(GRACE_S + last, share_s) + first
+    assert spent - last <= share_s + first
+    if growth < 4:  # the time of judgements at a higher level is expected to grow by 2
+        assert spent <= max(last, share_s + costly_s) + first  # costly measures are taken once, or unknown
     if costly_s and image_s == 10.0 and judge_s <= 2:
         assert len(found) > 10, "the reserve leaves time for more"
 
@@ -297,8 +296,8 @@ def test_the_end_of_the_run_is_reserved():
         return intervals.decided[0].every
 
     assert every(0.0, 0.5, 0) == 60, "18 judgements after the first one, and that at the end"
-    assert every(None, 0.5, 0) == 340, "costly measures are expected to take 15 s, so that 3 are left"
-    assert every(None, 0.5, 2) == 500, "and two more averages 1 s"
+    assert every(None, 0.5, 0) == 70, "costly measures are expected to take 2 s, so that 16 are left"
+    assert every(None, 1.0, 2) == 80, "and two more averages 2 s"
     assert every(0.0, 0.5, 2) == 60
     assert every(0.0, 4.0, 2) == 100
     assert every(0.0, None, 2) == 70, "an average whose leading measure is costly takes as long as a judgement"
@@ -331,11 +330,14 @@ def test_larger_images_are_expected_to_take_longer():
     assert intervals.decided[1] == StageInterval(1, first=1100, every=500)
 
 
-def test_short_runs_are_judged_at_the_end_of_each_stage():
-    found, _ = counts_of(JudgingIntervals(None, 10_000, SCHEDULE, {}), image_s=0.001, judge_s=0.1)
-    assert found == [1000, 2000, 4000]
-    found, _ = counts_of(JudgingIntervals(None, 10_000, SCHEDULE, {}), image_s=0.001, judge_s=4.0)
-    assert found == [1000, 4000], "10 s would not suffice for the second one"
+def test_short_runs_are_judged_at_the_end_of_a_stage_and_at_their_own():
+    found, _ = counts_of(JudgingIntervals(None, 100, SCHEDULE, {}), image_s=0.001, judge_s=0.1)
+    assert found == [1000, 4000]
+    found, _ = counts_of(JudgingIntervals(None, 100, SCHEDULE, {}), image_s=0.04, judge_s=0.1)
+    assert found == [1000, 2000, 4000], "of 3.2 s, 2.4 s are reserved"
+    decided = {0: StageInterval(0, every=0, at_end=True)}
+    found, _ = counts_of(JudgingIntervals(None, 100, SCHEDULE, decided), image_s=0.001, judge_s=0.1, begin=1000)
+    assert found == [4000], "one that resumes has had its first judgement"
 
 
 @pytest.mark.parametrize("begin", [96, 304, 1000, 1104, 1504, 2200])

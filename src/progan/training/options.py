@@ -94,7 +94,7 @@ class RunOptions:
         keep_every: Number of real images; the first checkpoint at or after each multiple is kept for good. None = no
             such checkpoints.
         judge_every: Number of real images between two judgements, rounded up to a multiple of save_every; the end of a
-            stage is judged too. None = as often as 3 % of the training's time allow; 0 = never. See `Judge`.
+            stage is judged too. None = as often as 2 % of the training's time allow; 0 = never. See `Judge`.
         held_out: Images that are never trained on, with which judgements detect overfitting: a share of the images,
             above 0 and below 0.5, chosen by the seed; or a folder of pictures, a tensor or a data set, as for
             `Trainer.fit`. The run records them. None = there are none.

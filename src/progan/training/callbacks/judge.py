@@ -52,8 +52,8 @@ class Judge(Callback):
 
     Args:
         every: Number of real images between two judgements, rounded up to a multiple of the trainer's save_every. None
-            = as often as 3 % of the training's time allow, the report and the end of the run included, but 10 s before
-            its end in a run in which that is less; the end of the last stage is judged in any case.
+            = as often as 2 % of the training's time allow, the end of the run included; the end of the last stage and
+            that of the first one of 16x16 pixels or more are judged in any case.
         measures: Your own measures in addition to the built-in ones, by name: functions of `JudgedImages` that return a
             number or a `Measured`. One with the name of a built-in measure replaces it.
         built_in: Whether to use the built-in measures.

@@ -10,8 +10,8 @@ from progan.schedule import Schedule
 from progan.training.callbacks.base import crosses
 
 SHARE = 0.02  # of the training's time; the report has another hundredth
-GRACE_S = 10.0  # for a whole run that is too short for its share
 _UNKNOWN_S = 15.0  # what costly measures are expected to take before they have been taken
+_COSTLY = 2  # times a cheap judgement: what is reserved for them then; built-in ones take once to twice as long
 _GROWTH = 2  # of the time of judging from one level to the next; built-in measures take 1.4 to 1.9 times as long
 
 
@@ -19,9 +19,10 @@ class JudgingIntervals:
     """The counts of images at which a run is judged.
 
     Where no interval was asked for, it follows from the time that a judgement takes and the pace of the training, so
-    that judgements take at most 2 % of its time; the first judgement of a stage decides for the rest of it. The
-    judgement at the end of the run is always made, so its time is reserved: that of all measures, and of the choice
-    among averages. Decisions are recorded, and a run that resumes keeps to them.
+    that judgements take at most 2 % of its time; the first judgement of a stage decides for the rest of it. Two are
+    always made: the first one at the end of a stage, from which the others are planned, and that at the end of the run,
+    so its time is reserved: that of all measures, and of the choice among averages. Decisions are recorded, and a run
+    that resumes keeps to them.
 
     Args:
         every: Number of real images between two judgements; None = it follows from the time that they take.
@@ -146,12 +147,14 @@ class JudgingIntervals:
         return bool(known.thorough)
 
     def _end_is_due(self, stage: int, pixels: int) -> bool:
-        """Return whether to judge the end of a stage: that of the last one always."""
+        """Return whether to judge the end of a stage: that of the last one and the first judgement of a run always."""
         if self._every is not None or self._is_last(stage):
             return True
         known = self.decided.get(stage, StageInterval(stage))
         if known.at_end is None:
-            known = replace(known, at_end=self._can_afford(sum(self._expected(pixels)), stage, pixels))
+            is_first = all(each.first is None and not each.at_end for each in self.decided.values())
+            at_end = is_first or self._can_afford(sum(self._expected(pixels)), stage, pixels)
+            known = replace(known, at_end=at_end)
             self.decided[stage] = known
         return bool(known.at_end)
 
@@ -161,7 +164,7 @@ class JudgingIntervals:
     def _can_afford(self, seconds: float, stage: int, pixels: int) -> bool:
         """Return whether the time trained so far allows a judgement of some seconds, and that at the end of the run."""
         left_s = SHARE * self._total_time() - self._expected_end(stage, pixels)
-        return self._spent_s + seconds <= max(GRACE_S, min(SHARE * self._trained_s, left_s))
+        return self._spent_s + seconds <= min(SHARE * self._trained_s, left_s)
 
     def _can_afford_stage(self, stage: int, pixels: int) -> bool:
         """Return whether one judgement within a stage and one at its end are within the stage's share of the time."""
@@ -183,7 +186,7 @@ class JudgingIntervals:
         """
         pixels *= _GROWTH ** (self._schedule.stages[-1].level - self._schedule.stages[stage].level)
         each_s, prepared_s = self._expected(pixels)
-        costly_s = self._expected_costly(pixels, _UNKNOWN_S)
+        costly_s = self._expected_costly(pixels, _UNKNOWN_S if self._last is None else _COSTLY * each_s)
         return each_s + prepared_s + costly_s + self._others * self._expected_average(pixels)
 
     def _expected_average(self, pixels: int) -> float:
@@ -191,7 +194,8 @@ class JudgingIntervals:
         if self._last is None:
             return 0.0
         if self._average is None:
-            return self._expected(pixels)[0] + self._expected_costly(pixels, _UNKNOWN_S)
+            each_s = self._expected(pixels)[0]
+            return each_s + self._expected_costly(pixels, _COSTLY * each_s)
         return self._average[0] * pixels / self._average[1]
 
     def _expected_costly(self, pixels: int, unknown_s: float) -> float:

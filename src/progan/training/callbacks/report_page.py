@@ -14,7 +14,7 @@ from progan.training.callbacks.base import Callback, Run, check_every, crosses, 
 from progan.training.step import StepMetrics
 
 _SHARE = 0.01  # of the training's time; judgements have the rest of 3 %
-_GRACE_S = 5.0  # for a whole run that is too short for its share
+_GRACE_S = 1.0  # for a whole run that is too short for its share
 
 
 def write_report(run_dir: Path, *, training: bool) -> Path:
@@ -27,7 +27,7 @@ def write_report(run_dir: Path, *, training: bool) -> Path:
 class ReportPage(Callback):
     """The report page of a run, ``report.html``: refreshed after each preview and judgement, and at the end of fit.
 
-    It takes at most 1 % of the training's time, but 5 s in a run in which that is less; where that does not suffice, it
+    It takes at most 1 % of the training's time, but 1 s in a run in which that is less; where that does not suffice, it
     is refreshed less often. A report that cannot be written is a warning.
 
     Args:
