@@ -25,7 +25,8 @@ def test_stages_sum_up_and_favour_the_top(resolution, flat):
     assert rates == [4e-3, 4e-3 / 3, 4e-3 / 10]
     assert {stage.batch_size for stage in recipe.stages} == {4 if resolution <= (64 if flat else 32) else 8}
     assert recipe.architecture.patch_scores == (resolution > 32 and not flat)
-    assert recipe.architecture.sharpness == (2 if resolution > 32 and flat else 1)
+    drawn_sharply = resolution > 32 and flat
+    assert recipe.architecture.drawing[:2] == ((4.0, 2) if drawn_sharply else (1.0, 1))
     assert all(stage.fade_images == round(0.3 * stage.images) for stage in recipe.stages[1:top])
 
 

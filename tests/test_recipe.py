@@ -104,7 +104,7 @@ def test_the_unusual_recipe_is_unusual_throughout():
         (UNUSUAL.training.augment_all[0], Translate()),
     ):
         same = [field.name for field in fields(ours) if getattr(ours, field.name) == getattr(plain, field.name)]
-        needing_a_vector_latent = ["modulation", "palette", "sharpness"]
+        needing_a_vector_latent = ["modulation", "palette", "sharpness", "supersampling"]
         assert same == (needing_a_vector_latent if isinstance(ours, Architecture) else [])
 
 

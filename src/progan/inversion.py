@@ -179,7 +179,7 @@ def _picture(grown: GrownGenerator, name: str, images: object) -> Tensor:
     check_tensor(name, images)
     assert isinstance(images, Tensor)
     architecture = grown.generator.architecture
-    expected = (architecture.image_channels, *architecture.size(grown.level))
+    expected = (architecture.image_channels, *grown.image_size)
     if images.ndim != 4 or tuple(images.shape[1:]) != expected or len(images) == 0:
         raise ValueError(
             f"{name} must have the shape of the generator's images, {expected} (C, H, W), got {tuple(images.shape)}; "

@@ -30,7 +30,8 @@ _FEW_TAIL = 0.07  # share of them at a third of the learning rate, and at a tent
 _FEW_RATE = 4e-3
 _FEW_GAMMA = 5e-4  # per pixel, for images in [-1, 1]
 _FEW_PALETTE = 12  # colours of an image
-_FEW_SHARPNESS = 2.0  # of contours when drawing, in that of the training
+_FEW_SHARPNESS = 4.0  # of contours when drawing, in that of the training
+_FEW_SUPERSAMPLING = 2  # points of a pixel, along each side, when drawing
 _FEW_SMALL = 3  # highest top level of small batches (one more with a palette), of no patch scores and no sharpening
 _FEW_LEAST = 50  # pictures below which nothing but copies is to be hoped for
 
@@ -222,12 +223,14 @@ def _few_recipe(
         precision=precision,
     )
     top = len(widths) - 1
+    drawn_sharply = bool(palette) and top > _FEW_SMALL
     architecture = Architecture(
         channels=widths,
         latent_shape=(128,),
         modulation=True,
         palette=palette,
-        sharpness=_FEW_SHARPNESS if palette and top > _FEW_SMALL else 1.0,
+        sharpness=_FEW_SHARPNESS if drawn_sharply else 1.0,
+        supersampling=_FEW_SUPERSAMPLING if drawn_sharply else 1,
         patch_scores=not palette and top > _FEW_SMALL,
     )
     return Recipe(architecture, _few_stages(top, total_images, palette), training)

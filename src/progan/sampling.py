@@ -16,6 +16,7 @@ from progan.arguments import check_instance, check_int, check_tensor
 from progan.labels import Classes
 from progan.latents import slerp, walk_weights
 from progan.networks.classes import check_labels
+from progan.networks.drawing import Drawing
 from progan.networks.fused import generate
 from progan.networks.generator import ProgressiveGenerator
 from progan.randomness import latents
@@ -39,6 +40,7 @@ class GrownGenerator(nn.Module):
         alpha: The same.
         classes: The same; None = the generator has no classes.
         label: Label of the only class that it generates, see `of_class`; None = any.
+        drawing: How the weights of a palette are drawn.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class GrownGenerator(nn.Module):
         n = generator.architecture.classes
         self.classes: Classes | None = None if n == 0 else Classes((1,) * n) if classes is None else classes
         self.label: int | None = None
+        self.drawing: Drawing = generator.architecture.drawing
         self.eval()
 
     def of_class(self, label: int | str) -> Self:
@@ -93,6 +96,38 @@ class GrownGenerator(nn.Module):
         one.label = self.classes.index(label)
         return one
 
+    def enlarged(self, scale: int) -> Self:
+        """Return this generator, with the same weights, of images that are larger by a factor.
+
+        For generators with a palette, whose contours lie between pixels: they are as sharp in a larger image, where
+        those of an image that was enlarged afterwards are soft. Details are those of the level.
+
+        Args:
+            scale: Factor of height and width.
+
+        Raises:
+            TypeError: If scale is not an int.
+            ValueError: If scale is below 1, or the generator has no palette.
+
+        Example:
+            >>> from progan import presets
+            >>> grown = GrownGenerator(presets.few_images(16).build()[0], level=2)
+            >>> grown.enlarged(4).sample(1).shape
+            torch.Size([1, 3, 64, 64])
+        """
+        check_int("scale", scale, 1)
+        if not self.generator.architecture.palette:
+            raise ValueError("the generator has no palette, so its images cannot be drawn larger; resize them instead")
+        larger = copy.copy(self)
+        larger.drawing = self.drawing._replace(scale=scale)
+        return larger
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the images in pixels."""
+        height, width = self.generator.architecture.size(self.level)
+        return self.drawing.scale * height, self.drawing.scale * width
+
     @override
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images: ``(B, *latent_shape)`` -> (B, C, H, W), in the architecture's image_range.
@@ -101,8 +136,7 @@ class GrownGenerator(nn.Module):
             z: Latents, N(0, 1).
             labels: Label of each image, (B,), int64; None for a generator without classes, or of one class.
         """
-        labels, sharpness = self._labels_of(z, labels), self.generator.architecture.sharpness
-        return generate(self.generator, z, self.level, self.alpha, labels, sharpness=sharpness)
+        return generate(self.generator, z, self.level, self.alpha, self._labels_of(z, labels), drawing=self.drawing)
 
     def _labels_of(self, z: Tensor, labels: Tensor | None) -> Tensor | None:
         """Return the labels of latents, on their device."""

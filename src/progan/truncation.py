@@ -60,7 +60,7 @@ class TruncatedGenerator(GrownGenerator):
             raise ValueError(f"psi is the weight of a sample's own features, in [0, 1], got {psi!r}; 1 = no truncation")
         check_int("n", n, 2)
         super().__init__(grown.generator, grown.level, grown.alpha, classes=grown.classes)
-        self.label = grown.label
+        self.label, self.drawing = grown.label, grown.drawing
         highest = max(grown.level - 1, 0)
         if level is not None:
             check_int("level", level, 0)
@@ -85,8 +85,7 @@ class TruncatedGenerator(GrownGenerator):
         latent = [each.clone() for each in self.generator.modulating(z, labels)]
         for each in latent:
             each[:, : z.shape[1]] *= self.psi  # whose mean is 0; the class stays
-        sharpness = self.generator.architecture.sharpness
-        return self.generator.images_of(features, self.at, self.level, self.alpha, *latent, sharpness=sharpness)
+        return self.generator.images_of(features, self.at, self.level, self.alpha, *latent, drawing=self.drawing)
 
     def _mean(self, n: int) -> Tensor:
         """Return the mean features of n keyed latents."""

@@ -8,7 +8,10 @@ from torch.testing import assert_close
 
 from progan import Architecture, GrownGenerator, ProgressiveGenerator, TruncatedGenerator, load_generator
 from progan.export import save_generator
+from progan.networks import drawing as drawing_module
+from progan.networks.drawing import Drawing, drawn_weights
 from progan.networks.palette import Palette
+from progan.ops.sparsemax import sparsemax
 
 SMALL = Architecture((8, 6, 5), latent_shape=(7,), modulation=True, palette=4)
 
@@ -71,14 +74,14 @@ def test_where_one_colour_is_left_the_image_is_flat_to_the_bit():
 def test_what_is_drawn_is_sharper_than_what_is_trained(tmp_path):
     sharp = replace(SMALL, sharpness=3.0)
     generator, z = generator_of(sharp), seeded(3, 7)
-    trained, drawn = generator(z, 2), generator(z, 2, sharpness=3.0)
+    trained, drawn = generator(z, 2), generator(z, 2, drawing=sharp.drawing)
     layer, soft = generator.to_rgb[2], generator_of(sharp).to_rgb[2]
     with torch.no_grad():
         for each in soft.weights.parameters():
             each *= 3
     features, (latent,) = generator.features(z, 2), generator.modulating(z)
     assert_close(drawn, soft(features, latent))
-    assert_close(drawn, layer(features, latent, 3.0))
+    assert_close(drawn, layer(features, latent, Drawing(3.0)))
     assert not torch.equal(drawn, trained)
     grown = GrownGenerator(generator, 2)
     assert_close(grown(z), drawn)
@@ -86,6 +89,91 @@ def test_what_is_drawn_is_sharper_than_what_is_trained(tmp_path):
     assert_close(GrownGenerator(generator_of(), 2)(z), trained)
     save_generator(GrownGenerator(generator.float(), 2), tmp_path / "sharp.safetensors")
     assert_close(load_generator(tmp_path / "sharp.safetensors")(z.float()), drawn.float(), rtol=0, atol=1e-4)
+
+
+def interpolated(row: list[float], place: float) -> float:
+    """Interpolate by cubic convolution between the numbers of a row, whose ends are repeated (Keys 1981, eq. 15)."""
+    total = 0.0
+    for index in range(-3, len(row) + 3):
+        s = abs(place - index)
+        if s < 1:
+            weight = 1.5 * s**3 - 2.5 * s**2 + 1
+        elif s < 2:
+            weight = -0.5 * s**3 + 2.5 * s**2 - 4 * s + 2
+        else:
+            weight = 0.0
+        total += weight * row[min(max(index, 0), len(row) - 1)]
+    return total
+
+
+@pytest.mark.parametrize("drawing", [Drawing(2.0, 2, 1), Drawing(1.0, 3, 1), Drawing(1.5, 1, 2), Drawing(3.0, 2, 3)])
+def test_a_pixel_has_the_mean_weights_at_points_within_it(drawing):
+    logits = 2 * seeded(1, 3, 4, 5)
+    sharpness, points, scale = drawing
+    found = drawn_weights(logits, drawing)
+    assert found.shape == (1, 3, 4 * scale, 5 * scale)
+    places = [(index + 0.5) / (points * scale) - 0.5 for index in range(5 * points * scale)]
+    for row in range(4 * scale):
+        for column in range(5 * scale):
+            at_points = []
+            for y in places[points * row : points * (row + 1)]:
+                for x in places[points * column : points * (column + 1)]:
+                    values = [
+                        interpolated([interpolated(line, x) for line in colour], y) for colour in logits[0].tolist()
+                    ]
+                    at_points.append(sparsemax(sharpness * torch.tensor(values, dtype=torch.float64)[None]))
+            assert_close(found[0, :, row, column], torch.cat(at_points).mean(dim=0))
+
+
+def test_interpolation_reproduces_parabolas_inside():
+    x = torch.arange(8, dtype=torch.float64).expand(1, 1, 8, 8)
+    moved = drawing_module._interpolated(drawing_module._interpolated(x**2, 0.3, 3), -0.4, 2)
+    assert_close(moved[..., 2:-2], ((x + 0.3) ** 2)[..., 2:-2])
+
+
+def test_supersampling_smooths_contours_and_leaves_flat_areas_flat():
+    """A slanted contour between two colours: one point leaves steps, several leave shares of pixels' areas."""
+    place = torch.arange(16.0)[None, :] - 0.3 * torch.arange(16.0)[:, None] - 5.2
+    logits = torch.stack([place, -place])[None]
+    areas = torch.stack([(place + shift).clamp(-0.5, 0.5) + 0.5 for shift in torch.linspace(-0.13, 0.13, 9)]).mean(
+        dim=0
+    )
+    errors = [
+        (drawn_weights(logits, Drawing(100.0, points))[0, 0] - areas)[2:-2, 2:-2].abs().max().item()
+        for points in (1, 2, 4)
+    ]
+    assert errors[0] > 0.4
+    assert errors[1] < 0.3
+    assert errors[2] < 0.15
+    smooth = drawn_weights(logits, Drawing(100.0, 4))[0, 0]
+    assert torch.equal(smooth[place.abs() > 2], (place > 0).float()[place.abs() > 2])
+
+
+def test_generators_draw_larger(tmp_path):
+    smooth = replace(SMALL, sharpness=2.0, supersampling=2)
+    generator, z = generator_of(smooth), seeded(3, 7)
+    grown = GrownGenerator(generator, 2)
+    assert_close(grown(z), generator(z, 2, drawing=Drawing(2.0, 2)))
+    larger = grown.enlarged(3)
+    assert (grown.image_size, larger.image_size) == ((16, 16), (48, 48))
+    assert larger(z).shape == (3, 3, 48, 48)
+    assert_close(larger(z), generator(z, 2, drawing=Drawing(2.0, 2, 3)))
+    assert_close(TruncatedGenerator(larger, 1.0)(z), larger(z))
+    assert torch.equal(larger.enlarged(1)(z), grown(z))
+    single = GrownGenerator(generator_of(replace(smooth, supersampling=1)), 2)  # two points of a pixel, then its mean
+    assert_close(torch.nn.functional.avg_pool2d(single.enlarged(2)(z), 2), grown(z))
+    fading = GrownGenerator(generator, 2, alpha=0.25)
+    below = torch.nn.functional.interpolate(GrownGenerator(generator, 1).enlarged(3)(z), scale_factor=2)
+    assert_close(fading.enlarged(3)(z), 0.75 * below + 0.25 * larger(z))
+    save_generator(GrownGenerator(generator.float(), 2), tmp_path / "smooth.safetensors")
+    loaded = load_generator(tmp_path / "smooth.safetensors")
+    assert loaded.generator.architecture.drawing == Drawing(2.0, 2)
+    assert_close(loaded.enlarged(3)(z.float()), larger.float()(z.float()), rtol=0, atol=1e-4)
+    plain = GrownGenerator(ProgressiveGenerator(replace(SMALL, palette=0)), 2)
+    with pytest.raises(ValueError, match="the generator has no palette, so its images cannot be drawn larger"):
+        plain.enlarged(2)
+    with pytest.raises(ValueError, match="scale must be at least 1, got 0"):
+        grown.enlarged(0)
 
 
 def test_the_first_images_have_flat_areas_edges_and_as_many_contrasts_as_others():
@@ -115,6 +203,9 @@ def test_colours_are_mixed_in_float32():
         (TypeError, {"palette": True}, "Architecture.palette must be an int"),
         (ValueError, {"sharpness": 0.0}, "sharpness must be above 0, got 0.0; 1 draws as in training"),
         (TypeError, {"sharpness": "high"}, "Architecture.sharpness must be a number"),
+        (ValueError, {"supersampling": 0}, "Architecture.supersampling must be at least 1, got 0"),
+        (ValueError, {"supersampling": 9}, "supersampling must be at most 8, got 9"),
+        (TypeError, {"supersampling": 1.5}, "Architecture.supersampling must be an int"),
         (ValueError, {"modulation": False}, "pass modulation=True and output='linear', got False and 'linear'"),
         (
             ValueError,

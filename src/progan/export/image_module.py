@@ -24,7 +24,7 @@ class ImageModule(nn.Module):
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         architecture = self.generator.architecture
         low, high = architecture.image_range
-        images: Tensor = self.generator(z.to(self.dtype), labels=labels, sharpness=architecture.sharpness).float()
+        images: Tensor = self.generator(z.to(self.dtype), labels=labels, drawing=architecture.drawing).float()
         return ((images - low) / (high - low)).clamp(0, 1)
 
 

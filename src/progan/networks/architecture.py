@@ -9,6 +9,7 @@ from torch import Tensor
 
 from progan.arguments import check_alpha, tuple_of
 from progan.networks.architecture_checks import check_settings
+from progan.networks.drawing import Drawing
 from progan.networks.layers import Equalization
 from progan.ops.convolution import Padding
 
@@ -48,6 +49,8 @@ class Architecture:
             a 1x1 convolution to RGB.
         sharpness: Factor of what the palette's sparsemax is given when a `GrownGenerator` draws: above 1, contours are
             sharper than in training. Without a palette it has no effect.
+        supersampling: Points of a pixel, along each side, at which the palette's weights are then computed; the pixel
+            has their mean, which makes contours smooth. 1 = one in its middle, as in training.
         patch_scores: Score the patches of an image beside the whole, from level 2 on: see `ProgressiveDiscriminator`.
         classes: Number of classes that the networks tell apart, each a label from 0 on; 0 = unconditional networks,
             without labels. See `ProgressiveGenerator` and `ProgressiveDiscriminator`.
@@ -81,6 +84,7 @@ class Architecture:
     modulation: bool = False
     palette: int = 0
     sharpness: float = 1.0
+    supersampling: int = 1
     patch_scores: bool = False
     classes: int = 0
     class_embedding: int = 128
@@ -95,6 +99,11 @@ class Architecture:
     def top_level(self) -> int:
         """Index of the highest level."""
         return len(self.channels) - 1
+
+    @property
+    def drawing(self) -> Drawing:
+        """How a `GrownGenerator` draws the weights of the palette."""
+        return Drawing(self.sharpness, self.supersampling)
 
     @property
     def ends_equalization(self) -> Equalization:

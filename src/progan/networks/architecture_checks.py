@@ -18,6 +18,7 @@ _FLAGS = (
     *("minibatch_std_consecutive", "norm_first_layer", "patch_scores"),
 )
 _MOST_CLASSES = 1000  # a run records the name and the number of images of each
+_MOST_POINTS = 8  # along a side of a pixel; the time of drawing rises with their square
 _MOST_COLOURS = 64  # in a palette; the time for sparsemax rises with the square of their number
 _LARGEST_SIDE = 65_536  # pixels, as for JPEG; bounds the number of levels that a crafted file can request
 
@@ -58,6 +59,9 @@ def check_settings(architecture: Architecture) -> None:
     check_number("Architecture.sharpness", architecture.sharpness)
     if not 0 < architecture.sharpness < math.inf:
         raise ValueError(f"sharpness must be above 0, got {architecture.sharpness!r}; 1 draws as in training")
+    check_int("Architecture.supersampling", architecture.supersampling, 1)
+    if architecture.supersampling > _MOST_POINTS:
+        raise ValueError(f"supersampling must be at most {_MOST_POINTS}, got {architecture.supersampling!r}")
     if architecture.image_channels not in (1, 3, 4):
         raise ValueError(f"image_channels must be 1 (grey), 3 (RGB) or 4 (RGBA), got {architecture.image_channels!r}")
     if len(architecture.image_range) != 2:

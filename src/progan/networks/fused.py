@@ -20,6 +20,7 @@ from progan.networks.base import ProgressiveNetwork
 from progan.networks.blocks import ConvUnit, DiscriminatorBlock, GeneratorBlock
 from progan.networks.classes import EqualizedEmbedding
 from progan.networks.discriminator import ProgressiveDiscriminator
+from progan.networks.drawing import AS_TRAINED, Drawing
 from progan.networks.generator import ProgressiveGenerator
 from progan.networks.layers import EqualizedConv2d, EqualizedLinear
 from progan.networks.patches import Scored, joint_score
@@ -42,9 +43,9 @@ def generate(
     alpha: float | Tensor | None,
     labels: Tensor | None = None,
     *,
-    sharpness: float = 1.0,
+    drawing: Drawing = AS_TRAINED,
 ) -> Tensor:
-    """Return ``generator(z, level, alpha, labels, sharpness=sharpness)``.
+    """Return ``generator(z, level, alpha, labels, drawing=drawing)``.
 
     Args:
         generator: A `ProgressiveGenerator`; of another module, its own forward is called.
@@ -52,11 +53,11 @@ def generate(
         level: Of the images.
         alpha: Weight of this level; None = fully grown.
         labels: Labels of the images; None = the generator has no classes.
-        sharpness: Of a palette's weights.
+        drawing: Of a palette's weights.
     """
     if not isinstance(generator, ProgressiveGenerator) or not _is_unmodified(generator):
         given = () if labels is None else (labels,)
-        images: Tensor = generator(z, level, alpha, *given, **({} if sharpness == 1 else {"sharpness": sharpness}))
+        images: Tensor = generator(z, level, alpha, *given, **({} if drawing == AS_TRAINED else {"drawing": drawing}))
         return images
     level = generator._checked_level(z, level, alpha)
     features, latent = generator._stem(z, labels), generator.modulating(z, labels)
@@ -68,7 +69,7 @@ def generate(
         below = x
         for index in range(whole + 1, level + 1):
             below, x = x, _grow(generator, x, index, *latent)
-        return generator._to_images(below, x, level, alpha, *latent, sharpness=sharpness)
+        return generator._to_images(below, x, level, alpha, *latent, drawing=drawing)
 
     return _by_parts(finish, size, features, *latent)
 

@@ -11,6 +11,7 @@ from progan.networks.architecture import Architecture
 from progan.networks.base import Block, ProgressiveNetwork, check_parts
 from progan.networks.blocks import GeneratorBlock, GeneratorStem, rgb_layer
 from progan.networks.classes import check_labels
+from progan.networks.drawing import AS_TRAINED, Drawing
 from progan.networks.palette import Palette
 from progan.ops.resampling import upsample
 
@@ -58,7 +59,7 @@ class ProgressiveGenerator(ProgressiveNetwork):
         alpha: float | Tensor | None = None,
         labels: Tensor | None = None,
         *,
-        sharpness: float = 1.0,
+        drawing: Drawing = AS_TRAINED,
     ) -> Tensor:
         """Return images: ``(B, *latent_shape)`` -> (B, image_channels, height, width), in image_range.
 
@@ -68,8 +69,8 @@ class ProgressiveGenerator(ProgressiveNetwork):
             alpha: Weight of this level relative to the one below; None = fully grown. A float must be in [0, 1]; the
                 value of a 0-d tensor is not checked.
             labels: Label of each image, (B,), int64, 0 to classes - 1, if the architecture has classes; else None.
-            sharpness: Factor of what the palette's sparsemax is given, if there is a palette: 1 in training, and
-                ``architecture.sharpness`` in `GrownGenerator`.
+            drawing: How the palette's weights are drawn, if there is a palette; `GrownGenerator` passes
+                ``architecture.drawing``.
 
         Raises:
             ValueError: If z has the wrong shape, the level does not exist, alpha is outside [0, 1] or given at level 0,
@@ -77,7 +78,7 @@ class ProgressiveGenerator(ProgressiveNetwork):
         """
         level = self._checked_level(z, level, alpha)
         latent = self.modulating(z, labels)
-        return self.images_of(self._stem(z, labels), 0, level, alpha, *latent, sharpness=sharpness)
+        return self.images_of(self._stem(z, labels), 0, level, alpha, *latent, drawing=drawing)
 
     def features(self, z: Tensor, level: int, labels: Tensor | None = None) -> Tensor:
         """Return the features of a level: ``(B, *latent_shape)`` -> (B, channels[level], height, width)."""
@@ -107,7 +108,7 @@ class ProgressiveGenerator(ProgressiveNetwork):
         level: int,
         alpha: float | Tensor | None,
         *latent: Tensor,
-        sharpness: float = 1.0,
+        drawing: Drawing = AS_TRAINED,
     ) -> Tensor:
         """Return the images of features: (B, channels[at], h, w) -> (B, image_channels, height, width).
 
@@ -117,12 +118,12 @@ class ProgressiveGenerator(ProgressiveNetwork):
             level: Level of the images.
             alpha: Weight of this level relative to the one below; None = fully grown.
             *latent: What `modulating` returned.
-            sharpness: As for the whole generator.
+            drawing: As for the whole generator.
         """
         below = x = features
         for index in range(at + 1, level + 1):
             below, x = x, self._run_block(x, index, *latent)
-        return self._to_images(below, x, level, alpha, *latent, sharpness=sharpness)
+        return self._to_images(below, x, level, alpha, *latent, drawing=drawing)
 
     def _stem(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """Return the features of level 0; without classes, the block is called with z alone."""
@@ -131,10 +132,10 @@ class ProgressiveGenerator(ProgressiveNetwork):
         return features
 
     def _to_images(
-        self, below: Tensor, x: Tensor, level: int, alpha: float | Tensor | None, *latent: Tensor, sharpness: float
+        self, below: Tensor, x: Tensor, level: int, alpha: float | Tensor | None, *latent: Tensor, drawing: Drawing
     ) -> Tensor:
         """Return images, (B, image_channels, height, width), from the features of the level below and of the level."""
-        given = (*latent, sharpness) if self.architecture.palette else ()
+        given = (*latent, drawing) if self.architecture.palette else ()
         image: Tensor = self.to_rgb[level](x, *given)
         if alpha is not None:
             # Upsampling commutes with a 1x1 convolution, and with mixing colours, and is cheaper after it.

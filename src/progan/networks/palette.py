@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from progan.networks.architecture import Architecture
+from progan.networks.drawing import AS_TRAINED, Drawing, drawn_weights
 from progan.networks.layers import EqualizedConv2d, EqualizedLinear, Initial
 from progan.ops.precision import widened
-from progan.ops.sparsemax import sparsemax
 
 _SHARPNESS = 3.0  # standard deviation of what sparsemax is given, at the start: most pixels are of one or two colours
 _SPREAD = 0.5  # standard deviation of the colours at the start, in halves of the image range
@@ -49,16 +49,15 @@ class Palette(nn.Module):
         self._middle, self._half = (low + high) / 2, (high - low) / 2
 
     @override
-    def forward(self, x: Tensor, latent: Tensor, sharpness: float = 1.0) -> Tensor:
-        """Return images: (B, in_channels, h, w), and latents, (B, n) -> (B, image_channels, h, w).
+    def forward(self, x: Tensor, latent: Tensor, drawing: Drawing = AS_TRAINED) -> Tensor:
+        """Return images: (B, in_channels, h, w), and latents, (B, n) -> (B, image_channels, h, w), times its scale.
 
         Args:
             x: Features.
             latent: Latents as the stem takes them, normalised.
-            sharpness: Factor of what sparsemax is given: above 1, fewer pixels are mixtures.
+            drawing: How the weights are drawn.
         """
-        logits = _smoothed(_smoothed(widened(self.weights(x)), 3), 2)
-        weights = sparsemax(logits if sharpness == 1 else sharpness * logits)
+        weights = drawn_weights(_smoothed(_smoothed(widened(self.weights(x)), 3), 2), drawing)
         colours = widened(self.colours(latent)).view(-1, *self._shape)
         mixtures = [(weights * values[:, :, None, None]).sum(dim=1) for values in colours.unbind(dim=2)]
         images = self._middle + self._half * torch.stack(mixtures, dim=1)
