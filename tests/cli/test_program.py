@@ -153,6 +153,7 @@ WRONG = [
     (["generate", "icons", "--out", "new", "--only", "9" * 5000], "such as 0-7,12, got '" + 60 * "9" + "...'"),
     (["generate", "icons", "--out", "new", "--n", "9" * 5000], "of at least 1, got '" + 60 * "9" + "...'"),
     (["generate", "icons", "--out", "new", "--n", "2", "--only", "3"], "not allowed with argument"),
+    (["generate", "icons", "--out", "new", "--enlarge", "17"], "argument --enlarge: must be at most 16, got '17'"),
     (["generate", "icons", "--out", "new", "--n", "99999999999"], "argument --n: must be at most 1,000,000, got '9999"),
     (["walk", "icons", "walk.png", "--stops", "1001"], "argument --stops: must be at most 1,000, got '1001'"),
     (["walk", "icons", "walk.png", "--seconds", "1e9"], "argument --seconds: must be at most 3,600, got '1e9'"),

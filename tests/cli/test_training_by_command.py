@@ -16,11 +16,12 @@ from draw_icons import draw_icons
 from npm_package import write_package
 from PIL import Image
 
-from progan import CheckpointError, ImageFolder, Trainer, load_generator, presets
+from progan import CheckpointError, GrownGenerator, ImageFolder, Trainer, load_generator, presets
 from progan.cli import finish, settings, training
 from progan.cli.folder import shape_of
 from progan.cli.program import main
 from progan.data.curation.survey import Facts
+from progan.export import save_generator
 from progan.render import read_png, write_png
 from progan.runs.record import RunRecord
 from progan.runtime import device
@@ -156,6 +157,22 @@ def test_generate_draws_the_pictures_of_the_seed(run, capsys):
         assert (read_png(Path(f"five/{index:04d}.png")).float() - expected[index]).abs().max() <= 1
     assert main(["generate", "runs/icons", "--between", "3", "17", "--truncation", "0.5", "--out", "way"]) == 0
     assert len(list(Path("way").iterdir())) == 10
+
+
+def test_pictures_are_drawn_larger(run, monkeypatch, capsys):
+    monkeypatch.setattr("progan.cli.generate._SHEET_PIXELS", 2 * 48 * 48)
+    assert main(["generate", "runs/icons", "--n", "3", "--enlarge", "6", "--out", "large"]) == 0
+    assert "3 pictures of 48x48 and sheet.png, of the first 2, are in large." in capsys.readouterr().out
+    expected = (load_generator(run).enlarged(6).sample(3) * 255).round()
+    for index in range(3):
+        assert (read_png(Path(f"large/{index:04d}.png")).float() - expected[index]).abs().max() <= 1
+    film = ["--enlarge", "16", "--truncation", "0.5", "--seconds", "0.1", "--stops", "2"]
+    assert main(["walk", "runs/icons", "large.png", *film]) == 0
+    assert "frames of 256x256" in capsys.readouterr().out
+    save_generator(GrownGenerator(presets.karras2018(8, channels=(4, 4)).build()[0], 1), "plain.safetensors")
+    assert main(["generate", "plain.safetensors", "--enlarge", "2", "--out", "new"]) == 2
+    assert "--enlarge is for runs on pictures with flat colours, which this one is not" in capsys.readouterr().err
+    assert not Path("new").exists()
 
 
 @pytest.mark.parametrize("command", [["generate", "--out", "new"], ["evaluate", "--n", "8"], ["walk", "new.png"]])

@@ -75,6 +75,8 @@ def _finish(trainer: Trainer, images: Images | torch.Tensor, run_dir: Path) -> N
     show(f"report   {run_dir / 'report.html'}")
     show(f"more     progan generate {shown(run_dir)} --out icons")
     show(f"         progan walk {shown(run_dir)} walk.webp")
+    if grown.generator.architecture.palette:
+        show(f"larger   progan generate {shown(run_dir)} --out large_icons --enlarge 4")
 
 
 def _judge(grown: GrownGenerator, images: Images | torch.Tensor, seed: int) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from progan.cli.command import UsageError
-from progan.cli.generator import add_sampling, load
+from progan.cli.generator import add_enlarging, add_sampling, load
 from progan.cli.options import add_source, check_new_folder, number_of_pictures, user_path, whole_numbers
 from progan.cli.output import show
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 HELP = "Draw new pictures with the generator of a run: PNG files, and a sheet of them."
 EXAMPLE = "progan generate runs/my_icons --n 64 --out icons"
-_AT_ONCE = 64
-_ON_SHEET = 400  # pictures at most
+_AT_ONCE = 64  # pictures of 64x64; fewer where they are larger
+_ON_SHEET, _SHEET_PIXELS = 400, 2**24  # pictures of a sheet at most, and all their pixels
 _LEAST_HEIGHT = 96  # pixels of a picture in the sheet
 
 
@@ -38,6 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--between", type=int, nargs=2, metavar="K", help="9 pictures on the way from one picture to another"
     )
     add_sampling(parser)
+    add_enlarging(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,7 +56,8 @@ def run(options: argparse.Namespace) -> int:
 
 def write_samples(out: Path, grown: GrownGenerator, indices: Sequence[int], seed: int) -> str:
     """Draw the pictures of a seed that have some numbers, write them into a folder, and return what was written."""
-    parts = (indices[begin : begin + _AT_ONCE] for begin in range(0, len(indices), _AT_ONCE))
+    size = _at_once(grown)
+    parts = (indices[begin : begin + size] for begin in range(0, len(indices), size))
     pictures = ((part, grown.images(grown.latents(part, seed=seed), grown.labels(part, seed=seed))) for part in parts)
     return write_pictures(out, pictures, max(indices))
 
@@ -66,9 +69,15 @@ def write_way(out: Path, grown: GrownGenerator, between: Sequence[int], n: int, 
     grown.check_one_class("pictures on the way from one to another")
     ends = grown.latents(between, seed=seed)
     z = grown.latents_between(ends[0], ends[1], n)
-    parts = (slice(begin, begin + _AT_ONCE) for begin in range(0, n, _AT_ONCE))
+    size = _at_once(grown)
+    parts = (slice(begin, begin + size) for begin in range(0, n, size))
     pictures = ((range(n)[part], grown.images(z[part])) for part in parts)
     return write_pictures(out, pictures, n - 1, one_row=True)
+
+
+def _at_once(grown: GrownGenerator) -> int:
+    """Return the number of pictures to draw at once."""
+    return max(1, _AT_ONCE // max(1, math.prod(grown.image_size) // 64**2))
 
 
 def write_pictures(
@@ -99,7 +108,8 @@ def write_pictures(
             converted = to_uint8(images)
             for index, picture in zip(indices, converted, strict=True):
                 write_png(folder / f"{index:0{digits}d}.png", picture)
-            shown += [*converted[: max(0, _ON_SHEET - count)]]
+            most = max(1, min(_ON_SHEET, _SHEET_PIXELS // converted[0, 0].numel()))
+            shown += [*converted[: max(0, most - count)]]
             count += len(converted)
         sheet = torch.stack(shown)
         columns = len(sheet) if one_row else max(1, round(len(sheet) ** 0.5))

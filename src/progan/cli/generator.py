@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from progan.cli.options import which
+from progan.cli.command import UsageError
+from progan.cli.options import at_least_1, which
 
 if TYPE_CHECKING:
     from progan import GrownGenerator
+
+_MOST_ENLARGED = 16
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +23,23 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_enlarging(parser: argparse.ArgumentParser) -> None:
+    """Add how large pictures are drawn."""
+    parser.add_argument(
+        "--enlarge", type=_factor, default=1, metavar="K", help="K times as large and as sharp, if colours are flat"
+    )
+
+
+def _factor(text: str) -> int:
+    return at_least_1(text, _MOST_ENLARGED)
+
+
 def load(options: argparse.Namespace) -> GrownGenerator:
-    """Load the generator of a run or a checkpoint, of one class and truncated as the options say.
+    """Load the generator of a run or a checkpoint, of one class, enlarged and truncated as the options say.
 
     Raises:
         CheckpointError: If there is none.
+        UsageError: If its pictures cannot be enlarged.
         ValueError: If there is no such class, or the truncation is out of range.
     """
     from progan import TruncatedGenerator, load_generator
@@ -34,6 +49,10 @@ def load(options: argparse.Namespace) -> GrownGenerator:
     if label is not None:
         named = grown.classes is not None and label in (grown.classes.names or ())
         grown = grown.of_class(int(label) if label.isdecimal() and not named else label)
+    if (scale := getattr(options, "enlarge", 1)) > 1:
+        if not grown.generator.architecture.palette:
+            raise UsageError("--enlarge is for runs on pictures with flat colours, which this one is not; leave it out")
+        grown = grown.enlarged(scale)
     if options.truncation is not None:
         grown = TruncatedGenerator(grown, options.truncation)
     return grown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from progan.cli.generator import add_sampling, load
+from progan.cli.generator import add_enlarging, add_sampling, load
 from progan.cli.options import add_source, at_least_1, positive, user_path
 from progan.cli.output import show
 
@@ -29,6 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
     parser.add_argument("file", type=user_path, metavar="FILE", help="film to write; its suffix names the kind")
     add_sampling(parser)
+    add_enlarging(parser)
     parser.add_argument("--stops", type=stops, default=7, metavar="N", help="pictures on the way (default: 7)")
     parser.add_argument("--seconds", type=seconds, default=8.0, metavar="S", help="duration (default: 8)")
 
