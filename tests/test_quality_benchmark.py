@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from draw_icons import draw_icons
 from safetensors.torch import load_file
 
-from progan import ImageFolder, Recipe, write_png
+from progan import Architecture, ImageFolder, Recipe, Stage, Trainer, load_generator, write_png
 from progan.render import read_png
 
 QUALITY = Path(__file__).parents[1] / "benchmarks/quality"
@@ -25,7 +26,7 @@ def quality(monkeypatch):
     import table
 
     yield run, table
-    for name in ("blind", "run", "table", "flow", "classes", *SETTINGS):
+    for name in ("blind", "drawing", "run", "table", "flow", "classes", *SETTINGS):
         sys.modules.pop(name, None)
 
 
@@ -75,6 +76,34 @@ def test_an_experiment_is_logged_once_it_is_finished(quality, tmp_path, monkeypa
     assert re.search(r"\| mel_icon \| 0 \| \(\d+\) \|", text)
     with pytest.raises(SystemExit, match=r"^there is no setting melicon; there are eight_gamma_fifth, eight_"):
         run.main(["melicon", *command[1:]])
+
+
+def test_a_run_is_judged_as_it_is_drawn_in_several_ways(quality, tmp_path, monkeypatch, capsys):
+    import drawing
+
+    run, _ = quality
+    icons = folder_of(tmp_path / "icons", draw_icons(20, size=16))
+    monkeypatch.setattr(run, "SAMPLES", 20)
+    architecture = Architecture((8, 6, 5), latent_shape=(7,), modulation=True, palette=4)
+    recipe = Recipe(architecture, [Stage(2, 0, 8, batch_size=4)])
+    Trainer.from_recipe(recipe, run_dir=tmp_path / "small", device="cpu", progress=False, judge_every=0).fit(
+        ImageFolder(icons, 16)
+    )
+    command = [
+        str(tmp_path / "small"),
+        "--data",
+        str(icons),
+        "--resolution",
+        "16",
+        "--out",
+        str(tmp_path / "found.json"),
+    ]
+    assert drawing.main([*command, "--drawings", "1x1", "4x2"]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())["drawings"]
+    assert list(found) == ["small, 1x1", "small, 4x2"]
+    assert found["small, 1x1"]["swd"] != found["small, 4x2"]["swd"]
+    expected = run.compared(load_generator(tmp_path / "small").sample(20, seed=0), ImageFolder(icons, 16))
+    assert found["small, 1x1"] == expected["measures"]
 
 
 def test_an_experiment_with_several_averages_is_judged_by_the_best(quality, tmp_path, monkeypatch, capsys):

@@ -133,6 +133,11 @@ def judged(samples: Tensor, images: ImageFolder, run_dir: Path) -> dict[str, Any
     side = samples.shape[-1]
     sheet = samples[: 16 * 8]
     write_png(run_dir / "sheet.png", image_grid(progan.enlarge(to_uint8(sheet), max(64, side)), columns=16))
+    return compared(samples, images)
+
+
+def compared(samples: Tensor, images: ImageFolder) -> dict[str, Any]:
+    """Judge samples against all real images."""
     evaluation = evaluate(samples, images, printed=False)
     values = {name: None if value is None else round(value, 4) for name, value in evaluation.values.items()}
     height, width = samples.shape[2:]

@@ -99,8 +99,8 @@ class GrownGenerator(nn.Module):
     def enlarged(self, scale: int) -> Self:
         """Return this generator, with the same weights, of images that are larger by a factor.
 
-        For generators with a palette, whose contours lie between pixels: they are as sharp in a larger image, where
-        those of an image that was enlarged afterwards are soft. Details are those of the level.
+        For generators with a palette, whose contours lie between pixels: they are as sharp in a larger image, pixel by
+        pixel, where those of an image that is enlarged afterwards are soft. Details are those of the level.
 
         Args:
             scale: Factor of height and width.
@@ -119,7 +119,8 @@ class GrownGenerator(nn.Module):
         if not self.generator.architecture.palette:
             raise ValueError("the generator has no palette, so its images cannot be drawn larger; resize them instead")
         larger = copy.copy(self)
-        larger.drawing = self.drawing._replace(scale=scale)
+        drawing = self.generator.architecture.drawing
+        larger.drawing = drawing._replace(scale=scale, sharpness=scale * drawing.sharpness)
         return larger
 
     @property
