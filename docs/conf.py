@@ -76,6 +76,7 @@ nitpick_ignore = [
     ("py:class", "progan.data.curation.survey.Facts"),
     ("py:class", "progan.metrics.evaluation.Sampler"),
     ("py:class", "progan.metrics.images.MapDataset"),
+    ("py:class", "progan.networks.drawing.Drawing"),
     ("py:class", "progan.networks.patches.Scored"),
     ("py:class", "progan.training.callbacks.judged_images.CriticScores"),
     ("py:class", "progan.training.callbacks.judged_images.LevelImages"),

@@ -326,7 +326,7 @@ MATHEMATICS = [
 ]
 # What somebody reads who wants to know how a recipe becomes a step: with the default parts, without their alternatives
 # and the refusals of settings.
-ALTERNATIVES = ("logistic.py", "zero_centered.py", "colour.py", "classes.py", "palette.py", "patches.py")
+ALTERNATIVES = ("logistic.py", "zero_centered.py", "colour.py", "classes.py", "palette.py", "drawing.py", "patches.py")
 READING = [
     *(path for path in MATHEMATICS if path.name not in (*ALTERNATIVES, "architecture_checks.py")),
     *(SOURCE / "networks/fused.py", SOURCE / "recipe.py", SOURCE / "training/step.py"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from progan import ImageFolder, Recipe, Trainer, presets
+from progan.networks.drawing import Drawing, drawing_of
 from progan.presets import few_images
 
 
@@ -26,7 +27,7 @@ def test_stages_sum_up_and_favour_the_top(resolution, flat):
     assert {stage.batch_size for stage in recipe.stages} == {4 if resolution <= (64 if flat else 32) else 8}
     assert recipe.architecture.patch_scores == (resolution > 32 and not flat)
     drawn_sharply = resolution > 32 and flat
-    assert recipe.architecture.drawing[:2] == ((4.0, 2) if drawn_sharply else (1.0, 1))
+    assert drawing_of(recipe.architecture) == (Drawing(4.0, 2) if drawn_sharply else Drawing())
     assert all(stage.fade_images == round(0.3 * stage.images) for stage in recipe.stages[1:top])
 
 

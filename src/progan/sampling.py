@@ -16,7 +16,7 @@ from progan.arguments import check_instance, check_int, check_tensor
 from progan.labels import Classes
 from progan.latents import slerp, walk_weights
 from progan.networks.classes import check_labels
-from progan.networks.drawing import Drawing
+from progan.networks.drawing import Drawing, drawing_of
 from progan.networks.fused import generate
 from progan.networks.generator import ProgressiveGenerator
 from progan.randomness import latents
@@ -68,7 +68,7 @@ class GrownGenerator(nn.Module):
         n = generator.architecture.classes
         self.classes: Classes | None = None if n == 0 else Classes((1,) * n) if classes is None else classes
         self.label: int | None = None
-        self.drawing: Drawing = generator.architecture.drawing
+        self.drawing: Drawing = drawing_of(generator.architecture)
         self.eval()
 
     def of_class(self, label: int | str) -> Self:
@@ -119,8 +119,7 @@ class GrownGenerator(nn.Module):
         if not self.generator.architecture.palette:
             raise ValueError("the generator has no palette, so its images cannot be drawn larger; resize them instead")
         larger = copy.copy(self)
-        drawing = self.generator.architecture.drawing
-        larger.drawing = drawing._replace(scale=scale, sharpness=scale * drawing.sharpness)
+        larger.drawing = drawing_of(self.generator.architecture, scale)
         return larger
 
     @property

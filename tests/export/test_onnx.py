@@ -19,6 +19,7 @@ KINDS = {
     "mel_icon": {},
     "karras2018": {"preset": presets.karras2018},
     "modulation": {"preset": presets.few_images},
+    "drawn sharply": {"preset": presets.few_images, "sharpness": 4.0, "supersampling": 2},
     "classes and modulation": {"preset": presets.few_images, "classes": 3},
     "grey": {"preset": presets.karras2018, "image_channels": 1},
     "RGBA": {"image_channels": 4},

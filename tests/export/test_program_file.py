@@ -16,7 +16,12 @@ from progan import GrownGenerator, export, load_generator, presets
 KINDS = {
     "mel_icon": {},
     "karras2018 and grey": {"preset": presets.karras2018, "image_channels": 1},
-    "few_images, RGBA and classes": {"preset": presets.few_images, "image_channels": 4, "classes": 3},
+    "few_images, RGBA and classes": {
+        "preset": presets.few_images,
+        "image_channels": 4,
+        "classes": 3,
+        "supersampling": 2,
+    },
     "3:2": {"base_size": (6, 4), "latent_shape": (5, 6, 4)},
 }
 

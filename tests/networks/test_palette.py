@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from progan import Architecture, GrownGenerator, ProgressiveGenerator, TruncatedGenerator, load_generator
 from progan.export import save_generator
 from progan.networks import drawing as drawing_module
-from progan.networks.drawing import Drawing, drawn_weights
+from progan.networks.drawing import Drawing, drawing_of, drawn_weights
 from progan.networks.palette import Palette
 from progan.ops.sparsemax import sparsemax
 
@@ -74,7 +74,7 @@ def test_where_one_colour_is_left_the_image_is_flat_to_the_bit():
 def test_what_is_drawn_is_sharper_than_what_is_trained(tmp_path):
     sharp = replace(SMALL, sharpness=3.0)
     generator, z = generator_of(sharp), seeded(3, 7)
-    trained, drawn = generator(z, 2), generator(z, 2, drawing=sharp.drawing)
+    trained, drawn = generator(z, 2), generator(z, 2, drawing=drawing_of(sharp))
     layer, soft = generator.to_rgb[2], generator_of(sharp).to_rgb[2]
     with torch.no_grad():
         for each in soft.weights.parameters():
@@ -167,7 +167,7 @@ def test_generators_draw_larger(tmp_path):
     assert_close(fading.enlarged(3)(z), 0.75 * below + 0.25 * larger(z))
     save_generator(GrownGenerator(generator.float(), 2), tmp_path / "smooth.safetensors")
     loaded = load_generator(tmp_path / "smooth.safetensors")
-    assert loaded.generator.architecture.drawing == Drawing(2.0, 2)
+    assert loaded.drawing == Drawing(2.0, 2)
     assert_close(loaded.enlarged(3)(z.float()), larger.float()(z.float()), rtol=0, atol=1e-4)
     plain = GrownGenerator(ProgressiveGenerator(replace(SMALL, palette=0)), 2)
     with pytest.raises(ValueError, match="the generator has no palette, so its images cannot be drawn larger"):

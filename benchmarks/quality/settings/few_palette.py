@@ -8,5 +8,5 @@ from progan import Recipe
 def recipe(resolution: int, images: int, n_images: int) -> Recipe:
     """Return the recipe for a number of real images shown."""
     large = resolution > 32
-    architecture = {"patch_scores": large, "sharpness": 1.0}
+    architecture = {"patch_scores": large, "sharpness": 1.0, "supersampling": 1}
     return few_images.recipe(resolution, images, n_images, batch_size=8 if large else None, architecture=architecture)

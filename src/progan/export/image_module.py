@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from progan.networks.drawing import drawing_of
 from progan.networks.generator import ProgressiveGenerator
 from progan.runs.generator_file import GeneratorRecord
 
@@ -19,12 +20,12 @@ class ImageModule(nn.Module):
         super().__init__()
         self.generator = generator
         self.dtype = next(generator.parameters()).dtype
+        self.drawing = drawing_of(generator.architecture)
 
     @override
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        architecture = self.generator.architecture
-        low, high = architecture.image_range
-        images: Tensor = self.generator(z.to(self.dtype), labels=labels, drawing=architecture.drawing).float()
+        low, high = self.generator.architecture.image_range
+        images: Tensor = self.generator(z.to(self.dtype), labels=labels, drawing=self.drawing).float()
         return ((images - low) / (high - low)).clamp(0, 1)
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from progan.arguments import check_alpha, tuple_of
 from progan.networks.architecture_checks import check_settings
-from progan.networks.drawing import Drawing
 from progan.networks.layers import Equalization
 from progan.ops.convolution import Padding
 
@@ -99,11 +98,6 @@ class Architecture:
     def top_level(self) -> int:
         """Index of the highest level."""
         return len(self.channels) - 1
-
-    @property
-    def drawing(self) -> Drawing:
-        """How a `GrownGenerator` draws the weights of the palette."""
-        return Drawing(self.sharpness, self.supersampling)
 
     @property
     def ends_equalization(self) -> Equalization:

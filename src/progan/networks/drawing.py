@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from progan.ops.sparsemax import sparsemax
+
+if TYPE_CHECKING:
+    from progan.networks.architecture import Architecture
 
 _KEYS = -0.5  # parameter of the cubic convolution, at which it reproduces parabolas
 
@@ -28,6 +31,11 @@ class Drawing(NamedTuple):
 
 
 AS_TRAINED = Drawing()
+
+
+def drawing_of(architecture: Architecture, scale: int = 1) -> Drawing:
+    """Return how samples are drawn; larger ones with contours as sharp, pixel by pixel."""
+    return Drawing(scale * architecture.sharpness, architecture.supersampling, scale)
 
 
 def drawn_weights(logits: Tensor, drawing: Drawing = AS_TRAINED) -> Tensor:

@@ -69,16 +69,15 @@ class ProgressiveGenerator(ProgressiveNetwork):
             alpha: Weight of this level relative to the one below; None = fully grown. A float must be in [0, 1]; the
                 value of a 0-d tensor is not checked.
             labels: Label of each image, (B,), int64, 0 to classes - 1, if the architecture has classes; else None.
-            drawing: How the palette's weights are drawn, if there is a palette; `GrownGenerator` passes
-                ``architecture.drawing``.
+            drawing: How the palette's weights are drawn, if there is a palette: in training as by default, and by a
+                `GrownGenerator` as the architecture says.
 
         Raises:
             ValueError: If z has the wrong shape, the level does not exist, alpha is outside [0, 1] or given at level 0,
                 or labels do not fit.
         """
         level = self._checked_level(z, level, alpha)
-        latent = self.modulating(z, labels)
-        return self.images_of(self._stem(z, labels), 0, level, alpha, *latent, drawing=drawing)
+        return self.images_of(self._stem(z, labels), 0, level, alpha, *self.modulating(z, labels), drawing=drawing)
 
     def features(self, z: Tensor, level: int, labels: Tensor | None = None) -> Tensor:
         """Return the features of a level: ``(B, *latent_shape)`` -> (B, channels[level], height, width)."""
