@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Iterable
 from numbers import Integral
@@ -22,6 +23,8 @@ from progan.networks.generator import ProgressiveGenerator
 from progan.randomness import latents
 from progan.runtime.contention import watched_cores
 from progan.runtime.memory import hold_heap_for
+
+_PIXELS_AT_ONCE = 4 * 1024**2
 
 
 class GrownGenerator(nn.Module):
@@ -320,6 +323,11 @@ class GrownGenerator(nn.Module):
                 images.sub_(low).div_(high - low)
             images.clamp_(0, 1)
         return images.clone()  # one that autograd takes too
+
+
+def drawn_at_once(grown: GrownGenerator, most: int) -> int:
+    """Return how many images to draw together: at most a number, and fewer of large images."""
+    return max(1, min(most, _PIXELS_AT_ONCE // math.prod(grown.image_size)))
 
 
 def key_points(grown: GrownGenerator, through: int | Iterable[int] | Tensor, seed: int) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 HELP = "Draw new pictures with the generator of a run: PNG files, and a sheet of them."
 EXAMPLE = "progan generate runs/my_icons --n 64 --out icons"
-_AT_ONCE = 64  # pictures of 64x64; fewer where they are larger
+_AT_ONCE = 64
 _ON_SHEET, _SHEET_PIXELS = 400, 2**24  # pictures of a sheet at most, and all their pixels
 _LEAST_HEIGHT = 96  # pixels of a picture in the sheet
 
@@ -56,7 +55,9 @@ def run(options: argparse.Namespace) -> int:
 
 def write_samples(out: Path, grown: GrownGenerator, indices: Sequence[int], seed: int) -> str:
     """Draw the pictures of a seed that have some numbers, write them into a folder, and return what was written."""
-    size = _at_once(grown)
+    from progan.sampling import drawn_at_once
+
+    size = drawn_at_once(grown, _AT_ONCE)
     parts = (indices[begin : begin + size] for begin in range(0, len(indices), size))
     pictures = ((part, grown.images(grown.latents(part, seed=seed), grown.labels(part, seed=seed))) for part in parts)
     return write_pictures(out, pictures, max(indices))
@@ -64,20 +65,17 @@ def write_samples(out: Path, grown: GrownGenerator, indices: Sequence[int], seed
 
 def write_way(out: Path, grown: GrownGenerator, between: Sequence[int], n: int, seed: int) -> str:
     """Draw n pictures on the way between two of a seed, write them into a folder, and return what was written."""
+    from progan.sampling import drawn_at_once
+
     if min(between) < 0:
         raise UsageError(f"--between takes two numbers from 0 on, got {between[0]} {between[1]}")
     grown.check_one_class("pictures on the way from one to another")
     ends = grown.latents(between, seed=seed)
     z = grown.latents_between(ends[0], ends[1], n)
-    size = _at_once(grown)
+    size = drawn_at_once(grown, _AT_ONCE)
     parts = (slice(begin, begin + size) for begin in range(0, n, size))
     pictures = ((range(n)[part], grown.images(z[part])) for part in parts)
     return write_pictures(out, pictures, n - 1, one_row=True)
-
-
-def _at_once(grown: GrownGenerator) -> int:
-    """Return the number of pictures to draw at once."""
-    return max(1, _AT_ONCE // max(1, math.prod(grown.image_size) // 64**2))
 
 
 def write_pictures(

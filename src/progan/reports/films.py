@@ -20,7 +20,7 @@ from progan.reports.captions import captioned
 from progan.reports.film_file import Film, check_film, check_rate, frame_count, write_film
 from progan.runs.directory import PICTURE_NAME
 from progan.runtime.progress import counted
-from progan.sampling import GrownGenerator, key_points, walked
+from progan.sampling import GrownGenerator, drawn_at_once, key_points, walked
 from progan.storage.paths import user_path
 
 _SLOWEST, _FASTEST = 8.0, 25.0  # frames per second of a time-lapse, unless others are asked for
@@ -137,7 +137,7 @@ def walk_film(
     weights = walk_weights(keys, n)
 
     def frames() -> Iterator[Tensor]:
-        for part in torch.split(weights, _BATCH):
+        for part in torch.split(weights, drawn_at_once(grown, _BATCH)):
             yield from enlarge(to_uint8(grown.images(walked(keys, part))), height)
 
     return write_film(target, counted(frames(), n, "writing the film"), frames_per_second=frames_per_second)
