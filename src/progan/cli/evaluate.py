@@ -34,8 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
     data = options.data or data_of_run(options.source, options)
     grown = load(options)
-    architecture = grown.generator.architecture
-    images = open_pictures(data, options, architecture.size(grown.level), architecture.image_channels)
+    images = open_pictures(data, options, grown.image_size, grown.generator.architecture.image_channels)
     evaluation = evaluate(grown, images, n=options.n, seed=options.seed, printed=not options.json)
     if options.json:
         show_json(evaluation.to_json())

@@ -83,7 +83,7 @@ def _judge(grown: GrownGenerator, images: Images | torch.Tensor, seed: int) -> N
     """Print the measures of the samples, or why there are none."""
     from progan.metrics import evaluate
 
-    height, width = grown.generator.architecture.size(grown.level)
+    height, width = grown.image_size
     if len(images) < 2 or min(height, width) < _LEAST_JUDGED:
         few = "There is only one picture" if len(images) < 2 else f"The samples have {width}x{height} pixels"
         show(f"{few}; judging needs 2 pictures and {_LEAST_JUDGED}x{_LEAST_JUDGED} pixels.")

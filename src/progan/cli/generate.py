@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Draw, and write the files."""
     check_new_folder(options.out)
-    grown = load(options)
+    grown = load(options, enlarged=options.enlarge)
     if options.between is None:
         said = write_samples(options.out, grown, options.only or range(options.n or 64), options.seed)
     else:
@@ -55,27 +55,28 @@ def run(options: argparse.Namespace) -> int:
 
 def write_samples(out: Path, grown: GrownGenerator, indices: Sequence[int], seed: int) -> str:
     """Draw the pictures of a seed that have some numbers, write them into a folder, and return what was written."""
-    from progan.sampling import drawn_at_once
-
-    size = drawn_at_once(grown, _AT_ONCE)
-    parts = (indices[begin : begin + size] for begin in range(0, len(indices), size))
+    parts = (indices[part] for part in _parts(grown, len(indices)))
     pictures = ((part, grown.images(grown.latents(part, seed=seed), grown.labels(part, seed=seed))) for part in parts)
     return write_pictures(out, pictures, max(indices))
 
 
 def write_way(out: Path, grown: GrownGenerator, between: Sequence[int], n: int, seed: int) -> str:
     """Draw n pictures on the way between two of a seed, write them into a folder, and return what was written."""
-    from progan.sampling import drawn_at_once
-
     if min(between) < 0:
         raise UsageError(f"--between takes two numbers from 0 on, got {between[0]} {between[1]}")
     grown.check_one_class("pictures on the way from one to another")
     ends = grown.latents(between, seed=seed)
     z = grown.latents_between(ends[0], ends[1], n)
-    size = drawn_at_once(grown, _AT_ONCE)
-    parts = (slice(begin, begin + size) for begin in range(0, n, size))
-    pictures = ((range(n)[part], grown.images(z[part])) for part in parts)
+    pictures = ((range(n)[part], grown.images(z[part])) for part in _parts(grown, n))
     return write_pictures(out, pictures, n - 1, one_row=True)
+
+
+def _parts(grown: GrownGenerator, n: int) -> list[slice]:
+    """Return n pictures in parts that are drawn at once."""
+    from progan.sampling import drawn_at_once
+
+    size = drawn_at_once(grown, _AT_ONCE)
+    return [slice(begin, begin + size) for begin in range(0, n, size)]
 
 
 def write_pictures(

@@ -34,7 +34,7 @@ def _factor(text: str) -> int:
     return at_least_1(text, _MOST_ENLARGED)
 
 
-def load(options: argparse.Namespace) -> GrownGenerator:
+def load(options: argparse.Namespace, *, enlarged: int = 1) -> GrownGenerator:
     """Load the generator of a run or a checkpoint, of one class, enlarged and truncated as the options say.
 
     Raises:
@@ -49,10 +49,10 @@ def load(options: argparse.Namespace) -> GrownGenerator:
     if label is not None:
         named = grown.classes is not None and label in (grown.classes.names or ())
         grown = grown.of_class(int(label) if label.isdecimal() and not named else label)
-    if (scale := getattr(options, "enlarge", 1)) > 1:
+    if enlarged > 1:
         if not grown.generator.architecture.palette:
             raise UsageError("--enlarge is for runs on pictures with flat colours, which this one is not; leave it out")
-        grown = grown.enlarged(scale)
+        grown = grown.enlarged(enlarged)
     if options.truncation is not None:
         grown = TruncatedGenerator(grown, options.truncation)
     return grown

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     """Write the film."""
     from progan.reports import walk_film
 
-    grown = load(options)
+    grown = load(options, enlarged=options.enlarge)
     film = walk_film(grown, options.file, through=options.stops, seed=options.seed, duration_s=options.seconds)
     show(str(film))
     return 0

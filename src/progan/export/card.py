@@ -136,8 +136,7 @@ def _weights(grown: GrownGenerator) -> int:
 
 def _sheet(grown: GrownGenerator, seed: int) -> Tensor:
     """Return a sheet of random samples, (C, H, W), uint8, of at most about 1600 pixels a side."""
-    architecture = grown.generator.architecture
-    height, width = architecture.size(grown.level)
+    height, width = grown.image_size
     shown = max(96, height) / height * width
     columns = max(2, min(8, int(_SHEET_SIDE // max(shown, height))))
     if grown.classes is not None and len(grown.classes) <= MOST_ROWS:

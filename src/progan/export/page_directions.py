@@ -26,9 +26,8 @@ def principal_directions(grown: GrownGenerator, n: int, *, seed: int = 0) -> Ten
     Returns:
         As `directions_of_change`, for images that are averaged to about 16 pixels a side: details do not count.
     """
-    architecture = grown.generator.architecture
     parameter = next(grown.generator.parameters())
-    side = max(1, min(architecture.size(grown.level)) // _SIDE)
+    side = max(1, min(grown.image_size) // _SIDE)
     labels = grown.labels(_SAMPLES, seed=seed)
 
     def small_images(z: Tensor, which: slice) -> Tensor:
@@ -36,7 +35,7 @@ def principal_directions(grown: GrownGenerator, n: int, *, seed: int = 0) -> Ten
         images: Tensor = grown(z.to(parameter.device, parameter.dtype), *given)
         return torch.nn.functional.avg_pool2d(images.float(), side)
 
-    return directions_of_change(small_images, architecture.latent_shape, n, seed=seed)
+    return directions_of_change(small_images, grown.generator.architecture.latent_shape, n, seed=seed)
 
 
 def directions_of_change(

@@ -185,17 +185,19 @@ class JudgingIntervals:
         """
         pixels <<= 2 * (self._schedule.stages[-1].level - self._schedule.stages[stage].level)
         each_s, prepared_s = self._expected(pixels)
-        costly_s = self._expected_costly(pixels, _UNKNOWN_S if self._last is None else _COSTLY * each_s)
-        return each_s + prepared_s + costly_s + self._others * self._expected_average(pixels)
+        return each_s + prepared_s + self._reserved_costly(pixels) + self._others * self._expected_average(pixels)
 
     def _expected_average(self, pixels: int) -> float:
         """Return the expected time of one more average in the choice; 0 before any judgement."""
         if self._last is None:
             return 0.0
         if self._average is None:
-            each_s = self._expected(pixels)[0]
-            return each_s + self._expected_costly(pixels, _COSTLY * each_s)
+            return self._expected(pixels)[0] + self._reserved_costly(pixels)
         return _scaled(self._average, pixels)
+
+    def _reserved_costly(self, pixels: int) -> float:
+        """Return the time to reserve for the costly measures."""
+        return self._expected_costly(pixels, _COSTLY * self._expected(pixels)[0] if self._last else _UNKNOWN_S)
 
     def _expected_costly(self, pixels: int, unknown_s: float) -> float:
         """Return the expected time of the costly measures, from the last time that they were taken, if any."""
