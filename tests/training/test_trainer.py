@@ -145,6 +145,28 @@ def test_another_run_is_refused_by_name(recipe, images, tmp_path):
         make(recipe, tmp_path / "run").fit(255 - images)
 
 
+def test_a_run_of_an_earlier_version_goes_on(recipe, images, tmp_path, monkeypatch):
+    """It records fewer settings, and did what the defaults of later ones do."""
+    to_json, later = Recipe.to_json, {"palette", "palette_layers", "sharpness", "supersampling"}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(Recipe, "to_json", lambda self: _without(to_json(self), later))
+        make(recipe, tmp_path / "run").fit(images, until=8)
+    assert not later & json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]["architecture"].keys()
+    resumed = make(recipe, tmp_path / "run")
+    assert resumed.images_seen == 8
+    resumed.fit(images)
+    make(recipe, tmp_path / "whole").fit(images)
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+    other = replace(recipe, architecture=replace(recipe.architecture, sharpness=2.0))
+    with pytest.raises(ValueError, match=r"differing \(there -> here\): recipe\.architecture\.sharpness 1\.0 -> 2\.0"):
+        make(other, tmp_path / "run")
+
+
+def _without(recipe, names):
+    kept = {name: value for name, value in recipe["architecture"].items() if name not in names}
+    return {**recipe, "architecture": kept}
+
+
 def test_settings_that_may_change(recipe, images, tmp_path):
     make(recipe, tmp_path / "run").fit(images, until=8)
     trainer = make(recipe, tmp_path / "run", log_every=3, save_every=5, keep=1, callbacks=[Callback()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +229,9 @@ class RunRecord:
         """
         own = json.loads(json.dumps(identity))
         theirs = {name: self.contents.get(name) for name in own}
+        # With the settings that an earlier version did not have, which stand for what it did.
+        architecture = json.loads(json.dumps(asdict(self.architecture)))
+        theirs["recipe"] = {**self.contents["recipe"], "architecture": architecture}
         own["data"] = theirs["data"]  # compared when the data is opened
         if all(each["held_out"] is not None and "data" in each["held_out"] for each in (own, theirs)):
             own["held_out"] = theirs["held_out"]
