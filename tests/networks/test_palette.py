@@ -53,6 +53,29 @@ def test_pixels_are_mixtures_of_colours_that_a_dense_layer_makes_of_the_latent(i
                 assert_close(image[:, row, column], (low + high) / 2 + (high - low) / 2 * mixed)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_colours_may_be_a_function_of_the_latent_that_is_not_linear(layers):
+    layer = generator_of(replace(SMALL, palette_layers=layers)).to_rgb[2]
+    with torch.no_grad():
+        layer.weights.bias[1] = 100  # one colour is left
+    x, latent = seeded(5, 5, 2, 2), seeded(5, 7)
+    hidden = latent
+    for each in layer.hidden:
+        hidden = hidden @ each.weight.T * (2 / 7) ** 0.5 + each.bias
+        hidden = torch.where(hidden > 0, hidden, 0.2 * hidden)
+    colours = hidden @ layer.colours.weight.T * 0.2 / 7**0.5 + layer.colours.bias
+    assert len(layer.hidden) == layers
+    assert_close(layer(x, latent)[:, :, 0, 0], colours.view(5, 4, 3)[:, 1])
+
+
+def test_a_palette_without_layers_is_that_of_earlier_files():
+    names = {name for name, _ in generator_of().to_rgb[2].named_parameters()}
+    assert names == {"weights.weight", "weights.bias", "colours.weight", "colours.bias"}
+    deeper = dict(generator_of(replace(SMALL, palette_layers=1)).named_parameters())
+    for name, parameter in generator_of().named_parameters():
+        assert torch.equal(parameter, deeper[name]), name
+
+
 def test_generators_end_with_it_at_each_level():
     generator, z = generator_of(), seeded(3, 7)
     latent = z / (z.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()

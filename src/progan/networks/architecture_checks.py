@@ -56,6 +56,7 @@ def check_settings(architecture: Architecture) -> None:
             "the colours of a palette are made of the latent that modulates the features, and are images as they "
             f"are; pass modulation=True and output='linear', got {got}"
         )
+    check_int("Architecture.palette_layers", architecture.palette_layers, 0)
     check_number("Architecture.sharpness", architecture.sharpness)
     if not 0 < architecture.sharpness < math.inf:
         raise ValueError(f"sharpness must be above 0, got {architecture.sharpness!r}; 1 draws as in training")

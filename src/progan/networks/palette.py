@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
 from progan.networks.architecture import Architecture
+from progan.networks.blocks import SLOPE
 from progan.networks.drawing import AS_TRAINED, Drawing, drawn_weights
 from progan.networks.layers import EqualizedConv2d, EqualizedLinear, Initial
 from progan.ops.precision import widened
@@ -22,7 +24,12 @@ class Palette(nn.Module):
     The weights of the colours are sparsemax(smooth(conv1x1(features))), so most of them are exactly 0. Where one colour
     is left, the area is flat, without the faint noise of a convolution to RGB; edges and shades are mixtures. Smoothing
     with [1, 2, 1] / 4 in both directions keeps single pixels from changing their colour, and leaves contours sharp,
-    since sparsemax comes after it. The colours are dense(latent).
+    since sparsemax comes after it.
+
+    The colours are dense(h), where h is the latent after some dense layers with a LeakyReLU. Without these, each colour
+    is a linear function of the latent, so its values in all images make one cloud. Pictures have a few kinds of skin
+    instead, and the generator would draw them by mixing two colours in the image, in blotches. Layers can tell kinds
+    apart, once for the whole image, as the mapping network of Karras et al. 2019 does.
 
     Args:
         architecture: Settings of both networks, with a palette.
@@ -38,10 +45,12 @@ class Palette(nn.Module):
         super().__init__()
         ends = architecture.ends_equalization
         n, values = architecture.palette, architecture.palette * architecture.image_channels
+        width = architecture.joined_channels
         self.weights: EqualizedConv2d = EqualizedConv2d(in_channels, n, 1, gain=_SHARPNESS, equalization=ends)
-        self.colours: EqualizedLinear = EqualizedLinear(
-            architecture.joined_channels, values, gain=_GAIN, equalization=ends
+        self.hidden: nn.ModuleList = nn.ModuleList(
+            EqualizedLinear(width, width, equalization=ends) for _ in range(architecture.palette_layers)
         )
+        self.colours: EqualizedLinear = EqualizedLinear(width, values, gain=_GAIN, equalization=ends)
         self.colours.initial["bias"] = Initial("normal", _SPREAD)
         self.colours.reset_parameters()
         self._shape = n, architecture.image_channels
@@ -58,6 +67,8 @@ class Palette(nn.Module):
             drawing: How the weights are drawn.
         """
         weights = drawn_weights(_smoothed(_smoothed(widened(self.weights(x)), 3), 2), drawing)
+        for layer in self.hidden:
+            latent = F.leaky_relu(layer(latent), SLOPE)
         colours = widened(self.colours(latent)).view(-1, *self._shape)
         mixtures = [(weights * values[:, :, None, None]).sum(dim=1) for values in colours.unbind(dim=2)]
         images = self._middle + self._half * torch.stack(mixtures, dim=1)
