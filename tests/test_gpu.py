@@ -22,6 +22,7 @@ from progan import (
     NonSaturating,
     ProgressiveDiscriminator,
     ProgressiveGenerator,
+    Reconstruction,
     Stage,
     Trainer,
     Translate,
@@ -63,7 +64,10 @@ def one_order(monkeypatch):
 def make(graph, preset=presets.mel_icon, run_dir=None, stages=STAGES, micro_batch=None, **training):
     recipe = replace(small_recipe(preset, **training), stages=stages)
     options = {"run_dir": run_dir, "device": CUDA, "graph": graph, "seed": 3, "progress": False}
-    return Trainer.from_recipe(recipe, micro_batch=micro_batch, **options)
+    trainer = Trainer.from_recipe(recipe, micro_batch=micro_batch, **options)
+    if recipe.training.reconstruction is not None:
+        trainer.fit(torch.rand(20, 3, 16, 16), until=0)  # for its codes
+    return trainer
 
 
 def kind_of(trainer):
@@ -112,6 +116,7 @@ RECIPES = {
     },
     "tf32": {"preset": presets.mel_icon, "precision": "tf32"},
     "bf16": {"preset": presets.mel_icon, "precision": "bf16"},
+    "reconstructing": {"preset": presets.karras2018, "reconstruction": Reconstruction(components=3)},
 }
 
 

@@ -21,6 +21,7 @@ from progan.networks.architecture import Architecture
 from progan.presets import few_images, karras2018, mel_icon
 from progan.recipe import Recipe, Training
 from progan.recipe_json import networks_from_json
+from progan.reconstruction import Reconstruction
 from progan.schedule import Growth, Schedule, Stage
 
 # No field as it is by default, so that one which is lost on the way shows.
@@ -54,6 +55,7 @@ UNUSUAL = Recipe(
     Training(
         objective=Wasserstein(drift_weight=0.01),
         regularizers=(GradientPenalty(weight=5.0, target=2.0, every=4), R1(weight=0.5, every=2, per_pixel=True)),
+        reconstruction=Reconstruction(weight=2.0, components=8),
         order="generator_first",
         adam=Adam((0.5, 0.9), 1e-7, "level"),
         ema=Ema(0.9, batch=4, warm_up=True, ramp_up=0.1),
@@ -97,6 +99,7 @@ def test_the_unusual_recipe_is_unusual_throughout():
         (UNUSUAL.stages[0], Stage(0)),
         (UNUSUAL.training, Training()),
         (UNUSUAL.training.objective, Wasserstein()),
+        (UNUSUAL.training.reconstruction, Reconstruction()),
         (UNUSUAL.training.regularizers[0], GradientPenalty()),
         (UNUSUAL.training.regularizers[1], R1()),
         (UNUSUAL.training.augment_real[0], HorizontalFlip()),
@@ -104,7 +107,7 @@ def test_the_unusual_recipe_is_unusual_throughout():
         (UNUSUAL.training.augment_all[0], Translate()),
     ):
         same = [field.name for field in fields(ours) if getattr(ours, field.name) == getattr(plain, field.name)]
-        needing_a_vector_latent = ["modulation", "palette", "sharpness", "supersampling"]
+        needing_a_vector_latent = ["modulation", "palette", "palette_layers", "sharpness", "supersampling"]
         assert same == (needing_a_vector_latent if isinstance(ours, Architecture) else [])
 
 

@@ -26,6 +26,7 @@ from progan.networks.layers import EqualizedConv2d, EqualizedLinear, FadeIn, Min
 from progan.ops.resampling import downsample, upsample
 from progan.optimization import Adam, Ema
 from progan.recipe import Recipe, Training
+from progan.reconstruction import PrincipalCodes, Reconstruction
 from progan.render import enlarge, image_grid, to_uint8, write_png
 from progan.runs.average_choice import AverageChoice
 from progan.runs.data_history import DataRecord
@@ -95,11 +96,13 @@ __all__ = [
     "PixelNorm",
     "Plan",
     "Previews",
+    "PrincipalCodes",
     "Progress",
     "ProgressiveDiscriminator",
     "ProgressiveGenerator",
     "RankError",
     "Recipe",
+    "Reconstruction",
     "Recovery",
     "Regularizer",
     "Relativistic",

@@ -22,6 +22,7 @@ from progan.optimization import Adam, Ema
 from progan.parts import about_hue, build, check_once, check_part, several
 from progan.randomness import key
 from progan.recipe_json import networks_from_json, training_from_json, training_to_json
+from progan.reconstruction import Reconstruction
 from progan.schedule import Schedule, Stage
 
 Order = Literal["critic_first", "generator_first"]
@@ -38,6 +39,7 @@ class Training:
     Args:
         objective: Losses of both networks, as functions of scores.
         regularizers: Penalties on the critic, each kind at most once; a lone one is taken as a tuple of one.
+        reconstruction: Whether and how the generator also learns to draw real images from codes; None = it does not.
         order: Network that is updated first; the EMA takes the generator in between.
         adam: Settings of both optimizers.
         ema: Settings of the generator's moving average, and of those beside it.
@@ -56,6 +58,7 @@ class Training:
 
     objective: Objective = Wasserstein()  # noqa: RUF009 (frozen, so shared safely, as all here)
     regularizers: tuple[Regularizer, ...] = (GradientPenalty(10.0),)
+    reconstruction: Reconstruction | None = None
     order: Order = "critic_first"
     adam: Adam = Adam()  # noqa: RUF009
     ema: Ema = Ema()  # noqa: RUF009
@@ -70,6 +73,8 @@ class Training:
         """Check each setting once, here."""
         check_instance("Training.adam", self.adam, Adam, [(Mapping, "pass Adam(...) of it")])
         check_instance("Training.ema", self.ema, Ema, [(Mapping, "pass Ema(...) of it"), (float, "pass Ema(decay)")])
+        if self.reconstruction is not None:
+            check_instance("Training.reconstruction", self.reconstruction, Reconstruction)
         check_flag("Training.blend_real", self.blend_real)
         check_flag("Training.balance_classes", self.balance_classes)
         check_weight("Training.augment_strength", self.augment_strength)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from progan.losses.zero_centered import R1, R2
 from progan.networks.architecture import Architecture
 from progan.optimization import Adam, Ema
 from progan.parts import build, part_from_json, part_to_json, settings_of, several
+from progan.reconstruction import Reconstruction
 from progan.schedule import Schedule, Stage
 
 # The built-in parts that a file may name; all others are passed as classes.
@@ -31,15 +33,13 @@ _PARTS: dict[str, dict[str, type[Any]]] = {
     },
 }
 _PARTS["augment_all"] = _PARTS["augment_real"]
+_GROUPS: dict[str, type[Any]] = {"adam": Adam, "ema": Ema, "reconstruction": Reconstruction}
 
 
 def training_to_json(training: Any) -> dict[str, Any]:
     """Return the settings of a `Training` as a dict that `json.dump` takes."""
     parts = {name: list(map(part_to_json, several(getattr(training, name)))) for name in _PARTS}
-    ema = settings_of(training.ema)
-    if not training.ema.other_half_lives:
-        del ema["other_half_lives"]
-    groups = {"adam": settings_of(training.adam), "ema": ema}
+    groups = {name: settings_of(group) for name in _GROUPS if (group := getattr(training, name)) is not None}
     return settings_of(training) | groups | parts | {"objective": parts["objective"][0]}
 
 
@@ -65,10 +65,28 @@ def training_from_json(data: Mapping[str, Any], parts: Sequence[type]) -> dict[s
             if name == "objective" and len(built) != 1:
                 raise ValueError(f"{role} must be one part, got {len(built)}")
             settings[name] = built if name != "objective" else built[0]
-    for name, kind in (("adam", Adam), ("ema", Ema)):
-        if name in settings:
+    for name, kind in _GROUPS.items():
+        if settings.get(name) is not None:
             settings[name] = build(kind, settings[name])
     return settings
+
+
+def with_later_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe as JSON with the settings that came after it was written, which stand for what was done before.
+
+    Args:
+        recipe: The recipe as JSON, of this version or an earlier one.
+
+    Raises:
+        ValueError: If a part is missing, unknown or refused.
+    """
+    training = {"reconstruction": None, **_mapping(recipe, "training")}
+    for name, kind in _GROUPS.items():
+        if training.get(name) is not None:
+            training[name] = settings_of(build(kind, training[name]))
+    architecture = settings_of(build(Architecture, _mapping(recipe, "architecture")))
+    completed: dict[str, Any] = json.loads(json.dumps({**recipe, "architecture": architecture, "training": training}))
+    return completed
 
 
 def networks_from_json(data: Mapping[str, Any]) -> tuple[Architecture, Schedule]:

@@ -35,6 +35,7 @@ from progan import (
     HorizontalFlip,
     NonSaturating,
     Recipe,
+    Reconstruction,
     Stage,
     Translate,
     presets,
@@ -162,6 +163,15 @@ def test_two_ranks_augment_and_regularize_as_one_process_does(tmp_path):
         assert mine.keys() == theirs.keys()
         assert mine["critic_loss"] == pytest.approx(theirs["critic_loss"], rel=1e-8)
     assert [("r1" in line, "penalty" in line) for line in lines[0]][:3] == [(True, True), (False, False), (True, False)]
+
+
+def test_two_ranks_reconstruct_as_one_process_does(tmp_path):
+    training = [{"reconstruction": Reconstruction(components=3)}] * 2
+    one, two = (
+        train(ranks, tmp_path, f"{ranks}", "karras2018", dtype="float64", training=training) for ranks in (1, 2)
+    )
+    assert_close(one, two, 1e-10)
+    assert tensors(two)["codes/basis"].any()
 
 
 def test_two_ranks_train_on_classes_as_one_process_does(tmp_path):

@@ -27,11 +27,13 @@ from progan import (
     GradientPenalty,
     HorizontalFlip,
     NonSaturating,
+    Reconstruction,
     Stage,
     Trainer,
     Translate,
     presets,
 )
+from progan.randomness import uniform
 from progan.runtime import cuda_graphs
 from progan.runtime.cuda_graphs import CudaGraphs, Ring
 from progan.runtime.ranks import Ranks
@@ -144,6 +146,8 @@ def make(graphs=None, preset=presets.mel_icon, dtype=torch.float32, run_dir=None
     trainer = Trainer(
         generator, discriminator, recipe.schedule, recipe.training, run_dir=run_dir, device="cpu", progress=False
     )
+    if recipe.training.reconstruction is not None:
+        trainer.fit(uniform((20, 3, 16, 16), 0, "images", 0), until=0)  # for its codes
     trainer._engine.device_step = DeviceStep(trainer._engine.step, graphs)
     return trainer
 
@@ -181,8 +185,9 @@ RECIPES = {
     },
     "averages": {"preset": presets.mel_icon, "ema": Ema(0.9, batch=8, ramp_up=0.5, other_half_lives=(0.5, 3))},
     "bf16": {"preset": presets.mel_icon, "precision": "bf16"},
+    "reconstructing": {"preset": presets.karras2018, "reconstruction": Reconstruction(components=3)},
 }
-NARROW = ["karras2018", "augmented"]
+NARROW = ["karras2018", "augmented", "reconstructing"]
 WIDE = ["mel_icon", "reset at a level", "averages"]
 
 

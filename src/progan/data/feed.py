@@ -142,14 +142,19 @@ class Feed(ABC):
 
     def flip_verdict(self) -> FlipVerdict:
         """Return whether left-right flips look safe, judged by some of the images."""
-        return flip_verdict(self._some(thumbnails, self._judged))
+        return flip_verdict(self.some(thumbnails, self._judged))
 
     def colour_verdict(self) -> ColourVerdict:
         """Return whether colours are flat, judged by some of the images."""
-        return colour_verdict(self._some(reduced, MOST))
+        return colour_verdict(self.some(reduced, MOST))
 
-    def _some(self, small: Callable[[Tensor], Tensor], most: int) -> Tensor:
-        """Return the first images of the run, made small by a function; their order is by chance, so they are any."""
+    def some(self, small: Callable[[Tensor], Tensor], most: int) -> Tensor:
+        """Return the first images of the run, made small by a function; their order is by chance, so they are any.
+
+        Args:
+            small: Function of images as `images_at` returns them.
+            most: Greatest number of images.
+        """
         positions = range(min(self.n_images, most))
         parts = [positions[begin : begin + _AT_ONCE] for begin in range(0, len(positions), _AT_ONCE)]
         return torch.cat([small(self.images_at(part)) for part in parts])

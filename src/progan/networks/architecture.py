@@ -46,8 +46,8 @@ class Architecture:
             the latent, a vector: the scale of FiLM (Perez et al. 2018), as the styles of Karras et al. 2019 do.
         palette: Number of colours that the pixels of an image are mixtures of, 2 to 64: see `ProgressiveGenerator`. 0 =
             a 1x1 convolution to RGB.
-        palette_layers: Dense layers, each followed by a LeakyReLU, between the latent and the one that makes the colours
-            of the palette, at least 0: see `ProgressiveGenerator`.
+        palette_layers: Dense layers, each with a LeakyReLU, between the latent and the layer that makes the colours of
+            the palette, at least 0: see `ProgressiveGenerator`.
         sharpness: Factor of what the palette's sparsemax is given when a `GrownGenerator` draws: above 1, contours are
             sharper than in training. Without a palette it has no effect.
         supersampling: Points of a pixel, along each side, at which the palette's weights are then computed; the pixel

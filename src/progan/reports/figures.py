@@ -18,6 +18,7 @@ _ABOUT = {
     "wasserstein": "The critic's estimate with its sign: nearer to 0 is closer to the data.",
     "penalty": "Gradient penalty before its weight.",
     "gradient_penalty": "Gradient penalty before its weight.",
+    "reconstruction": "How far images drawn from the codes of real ones are from these: mean absolute difference.",
     "drift": "Mean square of the scores of real images, before its weight.",
 }
 

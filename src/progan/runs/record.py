@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from progan.labels import Classes
 from progan.networks.architecture import Architecture
 from progan.parts import with_recorded_names
 from progan.recipe import Recipe
-from progan.recipe_json import networks_from_json
+from progan.recipe_json import networks_from_json, with_later_settings
 from progan.runs import checkpoint
 from progan.runs.blocks import recorded_blocks, same_block
 from progan.runs.data_history import DataRecord, history_from_json
@@ -229,9 +229,7 @@ class RunRecord:
         """
         own = json.loads(json.dumps(identity))
         theirs = {name: self.contents.get(name) for name in own}
-        # With the settings that an earlier version did not have, which stand for what it did.
-        architecture = json.loads(json.dumps(asdict(self.architecture)))
-        theirs["recipe"] = {**self.contents["recipe"], "architecture": architecture}
+        theirs["recipe"] = with_later_settings(self.contents["recipe"])
         own["data"] = theirs["data"]  # compared when the data is opened
         if all(each["held_out"] is not None and "data" in each["held_out"] for each in (own, theirs)):
             own["held_out"] = theirs["held_out"]

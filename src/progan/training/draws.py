@@ -11,6 +11,7 @@ from torch import Tensor
 
 from progan.randomness import normal, uniform
 from progan.recipe import Training
+from progan.reconstruction import half_of
 from progan.runtime.ranks import part_of
 
 AHEAD = 4  # steps, each in a thread: one thread alone takes longer for them than a GPU for a step at 4x4
@@ -20,6 +21,7 @@ class Draws(dict[str, Tensor]):
     """The random numbers of one step, by name.
 
     - ``z_critic``, ``z_generator``: latents of each network's update, (B, *latent_shape), N(0, 1).
+    - ``coded``: shares of the images whose latents begin with a code, as of `half_of`, (B,), where there are codes.
     - ``mix``: numbers for the regularisers, if there are any, (B,), U[0, 1).
     - ``real/Contrast``: numbers of that augmentation of real images, (draws_per_image, B), U[0, 1).
     - ``critic/Translate``, ``generator/Translate``: the same, of all images in each network's update.
@@ -45,6 +47,8 @@ class Draws(dict[str, Tensor]):
             z_critic=normal(shape, seed, "z_critic", images_seen),
             z_generator=normal(shape, seed, "z_generator", images_seen),
         )
+        if training.reconstruction is not None:
+            draws["coded"] = half_of(batch_size)  # of the whole batch, whatever its parts
         if training.regularizers:
             draws["mix"] = uniform((batch_size,), seed, "mix", images_seen)
         roles = {"real": training.augment_real, "critic": training.augment_all, "generator": training.augment_all}

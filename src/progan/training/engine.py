@@ -36,9 +36,11 @@ from progan.training.micro_batches import naming_remedy
 from progan.training.options import RunOptions
 from progan.training.planning import Plan, make_plan
 from progan.training.reconciliation import WeightReconciler
-from progan.training.state import TrainingState
-from progan.training.step import StepMetrics, TrainingStep
+from progan.training.state import CODE_LEVEL, TrainingState
+from progan.training.step import StepMetrics, TrainingStep, to_range
 from progan.training.tracking import ParameterTracker
+
+_CODED = 2000  # images that codes are made of, at most
 
 
 class Engine:
@@ -145,10 +147,30 @@ class Engine:
             feed.balance()
         return feed
 
+    def fit_codes(self, feed: Feed) -> None:
+        """Fit the codes of a reconstruction to the data, where the run has not done so; on every rank.
+
+        Args:
+            feed: Feed of the data.
+        """
+        codes = self.state.codes
+        if codes is None or codes.is_fitted:
+            return
+        level = min(CODE_LEVEL, self.state.generator.architecture.top_level)
+        small = feed.some(lambda images: self.to_level(images, level), _CODED)
+        codes.fit(to_range(small, self.state.generator.architecture.image_range))
+        self.ranks.broadcast_tensors(codes.tensors())  # whose last bits may differ from machine to machine
+
     def train(self, batch: Batch) -> StepMetrics:
         """Train on one batch; outside fit, adapt first to weights that were changed from outside."""
         if self.tracker.trusts:  # within fit
             return self._train(batch)
+        codes = self.state.codes
+        if codes is not None and batch.images.shape[2] >= codes.size[1] and not codes.is_fitted:
+            raise RuntimeError(
+                "Training.reconstruction takes codes from the data, and step has only a batch; call fit(data, "
+                "until=trainer.images_seen) first, which trains nothing, or fit instead of step"
+            )
         if self.state.images_seen == 0 or not self.tracker.is_untouched():
             self.reconcile(together=self.state.images_seen == 0)
         with self.tracker.own_changes():

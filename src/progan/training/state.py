@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,12 +14,14 @@ from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
 from progan.optimization import FIRST_AVERAGE, Adam
 from progan.recipe import Training
+from progan.reconstruction import PrincipalCodes
 from progan.runs.average_choice import AverageChoice
 from progan.runs.recovery import RecoveryRecord
 from progan.training.adam import AdamOptimizer, Moments
 from progan.training.ema import EmaGenerator
 
 Network = ProgressiveGenerator | ProgressiveDiscriminator
+CODE_LEVEL = 2  # of the images that codes are made of: 16x16
 
 
 class TrainingState:
@@ -30,11 +33,13 @@ class TrainingState:
         ema: Moving average of the generator; or several by name, of which that named ``ema`` is the first; or None.
         adam: Settings of both optimizers.
         augment_strength: Strength of `Training.augment_all`; None where there are no such augmentations.
+        codes: Codes of real images for `Training.reconstruction`, fitted or not; None where there is none.
 
     Attributes:
         averages: Moving averages of the generator by name.
         choice: Choice among the averages, of the count of images that it names; None = there has been none.
         augment_strength: Strength of `Training.augment_all`, 0-d, float32, on the device; changed in place. Or None.
+        codes: Codes of real images, on the device; or None.
         images_seen: Real images shown to the critic so far.
         recovery: Record of the setbacks, by which the learning rate is lowered.
         adam_version: Number of times that Adam's state was replaced; a captured step still points at the one before.
@@ -47,6 +52,7 @@ class TrainingState:
         ema: EmaGenerator | Mapping[str, EmaGenerator] | None,
         adam: Adam,
         augment_strength: float | None = None,
+        codes: PrincipalCodes | None = None,
     ) -> None:
         self.generator = generator
         self.discriminator = discriminator
@@ -56,6 +62,7 @@ class TrainingState:
         self.augment_strength: Tensor | None = None
         if augment_strength is not None:
             self.augment_strength = torch.tensor(augment_strength, dtype=torch.float32, device=_device_of(generator))
+        self.codes: PrincipalCodes | None = None if codes is None else codes.to(_device_of(generator))
         self.images_seen: int = 0
         self.recovery: RecoveryRecord = RecoveryRecord()
         self.adam_version: int = 0
@@ -70,9 +77,13 @@ class TrainingState:
         averages: Mapping[str, EmaGenerator],
         training: Training,
     ) -> TrainingState:
-        """Return the state of a training that begins; it has a strength where `Training.augment_all` needs one."""
+        """Return the state of a training that begins, with a strength and codes where the training needs them."""
         strength = training.augment_strength if training.augment_all else None
-        return cls(generator, discriminator, averages, training.adam, strength)
+        codes, architecture = None, generator.architecture
+        if training.reconstruction is not None:
+            size = architecture.image_channels, *architecture.size(min(CODE_LEVEL, architecture.top_level))
+            codes = PrincipalCodes(size, min(training.reconstruction.components, math.prod(architecture.latent_shape)))
+        return cls(generator, discriminator, averages, training.adam, strength, codes)
 
     @property
     def ema(self) -> EmaGenerator | None:
@@ -114,7 +125,7 @@ class TrainingState:
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors, not copies, by name: ``generator/blocks.0...``, ``ema/...``, ``augment/strength``."""
+        """Return the tensors, not copies, by name: ``generator/blocks.0...``, ``ema/...``, ``codes/mean``."""
         networks: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         networks |= {name: average.module for name, average in self.averages.items()}
         tensors = {
@@ -124,6 +135,8 @@ class TrainingState:
         }
         if self.augment_strength is not None:
             tensors["augment/strength"] = self.augment_strength
+        if self.codes is not None:
+            tensors |= {f"codes/{name}": tensor for name, tensor in self.codes.tensors().items()}
         return tensors | self.adam_tensors()
 
     def numbers(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from progan.networks.fused import cached_weights, generate, scores
 from progan.networks.patches import Scored, joint_score
 from progan.ops.resampling import blend_with_lower
 from progan.recipe import Training
+from progan.reconstruction import coded
 from progan.runtime.autocast import autocast, without_autocast
 from progan.runtime.memory import hold_heap_beside
 from progan.runtime.ranks import Ranks
@@ -26,6 +27,7 @@ from progan.training.micro_batches import Derivatives, StepBatch
 from progan.training.state import TrainingState
 from progan.training.step_growth import StepGrowth
 
+Update = tuple[str, Callable[[StepBatch, StepGrowth], Derivatives]]
 _GRADIENTS = {"adam_generator": "the generator's gradient", "adam_discriminator": "the discriminator's gradient"}
 
 
@@ -106,14 +108,12 @@ class TrainingStep:
             What the watch looks at, 0-d: the losses, and a number for each network's gradients.
         """
         with without_autocast(real):
-            batch = StepBatch(self._as_shown(real, draws, growth), draws, labels)
-            parts = batch.micro_batches(self._micro_batch)
-            updates = [self._update_discriminator, self._update_generator]
-            if self.training.order == "generator_first":
-                updates.reverse()
-            seen = updates[0](parts, growth)
+            parts = StepBatch(self._as_shown(real, draws, growth), draws, labels).micro_batches(self._micro_batch)
+            updates = ("adam_discriminator", self._critic_gradient), ("adam_generator", self._generator_gradient)
+            first, second = updates if self.training.order == "critic_first" else reversed(updates)
+            seen = self._apply(first, parts, growth)
             self.state.update_averages(growth.ema_weights)
-            seen |= updates[1](parts, growth)
+            seen |= self._apply(second, parts, growth)
             self.watch.look(seen, growth.images_seen)
             return seen
 
@@ -129,12 +129,6 @@ class TrainingStep:
             real = blend_with_lower(real, growth.alpha)
         return real
 
-    def _update_discriminator(self, parts: Sequence[StepBatch], growth: StepGrowth) -> dict[str, Tensor]:
-        return self._apply("adam_discriminator", (self._critic_gradient(part, growth) for part in parts), growth)
-
-    def _update_generator(self, parts: Sequence[StepBatch], growth: StepGrowth) -> dict[str, Tensor]:
-        return self._apply("adam_generator", (self._generator_gradient(part, growth) for part in parts), growth)
-
     def _critic_gradient(self, batch: StepBatch, growth: StepGrowth) -> Derivatives:
         """Return the critic's loss and its parts, and the gradient by the discriminator."""
         real, draws, labels = batch
@@ -147,21 +141,20 @@ class TrainingStep:
             return self._differentiate("adam_discriminator", {"critic_loss": loss, **parts}, growth)
 
     def _generator_gradient(self, batch: StepBatch, growth: StepGrowth) -> Derivatives:
-        """Return the generator's loss and its gradient."""
+        """Return the generator's loss and its parts, and its gradient."""
         real, draws, labels = batch
-        objective = self.training.objective
+        z, reconstructed = coded(self.training.reconstruction, self.state.codes, real, draws)
         with cached_weights(growth.level, growth.alpha, self.state.generator, self.state.discriminator):
-            fake = self._generate(draws["z_generator"], growth, labels)
+            fake = self._generate(z, growth, labels)
             critic = StepCritic(self, growth, draws.for_augment("generator"), labels)
-            real_scores = critic.scores(real) if getattr(objective, "needs_real", False) else None
-            loss = generator_loss(objective, critic.scores(fake), real_scores)
-            return self._differentiate("adam_generator", {"generator_loss": loss}, growth)
+            real_scores = critic.scores(real) if getattr(self.training.objective, "needs_real", False) else None
+            loss, parts = reconstructed(fake, generator_loss(self.training.objective, critic.scores(fake), real_scores))
+            return self._differentiate("adam_generator", {"generator_loss": loss, **parts}, growth)
 
     def _differentiate(self, role: str, losses: Mapping[str, Tensor], growth: StepGrowth) -> Derivatives:
         """Return the losses, and the gradient of the first one by the parameters in use that are not frozen."""
         _, network = self.state.optimizers()[role]
-        in_use = network.in_use(growth.level, growth.alpha).values()
-        parameters = [parameter for parameter in in_use if parameter.requires_grad]
+        parameters = [each for each in network.in_use(growth.level, growth.alpha).values() if each.requires_grad]
         found: Sequence[Tensor | None] = ()
         if parameters:  # else frozen by the user
             found = torch.autograd.grad(next(iter(losses.values())), parameters, allow_unused=True)
@@ -169,13 +162,19 @@ class TrainingStep:
         gradients = {parameter: gradient for parameter, gradient in pairs if gradient is not None}
         return Derivatives({name: loss.detach() for name, loss in losses.items()}, gradients)
 
-    def _apply(self, role: str, parts: Iterable[Derivatives], growth: StepGrowth) -> dict[str, Tensor]:
-        """Move parameters along the mean gradient; all others stay where they are.
+    def _apply(self, update: Update, parts: Sequence[StepBatch], growth: StepGrowth) -> dict[str, Tensor]:
+        """Move a network's parameters along the mean gradient; all others stay where they are.
+
+        Args:
+            update: Role of the network's optimizer, and its losses and gradient on a part of the batch.
+            parts: Parts of the batch.
+            growth: What governs the step.
 
         Returns:
             The losses, and a number that is finite where all gradients are; means over the parts and the ranks.
         """
-        losses, by_parameter = Derivatives.mean(parts)
+        role, gradient_of = update
+        losses, by_parameter = Derivatives.mean(gradient_of(part, growth) for part in parts)
         means = self._ranks.average([*by_parameter.values(), *losses.values()])
         gradients, seen = means[: len(by_parameter)], dict(zip(losses, means[len(by_parameter) :], strict=True))
         if gradients:
@@ -186,8 +185,7 @@ class TrainingStep:
 
     def _generate(self, z: Tensor, growth: StepGrowth, labels: Tensor | None) -> Tensor:
         with autocast(z, self.training.precision):
-            images = generate(self.state.generator, z, growth.level, growth.alpha, labels)
-        return images.to(z.dtype)
+            return generate(self.state.generator, z, growth.level, growth.alpha, labels).to(z.dtype)
 
 
 class StepCritic:

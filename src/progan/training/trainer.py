@@ -290,6 +290,7 @@ class Trainer:
             self._engine.reconcile(together=True)
             given = {"data": feed.fingerprint, "images_seen": self.images_seen, "until": end}
             self._engine.ranks.check_same("data or until", given)
+            self._engine.fit_codes(feed)
             if self.images_seen >= end:
                 self._checkpointer.save_rest(self)  # which the disk may not have accepted before
                 self._checkpointer.tidy()
@@ -393,8 +394,5 @@ class Trainer:
         return self._engine.state.to_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state that `state_dict` returned. All of it is checked before anything is changed.
-
-        It raises `CheckpointError` if it does not fit the networks.
-        """
+        """Load what `state_dict` returned; one that does not fit raises `CheckpointError`, and changes nothing."""
         self._checkpointer.load_state_dict(state)
