@@ -18,6 +18,7 @@ from progan.losses.zero_centered import R1, R2
 from progan.networks.architecture import Architecture
 from progan.optimization import Adam, Ema
 from progan.recipe import Precision, Recipe, Training
+from progan.reconstruction import Reconstruction
 from progan.schedule import Stage
 
 _MEL_ICON_CHANNELS = (256, 128, 64, 32, 16, 8, 4)
@@ -30,6 +31,7 @@ _FEW_TAIL = 0.07  # share of them at a third of the learning rate, and at a tent
 _FEW_RATE = 4e-3
 _FEW_GAMMA = 5e-4  # per pixel, for images in [-1, 1]
 _FEW_PALETTE = 12  # colours of an image
+_FEW_PALETTE_LAYERS = 2  # between the latent and the colours
 _FEW_SHARPNESS = 4.0  # of contours when drawing, in that of the training
 _FEW_SUPERSAMPLING = 2  # points of a pixel, along each side, when drawing
 _FEW_SMALL = 3  # highest top level of small batches (one more with a palette), of no patch scores and no sharpening
@@ -216,6 +218,7 @@ def _few_recipe(
     training = Training(
         objective=Relativistic(),
         regularizers=(R1(_FEW_GAMMA, every=16, per_pixel=True), R2(_FEW_GAMMA, every=16, per_pixel=True)),
+        reconstruction=Reconstruction(weight=3.0, components=32) if palette else None,
         ema=Ema(0.5, batch=max(1000, total_images // 30), ramp_up=0.05, other_half_lives=(1 / 3, 3)),
         blend_real=True,
         augment_all=(Translate(0.125), Colour()),
@@ -229,6 +232,7 @@ def _few_recipe(
         latent_shape=(128,),
         modulation=True,
         palette=palette,
+        palette_layers=_FEW_PALETTE_LAYERS if palette else 0,
         sharpness=_FEW_SHARPNESS if drawn_sharply else 1.0,
         supersampling=_FEW_SUPERSAMPLING if drawn_sharply else 1,
         patch_scores=not palette and top > _FEW_SMALL,

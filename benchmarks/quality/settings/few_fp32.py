@@ -1,10 +1,10 @@
-"""few_images in float32 in place of bf16."""
+"""few_linear in float32 in place of bf16."""
 
-import few_images
+import few_linear
 
 from progan import Recipe
 
 
 def recipe(resolution: int, images: int, n_images: int) -> Recipe:
     """Return the recipe for a number of real images shown."""
-    return few_images.recipe(resolution, images, n_images, precision="fp32")
+    return few_linear.recipe(resolution, images, n_images, precision="fp32")

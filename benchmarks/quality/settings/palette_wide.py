@@ -1,6 +1,6 @@
-"""few_images with 1.5 times the channels at every level."""
+"""few_linear with 1.5 times the channels at every level."""
 
-import few_images
+import few_linear
 
 from progan import Recipe, presets
 
@@ -9,4 +9,4 @@ def recipe(resolution: int, images: int, n_images: int) -> Recipe:
     """Return the recipe for a number of real images shown."""
     widths = presets.few_images(resolution, n_images, total_images=images).architecture.channels
     wide = {"channels": tuple(width * 3 // 2 for width in widths)}
-    return few_images.recipe(resolution, images, n_images, architecture=wide)
+    return few_linear.recipe(resolution, images, n_images, architecture=wide)
