@@ -155,10 +155,11 @@ def few_images(
     """Return the recipe for good pictures from a few hundred images and a few hours: see the guide of this name.
 
     The networks of `karras2018` with narrow low levels and a latent of 128 numbers, which also modulates the features
-    of each level. For pictures with flat colours, the latent determines a palette of 12 that pixels are mixtures of;
-    for others, above 32x32, patches are scored beside whole images. The relativistic loss with lazy R1 and R2
-    penalties; small batches; most of the time at the top level; a light augmentation of all that the critic sees; and
-    moving averages of three half-lives, of which the last judgement chooses the best.
+    of each level. For pictures with flat colours, the latent determines a palette of 12 that pixels are mixtures of,
+    and the generator also learns to draw real images from codes of them; for others, above 32x32, patches are scored
+    beside whole images. The relativistic loss with lazy R1 and R2 penalties; small batches; most of the time at the top
+    level; a light augmentation of all that the critic sees; and moving averages of three half-lives, of which the last
+    judgement chooses the best.
 
     Args:
         resolution: Side of the images in pixels: 4 times a power of two.

@@ -121,7 +121,7 @@ class PrincipalCodes:
         Raises:
             ValueError: If they are of another size.
         """
-        x = self._flat(images).double().cpu()
+        x = self._flat(images).cpu().double()
         mean = x.mean(dim=0)
         _, lengths, directions = torch.linalg.svd(x - mean, full_matrices=False)
         k = self.basis.shape[1]
@@ -129,9 +129,9 @@ class PrincipalCodes:
         directions, lengths = directions[:k][used], lengths[:k][used]
         largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
         directions = directions * largest.sign()  # otherwise their sign is arbitrary
-        self.mean.copy_(mean)
+        self.mean.copy_(mean.float())
         self.basis.zero_()
-        self.basis[:, : len(directions)] = (directions * (len(x) ** 0.5 / lengths)[:, None]).T
+        self.basis[:, : len(directions)] = (directions * (len(x) ** 0.5 / lengths)[:, None]).T.float()
 
     def __call__(self, images: Tensor, z: Tensor) -> Tensor:
         """Return latents that begin with the codes of images: (B, C, H, W) and (B, ...) -> (B, ...).
