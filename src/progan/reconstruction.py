@@ -37,7 +37,7 @@ class Reconstruction:
 
     Example:
         >>> images = torch.zeros(4, 3, 16, 16)
-        >>> Reconstruction()(images, images + 0.25, half_of(4))
+        >>> Reconstruction()(images, images + 0.25, torch.tensor([2.0, 2.0, 0.0, 0.0]))
         tensor(0.2500)
     """
 
@@ -55,7 +55,7 @@ class Reconstruction:
         Args:
             fake: Generated images, (B, C, H, W).
             real: Real images, (B, C, H, W).
-            shares: Share of each image in the mean, (B,), as `half_of` returns them: 0 where it has no code.
+            shares: Share of each image in the mean, (B,): 0 where it has no code; in a whole batch their mean is 1.
         """
         return (shares * (fake - real).abs().mean(dim=(1, 2, 3))).mean()
 
