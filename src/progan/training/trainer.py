@@ -253,7 +253,8 @@ class Trainer:
         Raises:
             TypeError: If the images are not floats.
             ValueError: If their size or number is wrong, or labels are not one per image.
-            RuntimeError: Under ``torch.no_grad()`` or ``torch.inference_mode()``.
+            RuntimeError: Under ``torch.no_grad()`` or ``torch.inference_mode()``; or with a `Reconstruction`, from
+                16x16 on, whose codes `fit` has not yet taken from the data.
         """
         refuse_in_starting_process("Trainer.step")
         check_gradients_on("a step trains by gradients")
