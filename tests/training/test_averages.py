@@ -28,6 +28,7 @@ from progan import (
     load_generator,
 )
 from progan.randomness import latents
+from progan.recipe_json import with_later_settings
 from progan.render import read_png
 from progan.reports.pictures import Picture
 from progan.reports.reading import read_run
@@ -121,11 +122,14 @@ def test_settings_that_cannot_be_are_refused(settings, error, text):
         Ema(**{"decay": 0.9, **settings})
 
 
-def test_recipes_with_one_average_are_recorded_as_before_and_others_with_theirs():
+def test_averages_are_recorded_and_an_earlier_version_had_one():
     plain, more = small_recipe(ema=Ema(0.9)), small_recipe(ema=SEVERAL)
-    assert set(plain.to_json()["training"]["ema"]) == {"decay", "batch", "warm_up", "ramp_up"}
     for recipe in (plain, more):
         assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    earlier = json.loads(json.dumps(plain.to_json()))
+    del earlier["training"]["ema"]["other_half_lives"]
+    assert Recipe.from_json(earlier) == plain
+    assert with_later_settings(earlier) == json.loads(json.dumps(plain.to_json()))
 
 
 # Training

@@ -330,7 +330,7 @@ def test_an_objective_gets_the_real_scores_that_it_needs():
 def test_patches_are_compared_too():
     """The losses of a step of few_images with patch scores, from the scores of each kind."""
     recipe = presets.few_images(16, channels=(16, 12, 8), total_images=2000)
-    training = replace(recipe.training, regularizers=R1(0.5), augment_all=(), blend_real=False)
+    training = replace(recipe.training, regularizers=R1(0.5), augment_all=(), blend_real=False, reconstruction=None)
     architecture = replace(recipe.architecture, patch_scores=True)
     recipe = replace(recipe, architecture=architecture, stages=(Stage(2, 16, 8, BATCH, 1e-3),), training=training)
     generator, discriminator = (network.double() for network in recipe.build(seed=1))
