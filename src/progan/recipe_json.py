@@ -71,21 +71,22 @@ def training_from_json(data: Mapping[str, Any], parts: Sequence[type]) -> dict[s
     return settings
 
 
-def with_later_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def with_later_settings(recipe: Mapping[str, Any], training: Any) -> dict[str, Any]:
     """Return a recipe as JSON with the settings that came after it was written, which stand for what was done before.
 
     Args:
         recipe: The recipe as JSON, of this version or an earlier one.
+        training: `Training` with all settings at their defaults.
 
     Raises:
         ValueError: If a part is missing, unknown or refused.
     """
-    training = {"reconstruction": None, **_mapping(recipe, "training")}
+    settings = {**training_to_json(training), **_mapping(recipe, "training")}
     for name, kind in _GROUPS.items():
-        if training.get(name) is not None:
-            training[name] = settings_of(build(kind, training[name]))
+        if settings[name] is not None:
+            settings[name] = settings_of(build(kind, settings[name]))
     architecture = settings_of(build(Architecture, _mapping(recipe, "architecture")))
-    completed: dict[str, Any] = json.loads(json.dumps({**recipe, "architecture": architecture, "training": training}))
+    completed: dict[str, Any] = json.loads(json.dumps({**recipe, "architecture": architecture, "training": settings}))
     return completed
 
 

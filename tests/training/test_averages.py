@@ -129,7 +129,7 @@ def test_averages_are_recorded_and_an_earlier_version_had_one():
     earlier = json.loads(json.dumps(plain.to_json()))
     del earlier["training"]["ema"]["other_half_lives"]
     assert Recipe.from_json(earlier) == plain
-    assert with_later_settings(earlier) == json.loads(json.dumps(plain.to_json()))
+    assert with_later_settings(earlier, Training()) == json.loads(json.dumps(plain.to_json()))
 
 
 # Training

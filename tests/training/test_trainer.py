@@ -148,7 +148,7 @@ def test_another_run_is_refused_by_name(recipe, images, tmp_path):
 def test_a_run_of_an_earlier_version_goes_on(recipe, images, tmp_path, monkeypatch):
     """It records fewer settings, and did what the defaults of later ones do."""
     to_json = Recipe.to_json
-    later = {"palette", "palette_layers", "sharpness", "reconstruction", "other_half_lives"}
+    later = {"palette", "palette_layers", "sharpness", "reconstruction", "other_half_lives", "balance_classes"}
     with monkeypatch.context() as earlier:
         earlier.setattr(Recipe, "to_json", lambda self: _without(to_json(self), later))
         make(recipe, tmp_path / "run").fit(images, until=8)

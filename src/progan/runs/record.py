@@ -15,7 +15,7 @@ from progan.errors import AnotherRunError, CheckpointError
 from progan.labels import Classes
 from progan.networks.architecture import Architecture
 from progan.parts import with_recorded_names
-from progan.recipe import Recipe
+from progan.recipe import Recipe, Training
 from progan.recipe_json import networks_from_json, with_later_settings
 from progan.runs import checkpoint
 from progan.runs.blocks import recorded_blocks, same_block
@@ -229,7 +229,7 @@ class RunRecord:
         """
         own = json.loads(json.dumps(identity))
         theirs = {name: self.contents.get(name) for name in own}
-        theirs["recipe"] = with_later_settings(self.contents["recipe"])
+        theirs["recipe"] = with_later_settings(self.contents["recipe"], Training())
         own["data"] = theirs["data"]  # compared when the data is opened
         if all(each["held_out"] is not None and "data" in each["held_out"] for each in (own, theirs)):
             own["held_out"] = theirs["held_out"]
