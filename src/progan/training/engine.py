@@ -36,7 +36,7 @@ from progan.training.micro_batches import naming_remedy
 from progan.training.options import RunOptions
 from progan.training.planning import Plan, make_plan
 from progan.training.reconciliation import WeightReconciler
-from progan.training.state import CODE_LEVEL, TrainingState
+from progan.training.state import TrainingState, code_level
 from progan.training.step import StepMetrics, TrainingStep, to_range
 from progan.training.tracking import ParameterTracker
 
@@ -156,9 +156,9 @@ class Engine:
         codes = self.state.codes
         if codes is None or codes.is_fitted:
             return
-        level = min(CODE_LEVEL, self.state.generator.architecture.top_level)
-        small = feed.some(lambda images: self.to_level(images, level), _CODED)
-        codes.fit(to_range(small, self.state.generator.architecture.image_range))
+        architecture = self.state.generator.architecture
+        small = feed.some(lambda images: self.to_level(images, code_level(architecture)), _CODED)
+        codes.fit(to_range(small, architecture.image_range))
         self.ranks.broadcast_tensors(codes.tensors())  # whose last bits may differ from machine to machine
 
     def train(self, batch: Batch) -> StepMetrics:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from progan.errors import CheckpointError
+from progan.networks.architecture import Architecture
 from progan.networks.discriminator import ProgressiveDiscriminator
 from progan.networks.generator import ProgressiveGenerator
 from progan.optimization import FIRST_AVERAGE, Adam
@@ -21,7 +22,7 @@ from progan.training.adam import AdamOptimizer, Moments
 from progan.training.ema import EmaGenerator
 
 Network = ProgressiveGenerator | ProgressiveDiscriminator
-CODE_LEVEL = 2  # of the images that codes are made of: 16x16
+_CODE_LEVEL = 2  # of the images that codes are made of, if the networks have it: 16x16
 
 
 class TrainingState:
@@ -81,7 +82,7 @@ class TrainingState:
         strength = training.augment_strength if training.augment_all else None
         codes, architecture = None, generator.architecture
         if training.reconstruction is not None:
-            size = architecture.image_channels, *architecture.size(min(CODE_LEVEL, architecture.top_level))
+            size = architecture.image_channels, *architecture.size(code_level(architecture))
             codes = PrincipalCodes(size, min(training.reconstruction.components, math.prod(architecture.latent_shape)))
         return cls(generator, discriminator, averages, training.adam, strength, codes)
 
@@ -255,6 +256,11 @@ class TrainingState:
             for name, parameter in network.named_parameters():
                 if f"{role}/step/{name}" in tensors:
                     optimizer.load(parameter, Moments(*(tensors[f"{role}/{part}/{name}"] for part in Moments._fields)))
+
+
+def code_level(architecture: Architecture) -> int:
+    """Return the level of the images that codes are made of."""
+    return min(_CODE_LEVEL, architecture.top_level)
 
 
 def _device_of(network: nn.Module) -> torch.device:
