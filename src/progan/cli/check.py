@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
             "near_duplicates": [[str(name) for name in group] for group in report.near_duplicates],
             "irregular": {str(name): round(report.scores[name], 2) for name in report.irregular},
             "flips": str(report.flips),
+            "colours": str(report.colours),
             "kept": [str(name) for name in report.curation.kept],
             "remarks": report.remarks,
         }

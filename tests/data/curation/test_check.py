@@ -96,7 +96,7 @@ def test_what_is_left_is_what_curate_keeps(messy):
     assert dropped[Path("sub/copy.bmp")] == "the same pixels as icon_03.png"
     assert len(report.curation.kept) + len(dropped) == len(report.facts) + len(report.unreadable)
     rows = [line.split()[0] for line in report.summary().splitlines() if line[2] != " "]
-    assert rows == ["files", "alike", "irregular", "flips", "left", "left"]
+    assert rows == ["files", "alike", "irregular", "flips", "colours", "left", "left"]
     assert "75, of which 2 cannot be read" in report.summary()
 
 
@@ -280,7 +280,7 @@ def test_the_summary_has_a_line_for_what_is_wrong_and_none_for_what_is_not(tmp_p
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8)).save(tmp_path / "a.png")
     plain = check(tmp_path, printed=False).summary().split("\n")
-    assert [line.split()[0] for line in plain] == ["files", "alike", "irregular", "flips", "left"]
+    assert [line.split()[0] for line in plain] == ["files", "alike", "irregular", "flips", "colours", "left"]
     Image.fromarray(np.arange(1023, 942, -1, dtype=np.uint16).reshape(9, 9)).save(tmp_path / "deep.png")
     Image.new("L", (9, 9), 90).save(tmp_path / "grey.png")
     (tmp_path / "a.heic").write_bytes(b"")

@@ -214,7 +214,7 @@ def test_what_is_not_compared_changes_nothing(similar, max_similar):
         linked = {group[index], *(group[other] for other in alike[index])}
         group = [min(linked) if label in linked else label for label in group]
     groups = [[k for k in range(N) if group[k] == first] for first in sorted(set(group))]
-    found = Survey(Path(), Listing([], [], [], {}), {}, {}, {}, names, pictures, torch.empty(0))
+    found = Survey(Path(), Listing([], [], [], {}), {}, {}, {}, names, pictures, torch.empty(0), [])
     compared = compare(found, max_similar, similar, irregular=2)
     assert compared.curation.kept == list(kept.values())
     assert compared.curation.dropped == {names[index]: reason for index, reason in dropped.items()}
@@ -235,7 +235,7 @@ def test_of_a_large_group_few_pairs_are_compared(monkeypatch):
 
     monkeypatch.setattr(likeness, "similarity", counting)
     names = [Path(f"{index:04}") for index in range(2000)]
-    found = Survey(Path(), Listing([], [], [], {}), {}, {}, {}, names, pictures, torch.empty(0))
+    found = Survey(Path(), Listing([], [], [], {}), {}, {}, {}, names, pictures, torch.empty(0), [])
     assert compare(found, 4, 0.75, math.inf).groups == [names]
     assert compared <= 20 * 2000
 

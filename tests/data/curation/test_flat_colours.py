@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from progan import ImageFolder
+from progan.data import check
 from progan.data.curation import flat_colours
 from progan.data.curation.flat_colours import ColourVerdict, colour_verdict, reduced
 
@@ -165,3 +166,22 @@ def test_it_refuses_what_is_no_batch_of_images():
     for shape in ((40, 2, 32, 32), (40, 32, 32), (40, 3, 0, 32)):
         with pytest.raises(ValueError, match=r"images must be \(N, C, H, W\) with 1, 3 or 4 channels, got \(40, "):
             colour_verdict(torch.zeros(shape, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(("side", "flat"), [(16, None), (32, True), (48, True), (128, True), (200, True)])
+def test_a_check_of_a_folder_looks_at_pictures_in_their_size(tmp_path, side, flat):
+    drawn = icons(side)
+    for i, image in enumerate(drawn):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
+    found = check(tmp_path, printed=False).colours
+    assert found.flat is flat
+    if side <= 128:  # larger ones are reduced by another filter
+        assert found == colour_verdict(drawn)
+
+
+def test_a_check_of_a_folder_tells_shaded_pictures(tmp_path):
+    for i, image in enumerate(textures(40)):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
+    report = check(tmp_path, printed=False)
+    assert report.colours.flat is False
+    assert " ".join(str(report).split()).count("colours colours look shaded: ") == 1

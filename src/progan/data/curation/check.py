@@ -12,6 +12,7 @@ from typing_extensions import override
 from progan.data.curation import report_text as text
 from progan.data.curation.contact_sheets import save_contact_sheets, sheets_folder
 from progan.data.curation.curate import Curation, check_limits, compare
+from progan.data.curation.flat_colours import ColourVerdict, verdict_on
 from progan.data.curation.flips import FlipVerdict, flip_verdict
 from progan.data.curation.likeness import SIMILAR
 from progan.data.curation.oddness import IRREGULAR
@@ -35,6 +36,7 @@ class Report:
         scores: Irregularity of each picture; copies are not scored.
         irregular: Pictures whose score is too high, the oddest first.
         flips: Whether left-right flips look safe.
+        colours: Whether the pictures are of flat colours, as `progan.presets.few_images` asks.
         curation: What `curate` keeps and drops, and why.
         remarks: What was left out and may belong to the data: other kinds, hidden files, links to folders.
         max_pixels: Largest number of pixels that were decoded at once.
@@ -49,6 +51,7 @@ class Report:
     scores: dict[Path, float]
     irregular: list[Path]
     flips: FlipVerdict
+    colours: ColourVerdict
     curation: Curation
     remarks: list[str]
     max_pixels: int = MAX_PIXELS
@@ -70,6 +73,7 @@ class Report:
             ("alike", alike),
             ("irregular", f"{len(self.irregular):,}"),
             ("flips", str(self.flips)),
+            ("colours", str(self.colours)),
             ("left", f"{len(self.curation.kept):,} for training, by progan.data.curate"),
             *(("left out", remark) for remark in self.remarks),
         ]
@@ -105,6 +109,7 @@ class Report:
             ("near-duplicates", text.listed_groups(self.near_duplicates)),
             ("irregular", text.first_of([f"{shown(name)} ({self.scores[name]:.1f})" for name in self.irregular])),
             ("flips", str(self.flips)),
+            ("colours", str(self.colours)),
             ("left", f"{len(self.curation.kept):,} for training, by progan.data.curate"),
             *(("left out", remark) for remark in self.remarks),
         ]
@@ -177,6 +182,7 @@ def check(
         scores,
         sorted((name for name in scores if scores[name] >= irregular), key=lambda name: -scores[name]),
         flip_verdict(found.thumbnails),
+        verdict_on(found.flat_shares),
         curation,
         found.listing.remarks(),
         max_pixels,

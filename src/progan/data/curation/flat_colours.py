@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median_low
 
 import torch
 import torch.nn.functional as F
@@ -60,12 +63,26 @@ def colour_verdict(images: Tensor) -> ColourVerdict:
         True
     """
     check_pictures(images)
-    if len(images) < _FEWEST or min(images.shape[2:]) < _SMALLEST:
+    if min(images.shape[2:]) < _SMALLEST:
+        return verdict_on([])
+    images = at_even_distances(images, MOST).detach().cpu()
+    return verdict_on([share for some in torch.split(images, _AT_ONCE) for share in _flat_shares(some)])
+
+
+def flat_share(image: Tensor) -> float | None:
+    """Return the share of flat places of one picture, (C, H, W), uint8, as `verdict_on` takes it.
+
+    NaN = the picture has one colour; None = it is too small to tell.
+    """
+    return None if min(image.shape[1:]) < _SMALLEST else _flat_shares(image[None])[0]
+
+
+def verdict_on(shares: Sequence[float]) -> ColourVerdict:
+    """Return the judgement of a set of pictures from the shares of flat places of some of them."""
+    if len(shares) < _FEWEST:
         return ColourVerdict(None, 0.0)
-    images = at_even_distances(images, MOST)
-    shares = torch.cat([_flat_shares(some) for some in torch.split(images.detach().cpu(), _AT_ONCE)])
-    known = shares[~shares.isnan()]
-    share = float(known.median()) if len(known) else 1.0  # pictures of one colour each are as flat as can be
+    known = [share for share in shares if not math.isnan(share)]
+    share = median_low(known) if known else 1.0  # pictures of one colour each are as flat as can be
     return ColourVerdict(share >= _LEAST, round(share, 4))
 
 
@@ -87,8 +104,8 @@ def _averaged(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, factor)
 
 
-def _flat_shares(images: Tensor) -> Tensor:
-    """Return each image's share of flat places beside its most frequent colour, (N,); NaN = it has no other."""
+def _flat_shares(images: Tensor) -> list[float]:
+    """Return each image's share of flat places beside its most frequent colour; NaN = it has no other."""
     x = _averaged(images.float())
     spread = F.max_pool2d(x, 2, 1) + F.max_pool2d(-x, 2, 1)
     flat = (spread <= _EQUAL).all(dim=1)
@@ -100,5 +117,5 @@ def _flat_shares(images: Tensor) -> Tensor:
         _, counts = colour[places].unique(return_counts=True)
         most = int(counts.max()) if len(counts) else 0
         left = places.numel() - most
-        shares.append((int(places.sum()) - most) / left if left else torch.nan)
-    return torch.tensor(shares)
+        shares.append((int(places.sum()) - most) / left if left else math.nan)
+    return shares

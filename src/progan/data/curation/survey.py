@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from progan.data.curation.flat_colours import flat_share
 from progan.data.curation.flips import thumbnails
 from progan.data.curation.likeness import SIZE, Descriptors, describe
 from progan.data.decoding.colour import bands
@@ -63,6 +64,7 @@ class Survey:
         distinct: All other pictures that can be read.
         descriptors: Descriptors of the distinct pictures, to compare them by.
         thumbnails: Thumbnails of the distinct pictures, (N, 3, 32, 32), uint8.
+        flat_shares: Shares of flat places of the distinct pictures that are large enough, see `flat_share`.
     """
 
     folder: Path
@@ -73,12 +75,14 @@ class Survey:
     distinct: list[Path]
     descriptors: Descriptors
     thumbnails: Tensor
+    flat_shares: list[float]
 
 
 class _Look(NamedTuple):
     facts: Facts
     digest: bytes
     pixels: Tensor
+    flat_share: float | None
 
 
 @watched_cores()
@@ -111,6 +115,7 @@ def survey(
     copies: dict[Path, Path] = {}
     firsts: dict[bytes, Path] = {}
     waiting: list[Tensor] = []
+    flat_shares: list[float] = []
     described = _Rows(len(names), _described(torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8)))
     with decoding():
         looks: Iterable[_Look | Unreadable] = read_each([folder / name for name in names], partial(_look, reading))
@@ -125,6 +130,8 @@ def survey(
             if first != name:
                 copies[name] = first
                 continue
+            if look.flat_share is not None:
+                flat_shares.append(look.flat_share)
             waiting.append(look.pixels)
             if len(waiting) == _AT_ONCE:
                 described.add(_described(torch.stack(waiting)))
@@ -141,6 +148,7 @@ def survey(
         list(firsts.values()),
         Descriptors(*descriptors),
         small,
+        flat_shares,
     )
 
 
@@ -161,7 +169,9 @@ def _look(reading: Reading, path: Path) -> _Look:
             dark=is_dark(pixels),
             constant=is_constant(pixels),
         )
-        return _Look(facts, digest.digest(), pixels)
+        side = min(result.size)
+        as_is = pixels if side >= SIZE else squared(result, replace(reading, size=side))  # enlarged, it would be smooth
+        return _Look(facts, digest.digest(), pixels, flat_share(as_is))
 
 
 def is_dark(pixels: Tensor) -> bool:
