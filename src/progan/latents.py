@@ -10,6 +10,7 @@ from torch import Tensor
 from progan.arguments import check_number
 
 _TINY = torch.finfo(torch.float64).tiny
+_AT_ONCE = 1 << 22  # weights that are held, while a walk is measured
 _POINTS = 256  # on the way from one key point to the next, at which a walk is measured
 
 
@@ -107,13 +108,12 @@ def walk_weights(keys: Tensor, n: int) -> Tensor:
         gram = torch.cat([torch.cat([gram, -gram], dim=1), torch.cat([-gram, gram], dim=1)])
     count = len(gram)
     times = torch.linspace(0, 1, _POINTS * count + 1, dtype=torch.float64)
-    weights = _dirichlet(times, count)
     norms = gram.diagonal().sqrt()
-    lengths = _norms(weights, gram)
-    if float(lengths.min()) <= 1e-6 * float(norms.max()):
-        raise ValueError("the key points of a walk are 0 or opposite to one another: the walk would pass through 0")
-    directions = weights / lengths[:, None]
-    angles = 2 * torch.asin((_norms(directions[1:] - directions[:-1], gram) / 2).clamp(max=1))
+    rows = max(1, _AT_ONCE // count)
+    parts = [
+        times[begin : begin + rows + 1] for begin in range(0, _POINTS * count, rows)
+    ]  # each ends as the next begins
+    angles = torch.cat([_angles(_dirichlet(part, count), gram, 1e-6 * float(norms.max())) for part in parts])
     if float(angles.sum()) < 1e-6:
         raise ValueError("the key points of a walk are all alike; pass at least 2 different ones")
     way = torch.cat([angles.new_zeros(1), angles.cumsum(0)])
@@ -127,12 +127,25 @@ def walk_weights(keys: Tensor, n: int) -> Tensor:
 
 
 def _dirichlet(times: Tensor, n: int) -> Tensor:
-    """Return the weights of n points at regular times of a period of 1 in their trigonometric interpolation: (T, n)."""
-    shifts = 2 * math.pi * (times[:, None] - torch.arange(n, dtype=torch.float64) / n)
-    kernel = torch.ones_like(shifts)
-    for wave in range(1, n // 2 + 1):
-        kernel += (1 if 2 * wave == n else 2) * torch.cos(wave * shifts)
-    return kernel / n
+    """Return the weights of n points at regular times of a period of 1 in their trigonometric interpolation: (T, n).
+
+    They are the Dirichlet kernel sin(n x) / (n sin x), where x is pi times the time from the point; for an even n, of
+    whose highest frequency there is the cosine only, that times cos x.
+    """
+    shifts = times[:, None] - torch.arange(n, dtype=torch.float64) / n
+    shifts = math.pi * (shifts - shifts.round())  # sin is exact to the last bits near 0 only
+    sines = torch.sin(shifts)
+    kernel = torch.sin(n * shifts) / (n * sines)
+    return torch.where(sines == 0, 1.0, kernel if n % 2 else kernel * torch.cos(shifts))
+
+
+def _angles(weights: Tensor, gram: Tensor, least: float) -> Tensor:
+    """Return the angles between successive weighted sums of points, (T - 1,); their norms must be above the least."""
+    lengths = _norms(weights, gram)
+    if float(lengths.min()) <= least:
+        raise ValueError("the key points of a walk are 0 or opposite to one another: the walk would pass through 0")
+    directions = weights / lengths[:, None]
+    return 2 * torch.asin((_norms(directions[1:] - directions[:-1], gram) / 2).clamp(max=1))
 
 
 def _norms(weights: Tensor, gram: Tensor) -> Tensor:
