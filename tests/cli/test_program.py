@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -14,7 +18,7 @@ import pytest
 from conftest import small_recipe
 from PIL import Image
 
-from progan import GrownGenerator, __main__, export
+from progan import GrownGenerator, __main__, export, presets
 from progan.cli import program
 from progan.cli.output import in_options
 
@@ -273,6 +277,57 @@ def test_statuses_of_what_happens_outside(error, status, capsys, monkeypatch):
         "progan status: interrupted\n",
         "progan status: f: No space left; free some space, then run the command again\n",
     )
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(capsys, monkeypatch):
+    def run(options):
+        signal.raise_signal(signal.SIGTERM)
+        Path("done").touch()
+
+    monkeypatch.setattr(program.COMMANDS["status"], "run", run)
+    before = signal.getsignal(signal.SIGTERM)
+    assert before is signal.SIG_DFL
+    assert program.main(["status", "icons"]) == 143
+    assert capsys.readouterr().err == "progan status: terminated\n"
+    assert not Path("done").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_handler_of_sigterm_that_is_there_stays(monkeypatch):
+    heard = []
+
+    def run(options):
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    def handle(number, _):
+        heard.append(number)
+
+    monkeypatch.setattr(program.COMMANDS["status"], "run", run)
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        assert program.main(["status", "icons"]) == 0
+        assert (heard, signal.getsignal(signal.SIGTERM)) == ([signal.SIGTERM], handle)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a signal from outside ends a process at once there")
+@pytest.mark.parametrize("name", ["walk.png", "walk.mp4"])
+def test_a_film_that_sigterm_cuts_short_leaves_nothing(name):
+    if name.endswith(".mp4") and shutil.which("ffmpeg") is None:
+        pytest.skip("needs ffmpeg")
+    generator, _ = presets.few_images(8).build()
+    export.save_generator(GrownGenerator(generator, level=1), "a.safetensors")
+    before = set(Path().iterdir())
+    command = [sys.executable, "-m", "progan", "walk", "a.safetensors", name, "--seconds", "3600"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not set(Path().iterdir()) - before and process.poll() is None:
+            time.sleep(0.05)
+        process.terminate()
+        _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (143, "progan walk: terminated\n")
+    assert set(Path().iterdir()) == before
 
 
 def test_a_reader_that_goes_away_is_no_error():

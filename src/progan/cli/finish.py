@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from progan.cli.output import show, shown, warn
+from progan.runtime.signals import exit_status
 
 if TYPE_CHECKING:
     import torch
@@ -39,19 +40,19 @@ def fit_and_finish(trainer: Trainer, images: Images | torch.Tensor, run_dir: Pat
         trainer.fit(images)
     except Interrupted as interrupted:
         show(f"\nStopped after {trainer.images_seen:,} real images, and saved. To go on: {again}")
-        return 128 + interrupted.signal
-    except KeyboardInterrupt:
+        return exit_status(interrupted)
+    except KeyboardInterrupt as stopped:
         show(f"\nStopped immediately. To go on from the last checkpoint: {again}")
-        return 130
+        return exit_status(stopped)
     except DivergenceError as error:
         show(f"\n{error}", sys.stderr)
         return 1
     if trainer.rank == 0:
         try:
             _finish(trainer, images, run_dir)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             show(f"\nStopped. The training is finished and saved in {run_dir}.")
-            return 130
+            return exit_status(stopped)
     return 0
 
 

@@ -38,6 +38,7 @@ from progan.cli.command import Command, UsageError
 from progan.cli.config import add_negations, read_config, with_config
 from progan.cli.options import user_path
 from progan.cli.output import in_options, show, warnings_as_lines
+from progan.runtime.signals import Terminated, exit_status, terminable
 
 COMMANDS: dict[str, Command] = {
     "train": train,
@@ -139,11 +140,13 @@ def _run(command: Command, options: argparse.Namespace) -> int:
     """Run a command, and turn errors into one line each."""
     prefix = f"progan {options.command}"
     try:
-        status = command.run(options)
+        with terminable():
+            status = command.run(options)
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
-        return _complain(f"{prefix}: interrupted", 130)
+    except KeyboardInterrupt as stopped:
+        ended = "terminated" if isinstance(stopped, Terminated) else "interrupted"
+        return _complain(f"{prefix}: {ended}", exit_status(stopped))
     except BrokenPipeError:
         with contextlib.suppress(OSError, ValueError):  # what is left would be written at the end of the process
             os.dup2(os.pipe()[1], sys.stdout.fileno())

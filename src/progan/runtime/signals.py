@@ -1,4 +1,4 @@
-"""Signals that ask a run to end after the current step."""
+"""Signals that ask a run to end after the current step, and one that ends a command."""
 
 from __future__ import annotations
 
@@ -43,3 +43,40 @@ def recorded_signals() -> Iterator[SignalRecord]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came while a command ran, see `terminable`.
+
+    Attributes:
+        signal: Number of the signal.
+    """
+
+    signal: int = signal.SIGTERM
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated`, so that unfinished files are removed, as at Ctrl-C; a second one acts as before.
+
+    Nothing changes outside the main thread, and where the signal is ignored or has a handler already.
+    """
+    number = signal.SIGTERM
+
+    def handle(*_: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(number) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def exit_status(stopped: KeyboardInterrupt) -> int:
+    """Return the exit status of a program that a signal has stopped: 128 + its number."""
+    return 128 + int(getattr(stopped, "signal", signal.SIGINT))
