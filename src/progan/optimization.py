@@ -22,6 +22,8 @@ class Adam:
         betas: Decay of the first and of the second moment, in [0, 1).
         eps: Added to the root of the second moment, positive.
         reset: When the moments are forgotten: ``never``, at a new ``level``, or at a new level and the end of its fade.
+        generator_factor: Learning rate of the generator, as a multiple of the stage's, which is the discriminator's;
+            above 0. Other than 1, it is the two time-scale update rule (Heusel et al. 2017).
 
     Raises:
         TypeError: If a setting is of a wrong kind.
@@ -35,6 +37,7 @@ class Adam:
     betas: tuple[float, float] = (0.0, 0.99)
     eps: float = 1e-8
     reset: AdamReset = "never"
+    generator_factor: float = 1.0
 
     def __post_init__(self) -> None:
         """Check each setting once, here."""
@@ -48,6 +51,7 @@ class Adam:
             raise ValueError(f"Adam.eps must be positive, got {self.eps!r}")
         if self.reset not in get_args(AdamReset):
             raise ValueError(f"Adam.reset must be one of {', '.join(get_args(AdamReset))}, got {self.reset!r}")
+        check_weight("Adam.generator_factor", self.generator_factor, above_0=True)
 
     def resets(self, before: Growth, after: Growth) -> bool:
         """Return whether the moments are forgotten between two steps."""

@@ -62,6 +62,15 @@ def test_it_is_torchs_own_to_the_bit(dtype):
             assert tensor.dtype == reference.state[other][name].dtype
 
 
+def test_a_factor_is_of_the_learning_rate():
+    one, other = parameter(3, 4), parameter(3, 4)
+    plain, doubled = AdamOptimizer(CPU, SETTINGS), AdamOptimizer(CPU, SETTINGS, 2.0)
+    for step in range(3):
+        plain.step(gradients(one, step=step), 0.2)
+        doubled.step(gradients(other, step=step), 0.1)
+    assert torch.equal(one, other)
+
+
 def test_a_gradient_may_have_another_memory_layout():
     plain, channels_last = (parameter(2, 3, 4, 4) for _ in range(2))
     channels_last.data = channels_last.data.to(memory_format=torch.channels_last)

@@ -52,6 +52,7 @@ class Plan:
     reset: bool = False
     blend: bool = False
     learning_rate: float | None = None
+    generator_factor: float = 1.0  # of the learning rate
     shift: bool = False  # of all images that the critic sees
     same_shift: bool = False  # in both updates
 
@@ -110,7 +111,7 @@ def plain_loop(preset: str, plan: Plan) -> dict[str, torch.Tensor]:
             optimizer.zero_grad()
             loss.backward(inputs=list(network.parameters()))
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * (plan.generator_factor if network is generator else 1)
             optimizer.step()
             optimizer.zero_grad()
 
@@ -145,9 +146,11 @@ def plain_loop(preset: str, plan: Plan) -> dict[str, torch.Tensor]:
     return {f"{role}/{name}": p.detach() for role, net in named.items() for name, p in net.named_parameters()}
 
 
-def trainer_steps(preset: str, *, shift: bool = False) -> dict[str, torch.Tensor]:
+def trainer_steps(preset: str, *, shift: bool = False, generator_factor: float = 1.0) -> dict[str, torch.Tensor]:
     recipe, generator, discriminator = networks(preset)
-    training = replace(recipe.training, augment_all=SHIFT, augment_strength=STRENGTH) if shift else recipe.training
+    adam = replace(recipe.training.adam, generator_factor=generator_factor)
+    training = replace(recipe.training, adam=adam)
+    training = replace(training, augment_all=SHIFT, augment_strength=STRENGTH) if shift else training
     trainer = Trainer(generator, discriminator, recipe.schedule, training, seed=SEED, device="cpu", progress=False)
     for step in range(STEPS):
         trainer.step(real_images(step))
@@ -165,6 +168,13 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
 def test_step_is_the_recipe(preset, shift):
     plain = plain_loop(preset, replace(PLANS[preset], shift=shift))
     assert largest_difference(trainer_steps(preset, shift=shift), plain) < 1e-10
+
+
+@pytest.mark.parametrize("preset", PLANS)
+def test_the_generator_has_its_own_learning_rate(preset):
+    plain = plain_loop(preset, replace(PLANS[preset], generator_factor=2.0))
+    assert largest_difference(trainer_steps(preset, generator_factor=2.0), plain) < 1e-10
+    assert largest_difference(trainer_steps(preset), plain) > 1e-6
 
 
 BREAKS = {

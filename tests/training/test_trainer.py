@@ -149,6 +149,7 @@ def test_a_run_of_an_earlier_version_goes_on(recipe, images, tmp_path, monkeypat
     """It records fewer settings, and did what the defaults of later ones do."""
     to_json = Recipe.to_json
     later = {"palette", "palette_layers", "sharpness", "reconstruction", "other_half_lives", "balance_classes"}
+    later |= {"generator_factor"}
     with monkeypatch.context() as earlier:
         earlier.setattr(Recipe, "to_json", lambda self: _without(to_json(self), later))
         make(recipe, tmp_path / "run").fit(images, until=8)

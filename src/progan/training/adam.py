@@ -35,14 +35,16 @@ class AdamOptimizer:
     Args:
         device: Device of the parameters.
         settings: Decays of the moments, and epsilon.
+        factor: Factor of all learning rates.
 
     Attributes:
         moments: Moments of each parameter that a step has moved; updated in place.
     """
 
-    def __init__(self, device: torch.device, settings: Adam) -> None:
+    def __init__(self, device: torch.device, settings: Adam, factor: float = 1.0) -> None:
         self.moments: dict[nn.Parameter, Moments] = {}
         self._settings = settings
+        self._factor = factor
         self._fused = device.type in ("cpu", "cuda")
         self._capturable = device.type == "cuda"
         self._counts_on = device if self._fused else torch.device("cpu")
@@ -53,7 +55,8 @@ class AdamOptimizer:
 
         Args:
             gradients: Gradient of each parameter that moves; at least one.
-            learning_rate: Learning rate; on CUDA a 0-d float32 tensor, where a captured step would freeze a number.
+            learning_rate: Learning rate before the factor; on CUDA a 0-d float32 tensor, where a captured step would
+                freeze a number.
         """
         moments = [self._moments_of(parameter) for parameter in gradients]
         beta1, beta2 = self._settings.betas
@@ -69,7 +72,7 @@ class AdamOptimizer:
             amsgrad=False,
             beta1=beta1,
             beta2=beta2,
-            lr=learning_rate,
+            lr=learning_rate * self._factor,
             weight_decay=0.0,
             eps=self._settings.eps,
             maximize=False,

@@ -67,7 +67,7 @@ class TrainingState:
         self.images_seen: int = 0
         self.recovery: RecoveryRecord = RecoveryRecord()
         self.adam_version: int = 0
-        self.adam_generator: AdamOptimizer = AdamOptimizer(_device_of(generator), adam)
+        self.adam_generator: AdamOptimizer = AdamOptimizer(_device_of(generator), adam, adam.generator_factor)
         self.adam_discriminator: AdamOptimizer = AdamOptimizer(_device_of(discriminator), adam)
 
     @classmethod

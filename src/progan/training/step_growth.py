@@ -20,7 +20,7 @@ class StepGrowth(NamedTuple):
         level: Index of the resolution.
         alpha: Weight of the newest level; None once it is fully grown.
         regularized: Whether each regulariser is applied.
-        learning_rate: Learning rate of both optimizers.
+        learning_rate: Learning rate of both optimizers, before their factors.
         ema_weights: Weight of the generator in each of its moving averages.
         images_seen: Real images shown when the step begins.
     """
