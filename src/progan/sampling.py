@@ -100,7 +100,7 @@ class GrownGenerator(nn.Module):
         return one
 
     def enlarged(self, scale: int) -> Self:
-        """Return this generator, with the same weights, of images that are larger by a factor.
+        """Return this generator, with the same weights, of images that are larger by a factor than this one's.
 
         For generators with a palette, whose contours lie between pixels: they are as sharp in a larger image, pixel by
         pixel, where those of an image that is enlarged afterwards are soft. Details are those of the level.
@@ -110,7 +110,7 @@ class GrownGenerator(nn.Module):
 
         Raises:
             TypeError: If scale is not an int.
-            ValueError: If scale is below 1, or the generator has no palette.
+            ValueError: If scale is below 1, or above 1 for a generator without a palette.
 
         Example:
             >>> from progan import presets
@@ -119,10 +119,10 @@ class GrownGenerator(nn.Module):
             torch.Size([1, 3, 64, 64])
         """
         check_int("scale", scale, 1)
-        if not self.generator.architecture.palette:
+        if scale > 1 and not self.generator.architecture.palette:
             raise ValueError("the generator has no palette, so its images cannot be drawn larger; resize them instead")
         larger = copy.copy(self)
-        larger.drawing = drawing_of(self.generator.architecture, scale)
+        larger.drawing = drawing_of(self.generator.architecture, scale * self.drawing.scale)
         return larger
 
     @property

@@ -244,6 +244,12 @@ def test_export_writes_a_file_with_its_card(run, capsys):
     assert not Path("small.md").exists()
     assert Path("small.safetensors").stat().st_size < Path("icons.safetensors").stat().st_size
     assert main(["generate", "small.safetensors", "--n", "2", "--out", "small"]) == 0
+    assert main(["export", "runs/icons", "large.safetensors", "--enlarge", "4", "--no-card"]) == 0
+    capsys.readouterr()
+    assert main(["generate", "large.safetensors", "--n", "2", "--enlarge", "2", "--out", "double"]) == 0
+    assert "2 pictures of 64x64" in capsys.readouterr().out
+    assert main(["inspect", "large.safetensors"]) == 0
+    assert "size            32x32\n" in capsys.readouterr().out
 
 
 def test_export_writes_an_onnx_model(run, capsys):
@@ -252,6 +258,9 @@ def test_export_writes_an_onnx_model(run, capsys):
     assert main(["export", "runs/icons", "icons.onnx"]) == 0
     assert "opset 18, inputs z (batch, 128).\n" in capsys.readouterr().out
     onnx.checker.check_model(onnx.load("icons.onnx"))
+    assert main(["export", "runs/icons", "large.onnx", "--enlarge", "2"]) == 0
+    (images,) = onnx.load("large.onnx").graph.output
+    assert [side.dim_value for side in images.type.tensor_type.shape.dim[2:]] == [16, 16]
 
 
 def test_export_writes_a_page(run, tmp_path, capsys):

@@ -14,7 +14,7 @@ import torch
 from conftest import MEMORY, small_recipe
 from running import make, program
 
-from progan import CheckpointError, Classes, GrownGenerator, export, load_generator
+from progan import CheckpointError, Classes, GrownGenerator, export, load_generator, presets
 from progan.networks.architecture import Architecture
 from progan.runs.generator_file import GeneratorRecord
 
@@ -87,6 +87,9 @@ RECORDS = {
     "a count without end": (setting("images_seen", 10**400), "its images_seen must be an int"),
     "a negative count": (setting("images_seen", -1), "its images_seen must be an int"),
     "counts of texts": (setting("data", {"images": "x"}), "its images must be an int"),
+    "a scale of 0": (setting("scale", 0), "its scale must be an int from 1 to 16"),
+    "a scale that is true": (setting("scale", True), "its scale must be an int from 1 to 16"),
+    "a scale without a palette": (setting("scale", 2), "its scale must be .* 1 without a palette"),
     "a recipe that is a text": (setting("recipe", "mel_icon"), "its recipe must be a JSON object or null"),
     "a time without end": (setting("trained_s", 1e300), "trained_s must be seconds"),
     "a licence of a number": (setting("licence", 5), "its licence must be a text"),
@@ -95,6 +98,15 @@ RECORDS = {
     "deep lists": (lambda _: "[" * 1000 + "]" * 1000, "deep"),
     "a name twice": (lambda _: '{"format": "progan generator", "format": "progan generator"}', "a name occurs twice"),
 }
+
+
+def test_a_scale_without_end_is_refused(tmp_path):
+    recipe = small_recipe(presets.few_images)
+    path = export.save_generator(GrownGenerator(recipe.build()[0], 1), tmp_path / "icons.safetensors", enlarge=16)
+    assert load_generator(path).image_size == (128, 128)
+    with_record(path, setting("scale", 10**6))
+    with pytest.raises(CheckpointError, match="its scale must be an int from 1 to 16"):
+        load_generator(path)
 
 
 @pytest.mark.parametrize("kind", RECORDS)
@@ -193,7 +205,7 @@ def test_a_recipe_that_is_none_leaves_a_card(file):
 
 
 def test_the_record_comes_back_from_json():
-    record = GeneratorRecord(ARCHITECTURE, 1, None, "fp16", 8, {}, {"images": 3}, None, 1.5, "a", "b")
+    record = GeneratorRecord(ARCHITECTURE, 1, None, "fp16", 1, 8, {}, {"images": 3}, None, 1.5, "a", "b")
     assert GeneratorRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
     assert record.to_json()["architecture"] == asdict(ARCHITECTURE)
     assert isinstance(record.architecture, Architecture)

@@ -16,6 +16,7 @@ from running import make, program
 
 from progan import GrownGenerator, Judge, Recipe, Trainer, TruncatedGenerator, export, load_generator, presets
 from progan.networks.blocks import GeneratorBlock
+from progan.runs.generator_file import GeneratorRecord
 from progan.schedule import Stage
 
 KINDS = {
@@ -78,6 +79,30 @@ def test_the_images_are_the_same_to_the_bit(kind, level, tmp_path):
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     again = export.save_generator(path, tmp_path / "again.safetensors")
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_file_of_larger_images(tmp_path):
+    grown = grown_of(preset=presets.few_images, supersampling=2)
+    path = export.save_generator(grown.enlarged(2), tmp_path / "icons.safetensors", enlarge=3)
+    loaded = load_generator(path)
+    assert loaded.image_size == export.describe(path).image_size == (96, 96)
+    assert torch.equal(loaded.sample(2), grown.enlarged(6).sample(2))
+    assert "96x96 (width x height)" in export.model_card(path)
+    larger = load_generator(export.save_generator(path, tmp_path / "larger.safetensors", enlarge=2))
+    assert larger.drawing == grown.enlarged(12).drawing
+    with pytest.raises(ValueError, match="images are drawn at most 16 times as large as the level's, got 18 times"):
+        export.save_generator(path, tmp_path / "more.safetensors", enlarge=3)
+    with pytest.raises(ValueError, match="enlarge must be at least 1, got 0"):
+        export.save_generator(path, tmp_path / "more.safetensors", enlarge=0)
+    with pytest.raises(ValueError, match="the generator has no palette"):
+        export.save_generator(grown_of(), tmp_path / "more.safetensors", enlarge=2)
+    assert not (tmp_path / "more.safetensors").exists()
+
+
+def test_a_file_of_an_earlier_version_has_no_scale(tmp_path):
+    record = export.describe(grown_of()).to_json()
+    assert record.pop("scale") == 1
+    assert GeneratorRecord.from_json(json.loads(json.dumps(record))).scale == 1
 
 
 def test_the_safetensors_library_reads_what_is_in_use_and_nothing_else(tmp_path):

@@ -64,6 +64,16 @@ def test_the_images_are_torch_s(onnx, kind, tmp_path):
         assert np.ptp(images) > 0.01
 
 
+def test_images_that_are_drawn_larger(onnx, tmp_path):
+    grown = grown_of(preset=presets.few_images, supersampling=2)
+    model = export.save_onnx(grown, tmp_path / "icons.onnx", enlarge=3)
+    assert model.outputs == {"images": (None, 3, 24, 24)}
+    images = grown.enlarged(3).sample(4)
+    np.testing.assert_allclose(run_model(model.path, grown.latents(4)), images.numpy(), rtol=0, atol=1e-4)
+    again = export.save_onnx(grown.enlarged(3), tmp_path / "again.onnx")
+    assert again.path.read_bytes() == model.path.read_bytes()
+
+
 @pytest.mark.parametrize("kind", ["mel_icon", "classes and modulation"])
 def test_fp16_is_close(onnx, kind, tmp_path):
     grown = grown_of(**KINDS[kind])

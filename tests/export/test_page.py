@@ -127,6 +127,20 @@ def test_stored_pictures_are_the_first_samples(runtime, settings, channels, size
         torch.testing.assert_close(shown, samples[k], rtol=0, atol=0.6 / 255)
 
 
+def test_pictures_that_are_drawn_larger(runtime, tmp_path):
+    grown = grown_of(preset=presets.few_images, supersampling=2)
+    page = export.save_page(grown, tmp_path / "page", runtime=runtime, enlarge=3)
+    text = (page.path / "index.html").read_text()
+    facts = facts_of(text)
+    assert (page.image_size, facts["size"]) == ((24, 24), [24, 24])
+    assert "Pictures of 24x24 pixels" in text
+    model = export.save_onnx(grown.enlarged(3), tmp_path / "icons.onnx").path
+    assert (page.path / "model.onnx").read_bytes() == model.read_bytes()
+    (tmp_path / "sheet.png").write_bytes(base64.b64decode(facts["sheet"]["uri"].split(",")[1]))
+    first = read_png(tmp_path / "sheet.png")[:, :24, :24] / 255
+    torch.testing.assert_close(first, grown.enlarged(3).sample(1)[0], rtol=0, atol=0.6 / 255)
+
+
 def test_a_run_and_its_file_give_the_same_page(runtime, tmp_path):
     grown = grown_of()
     export.save_generator(grown, tmp_path / "icons.safetensors")

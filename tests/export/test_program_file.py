@@ -44,6 +44,14 @@ def test_the_images_are_the_same(kind, tmp_path):
         assert images.max() - images.min() > 0.01
 
 
+def test_images_that_are_drawn_larger(tmp_path):
+    grown = grown_of(preset=presets.few_images, supersampling=2)
+    program = torch.export.load(export.save_program(grown, tmp_path / "icons.pt2", enlarge=3)).module()
+    images = program(grown.latents(2))
+    assert images.shape == (2, 3, 24, 24)
+    torch.testing.assert_close(images, grown.enlarged(3).sample(2), rtol=0, atol=1e-5)
+
+
 def test_a_run_and_its_record(images, tmp_path):
     make(small_recipe(), tmp_path / "run").fit(images, until=64)
     path = export.save_program(tmp_path / "run", tmp_path / "icons.pt2")

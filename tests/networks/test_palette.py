@@ -182,7 +182,8 @@ def test_generators_draw_larger(tmp_path):
     assert larger(z).shape == (3, 3, 48, 48)
     assert_close(larger(z), generator(z, 2, drawing=Drawing(6.0, 2, 3)))
     assert_close(TruncatedGenerator(larger, 1.0)(z), larger(z))
-    assert torch.equal(larger.enlarged(1)(z), grown(z))
+    assert torch.equal(grown.enlarged(1)(z), grown(z))
+    assert larger.enlarged(2).drawing == Drawing(12.0, 2, 6)
     at_points = generator(z, 2, drawing=Drawing(2.0, 1, 2))
     assert_close(torch.nn.functional.avg_pool2d(at_points, 2), grown(z))
     fading = GrownGenerator(generator, 2, alpha=0.25)
@@ -195,6 +196,7 @@ def test_generators_draw_larger(tmp_path):
     plain = GrownGenerator(ProgressiveGenerator(replace(SMALL, palette=0)), 2)
     with pytest.raises(ValueError, match="the generator has no palette, so its images cannot be drawn larger"):
         plain.enlarged(2)
+    assert plain.enlarged(1).image_size == (16, 16)
     with pytest.raises(ValueError, match="scale must be at least 1, got 0"):
         grown.enlarged(0)
 

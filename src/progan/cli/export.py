@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from progan.cli.command import UsageError
+from progan.cli.generator import add_enlarging
 from progan.cli.options import add_which, user_path, which
 from progan.cli.output import show, shown
 
@@ -25,6 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"file to write: {_one_of(KINDS)}; or a folder, such as page/, for a web page that draws",
     )
     add_which(parser)
+    add_enlarging(parser)
     parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="fp16 halves it (default: fp32)")
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     file = parser.add_argument_group("a file")
@@ -83,17 +85,18 @@ def _file(options: argparse.Namespace, out: Path) -> int:
         if _exists(path) and not options.overwrite:
             raise UsageError(f"{path} exists; pass --overwrite or another OUT")
     if out.suffix == ".pt2":
-        save_program(options.source, out, **which(options))
+        save_program(options.source, out, **which(options), enlarge=options.enlarge)
         show(f"{out}: {out.stat().st_size / 1e6:.1f} MB, for torch.export.load.")
         return 0
     if is_program:
-        model = save_onnx(options.source, out, precision=options.precision, **which(options))
+        model = save_onnx(options.source, out, precision=options.precision, **which(options), enlarge=options.enlarge)
         show(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opset {model.opset}, inputs {_shapes(model.inputs)}.")
         return 0
     save_generator(
         options.source,
         out,
         **which(options),
+        enlarge=options.enlarge,
         licence=options.licence,
         note=options.note,
         precision=options.precision,
@@ -119,6 +122,7 @@ def _page(options: argparse.Namespace, out: Path, is_folder: bool) -> int:
         options.source,
         out,
         **which(options),
+        enlarge=options.enlarge,
         precision=options.precision,
         single_file=options.single_file,
         title=options.title,

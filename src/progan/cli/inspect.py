@@ -173,7 +173,7 @@ def _described_page(path: Path, html: Path) -> dict[str, Any]:
 
 def _described_record(path: Path, kind: str, record: GeneratorRecord) -> dict[str, Any]:
     """Describe a file by the record in it."""
-    height, width = record.architecture.size(record.level)
+    height, width = record.image_size
     return {
         "path": str(path),
         "kind": kind,

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"{out} exists; pass --overwrite or another OUT")
     named = {} if options.file is None else {"file": options.file}
     record = describe(pull_from_hub(options.repo, out, revision=options.revision, **named))
-    height, width = record.architecture.size(record.level)
+    height, width = record.image_size
     licence = "licence not stated" if record.licence is None else f"licence {on_one_line(record.licence)}"
     show(f"{out}: a generator of {width}x{height} pictures, {out.stat().st_size / 1e6:.1f} MB, {licence}.")
     show(f"progan generate {shown(out)} --out icons")

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from progan.networks.architecture import Architecture
 from progan.recipe_json import networks_from_json
 from progan.reports.measures import amount, measure_of, verdict
 from progan.reports.rows import Judgement, parse_rows
@@ -31,7 +30,7 @@ def card_text(record: GeneratorRecord, weights: int, name: str, file: str, pictu
         file: Name of its file.
         picture: Name of a sheet of samples beside the card, if there is one.
     """
-    width, height = _size(record.architecture)
+    height, width = record.image_size
     kind = _KINDS[record.architecture.image_channels]
     parts = [
         f"# {_plain(name)}",
@@ -48,11 +47,6 @@ def card_text(record: GeneratorRecord, weights: int, name: str, file: str, pictu
     return "\n\n".join(parts) + "\n"
 
 
-def _size(architecture: Architecture) -> tuple[int, int]:
-    height, width = architecture.size(architecture.top_level)
-    return width, height
-
-
 def _caption(record: GeneratorRecord) -> str:
     if record.classes is not None and len(record.classes) <= MOST_ROWS:
         return "Random samples, not chosen; a row for each class, in the order below, and the same latent in a column."
@@ -60,7 +54,7 @@ def _caption(record: GeneratorRecord) -> str:
 
 
 def _facts(record: GeneratorRecord, weights: int) -> str:
-    width, height = _size(record.architecture)
+    height, width = record.image_size
     latent = "x".join(map(str, record.architecture.latent_shape))
     rows = {
         "Pictures": f"{width}x{height} (width x height), {_KINDS[record.architecture.image_channels]}",
@@ -204,7 +198,7 @@ def _limits(record: GeneratorRecord) -> list[str]:
 
 
 def _use(record: GeneratorRecord, file: str) -> list[str]:
-    width, height = _size(record.architecture)
+    height, width = record.image_size
     channels = record.architecture.image_channels
     code = [
         "```python",

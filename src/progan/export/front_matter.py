@@ -41,7 +41,7 @@ def front_matter(record: GeneratorRecord) -> str:
         - 8x8
         ---
     """
-    height, width = record.architecture.size(record.level)
+    height, width = record.image_size
     tags = ["progan", "progressive-gan", "gan", _KINDS[record.architecture.image_channels], f"{width}x{height}"]
     if record.classes is not None:
         tags.append("class-conditional")

@@ -16,11 +16,11 @@ from progan.runs.generator_file import GeneratorRecord
 class ImageModule(nn.Module):
     """The images of a generator in [0, 1]; in float32 on both sides, whatever it computes in."""
 
-    def __init__(self, generator: ProgressiveGenerator) -> None:
+    def __init__(self, generator: ProgressiveGenerator, scale: int) -> None:
         super().__init__()
         self.generator = generator
         self.dtype = next(generator.parameters()).dtype
-        self.drawing = drawing_of(generator.architecture)
+        self.drawing = drawing_of(generator.architecture, scale)
 
     @override
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -36,7 +36,7 @@ def image_module(tensors: dict[str, Tensor], record: GeneratorRecord) -> ImageMo
     for index in range(record.level):
         generator.to_rgb[index] = nn.Identity()
     generator.load_state_dict(tensors, assign=True)
-    return ImageModule(generator.requires_grad_(False)).eval()
+    return ImageModule(generator.requires_grad_(False), record.scale).eval()
 
 
 def example_inputs(record: GeneratorRecord) -> tuple[Tensor, ...]:

@@ -35,6 +35,7 @@ def save_generator(
     *,
     best: bool = False,
     average: str | None = None,
+    enlarge: int = 1,
     licence: str | None = None,
     note: str | None = None,
     precision: FilePrecision = "fp32",
@@ -53,6 +54,7 @@ def save_generator(
         path: Path of the file, which ends in ``.safetensors``; an existing file is replaced.
         best: Whether to take the run's best checkpoint by its judgements instead of the newest.
         average: Name of another average of the run than the chosen one, as for `progan.load_generator`.
+        enlarge: Factor by which images are drawn larger than the source's; see `progan.GrownGenerator.enlarged`.
         licence: Licence of the generator, such as ``"CC-BY-4.0"``; None = what a source file has, or none.
         note: Anything else to say of it, such as where the training images came from; None = as for the licence.
         precision: ``fp32``; or ``fp16`` for half the size, with images that differ by rounding.
@@ -81,7 +83,7 @@ def save_generator(
     check_precision(precision)
     for name, text in (("licence", licence), ("note", note)):
         check_text(name, text)
-    grown, record = open_source(source, best=best, average=average)
+    grown, record = open_source(source, best=best, average=average, enlarge=enlarge)
     record = replace(
         record,
         precision=precision,

@@ -52,6 +52,7 @@ def save_onnx(
     *,
     best: bool = False,
     average: str | None = None,
+    enlarge: int = 1,
     precision: FilePrecision = "fp32",
 ) -> OnnxModel:
     """Write a trained generator as an ONNX model: latents, and labels where there are classes, to images in [0, 1].
@@ -64,6 +65,7 @@ def save_onnx(
         path: Path of the model, which ends in ``.onnx``; an existing file is replaced.
         best: Whether to take the run's best checkpoint by its judgements instead of the newest.
         average: Name of another average of the run than the chosen one, as for `progan.load_generator`.
+        enlarge: Factor by which images are drawn larger than the source's; see `progan.GrownGenerator.enlarged`.
         precision: ``fp32``; or ``fp16`` for half the size, computed in fp16 where the runtime can, with float32 inputs
             and outputs.
 
@@ -80,7 +82,7 @@ def save_onnx(
     target = path_to_write(path, _SUFFIX)
     check_precision(precision)
     check_installed()
-    grown, record = open_source(source, best=best, average=average)
+    grown, record = open_source(source, best=best, average=average, enlarge=enlarge)
     record = replace(record, precision=precision)
     model = onnx_model(grown, record)
     contents: bytes = model.SerializeToString()

@@ -71,6 +71,7 @@ def save_page(
     *,
     best: bool = False,
     average: str | None = None,
+    enlarge: int = 1,
     precision: FilePrecision = "fp32",
     single_file: bool = False,
     title: str | None = None,
@@ -89,6 +90,7 @@ def save_page(
         path: New or empty folder; or with single_file, a file that ends in ``.html``.
         best: Whether to take the run's best checkpoint by its judgements instead of the newest.
         average: Name of another average of the run than the chosen one, as for `progan.load_generator`.
+        enlarge: Factor by which images are drawn larger than the source's; see `progan.GrownGenerator.enlarged`.
         precision: As for `save_onnx`: ``fp32``, or ``fp16`` for a model of half the size.
         single_file: Whether to write one HTML file with the model inside, of at most 25 MB.
         title: Title of the page; None = the name of the source.
@@ -113,9 +115,9 @@ def save_page(
     check_place(target, single_file=single_file, overwrite=overwrite)
     package = None if runtime is None else user_path(runtime, "runtime")
     check_installed()
-    grown, record = open_source(source, best=best, average=average)
+    grown, record = open_source(source, best=best, average=average, enlarge=enlarge)
     record = replace(record, precision=precision)
-    grown = GrownGenerator(grown.generator, grown.level, classes=grown.classes)  # of all classes
+    grown = GrownGenerator(grown.generator, grown.level, classes=grown.classes).enlarged(record.scale)  # of all classes
     engines = [_WASM] if single_file else [_WEBGPU, _WASM]
     version, files = runtime_files([engine[kind] for engine in engines for kind in ("script", "wasm")], package)
     model: bytes = onnx_model(grown, record).SerializeToString()
@@ -152,7 +154,7 @@ def save_page(
                 make_folder((beside / name).parent)
                 write_file(beside / name, data)
         size = sum(map(len, contents.values()))
-    return WebPage(target, size, len(model), record.architecture.size(record.level), precision)
+    return WebPage(target, size, len(model), record.image_size, precision)
 
 
 def check_place(target: Path, *, single_file: bool, overwrite: bool) -> None:
@@ -197,7 +199,7 @@ def _facts(grown: GrownGenerator, record: GeneratorRecord) -> dict[str, Any]:
     sheet = png_bytes(image_grid(to_uint8(images), _COLUMNS))
     names = None if classes is None else classes.names or [f"class {label}" for label in range(len(classes))]
     return {
-        "size": architecture.size(record.level),
+        "size": record.image_size,
         "channels": architecture.image_channels,
         "latent_shape": architecture.latent_shape,
         "classes": None if classes is None else {"names": names, "counts": classes.counts},
@@ -247,7 +249,7 @@ def _page(
 
 
 def _about(record: GeneratorRecord) -> str:
-    height, width = record.architecture.size(record.level)
+    height, width = record.image_size
     return f"Pictures of {width}x{height} pixels that a generator draws in your browser, on your device."
 
 

@@ -17,7 +17,9 @@ from progan.storage.files import write_file
 _SUFFIX = ".pt2"
 
 
-def save_program(source: Source, path: str | PathLike[str], *, best: bool = False, average: str | None = None) -> Path:
+def save_program(
+    source: Source, path: str | PathLike[str], *, best: bool = False, average: str | None = None, enlarge: int = 1
+) -> Path:
     """Write a trained generator as a program that ``torch.export.load`` loads, also without progan.
 
     The program takes latents, and labels where there are classes, and returns images in [0, 1]; all are those of
@@ -34,6 +36,7 @@ def save_program(source: Source, path: str | PathLike[str], *, best: bool = Fals
         path: Path of the program, which ends in ``.pt2``; an existing file is replaced.
         best: Whether to take the run's best checkpoint by its judgements instead of the newest.
         average: Name of another average of the run than the chosen one, as for `progan.load_generator`.
+        enlarge: Factor by which images are drawn larger than the source's; see `progan.GrownGenerator.enlarged`.
 
     Returns:
         Path of the program.
@@ -45,7 +48,7 @@ def save_program(source: Source, path: str | PathLike[str], *, best: bool = Fals
         OSError: If the file cannot be written; an existing one is kept.
     """
     target = path_to_write(path, _SUFFIX)
-    grown, record = open_source(source, best=best, average=average)
+    grown, record = open_source(source, best=best, average=average, enlarge=enlarge)
     inputs = example_inputs(record)
     module = image_module(tensors_of(grown, record), record)
     program = torch.export.export(module, inputs, dynamic_shapes=free_batch(inputs), strict=False)

@@ -9,14 +9,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from progan.arguments import check_flag, check_instance
+from progan.arguments import check_flag, check_instance, check_int
 from progan.networks.architecture import Architecture
 from progan.networks.generator import ProgressiveGenerator
 from progan.reports.rows import Rows, read_rows
 from progan.runs.average_choice import AverageChoice, average_in_use, recorded_choice
 from progan.runs.checkpoint import is_checkpoint
 from progan.runs.generator import load_generator
-from progan.runs.generator_file import GeneratorRecord, is_file, read_generator, read_record
+from progan.runs.generator_file import LARGEST_SCALE, GeneratorRecord, is_file, read_generator, read_record
 from progan.runs.judging import best_checkpoint
 from progan.runs.record import RunRecord
 from progan.sampling import GrownGenerator
@@ -34,7 +34,7 @@ def path_to_write(path: str | PathLike[str], suffix: str) -> Path:
 
 
 def open_source(
-    source: Source, *, best: bool = False, average: str | None = None
+    source: Source, *, best: bool = False, average: str | None = None, enlarge: int = 1
 ) -> tuple[GrownGenerator, GeneratorRecord]:
     """Return a generator on the CPU or on its own device, and the record of it.
 
@@ -44,13 +44,24 @@ def open_source(
         best: Whether to take the run's best checkpoint instead of the newest.
         average: Name of an average of the checkpoint; None = the one that was chosen, or the first one. The measures in
             the record are those of this average.
+        enlarge: Factor by which images are drawn larger than the source's, see `progan.GrownGenerator.enlarged`.
 
     Raises:
         CheckpointError: If there is no sound checkpoint, or the file is damaged.
         TypeError: If the source is none of these.
         ValueError: If the generator cannot be exported: it has blocks of one's own, or a level is fading in; or if best
-            or an average is given for something else than a run, or there is no such average.
+            or an average is given for something else than a run, or there is no such average; or if its images cannot
+            be drawn so large.
     """
+    grown, record = _opened(source, best=best, average=average)
+    check_int("enlarge", enlarge, 1)
+    grown = grown.enlarged(enlarge)
+    if (scale := grown.drawing.scale) > LARGEST_SCALE:
+        raise ValueError(f"images are drawn at most {LARGEST_SCALE} times as large as the level's, got {scale} times")
+    return grown, replace(record, scale=scale)
+
+
+def _opened(source: Source, *, best: bool, average: str | None) -> tuple[GrownGenerator, GeneratorRecord]:
     check_flag("best", best)
     if isinstance(source, str | PathLike) and not is_file(path := user_path(source, "source")):
         return _of_run(path, best=best, average=average)

@@ -31,6 +31,7 @@ FilePrecision = Literal["fp32", "fp16"]
 
 METADATA = "progan"  # name of the one entry
 DTYPES: Mapping[FilePrecision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
+LARGEST_SCALE = 16  # of images; a larger one would take much memory for each
 LONGEST_TEXT = 20_000  # characters of the licence, and of the note
 _FORMAT, _VERSION = "progan generator", 1
 _LARGEST_COUNT = 10**15
@@ -47,6 +48,7 @@ class GeneratorRecord:
         level: Level of the images, its highest.
         classes: Classes of the training data; None = the generator has no classes.
         precision: Precision of the weights, ``fp32`` or ``fp16``.
+        scale: Factor by which images are drawn larger than the level's, see `progan.GrownGenerator.enlarged`.
         images_seen: Real images shown; None = unknown, as for all that follows.
         recipe: Recipe of the run as JSON, for `progan.Recipe.from_json`.
         data: Numbers of training images: ``images``, and ``held_out`` of them, which were never trained on.
@@ -61,6 +63,7 @@ class GeneratorRecord:
     level: int
     classes: Classes | None
     precision: FilePrecision = "fp32"
+    scale: int = 1
     images_seen: int | None = None
     recipe: Mapping[str, Any] | None = None
     data: Mapping[str, int] | None = None
@@ -69,6 +72,12 @@ class GeneratorRecord:
     licence: str | None = None
     note: str | None = None
     progan: str = __version__
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the images in pixels."""
+        height, width = self.architecture.size(self.level)
+        return self.scale * height, self.scale * width
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as a dict that `json.dump` accepts."""
@@ -97,6 +106,9 @@ class GeneratorRecord:
             raise ValueError(f"its level must be the highest of its architecture, {architecture.top_level}")
         if precision not in get_args(FilePrecision):
             raise ValueError(f"its precision must be one of {', '.join(DTYPES)}, got {precision!r}")
+        scale = data.get("scale", 1)  # files of earlier versions have none
+        if type(scale) is not int or not 1 <= scale <= (LARGEST_SCALE if architecture.palette else 1):
+            raise ValueError(f"its scale must be an int from 1 to {LARGEST_SCALE}, and 1 without a palette")
         classes = Classes.from_json(data["classes"], architecture.classes) if architecture.classes else None
         if classes is not None and max(classes.counts) > _LARGEST_COUNT:
             raise ValueError("the counts of its classes are too large")
@@ -116,7 +128,7 @@ class GeneratorRecord:
                 raise ValueError(f"its {name} must be a text of at most {LONGEST_TEXT:,} characters, or null")
         names = "images_seen", "recipe", "data", "judgement", "trained_s", "licence", "note"
         given = {name: data[name] for name in names}
-        return cls(architecture, level, classes, precision, **given, progan=str(data["progan"]))
+        return cls(architecture, level, classes, precision, scale, **given, progan=str(data["progan"]))
 
 
 class _NotStored(nn.Module):
@@ -173,7 +185,7 @@ def read_generator(path: Path) -> GrownGenerator:
         generator.to_rgb[index] = _NotStored(record.level)
     generator.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
     generator.requires_grad_(False)
-    return GrownGenerator(generator, record.level, classes=record.classes)
+    return GrownGenerator(generator, record.level, classes=record.classes).enlarged(record.scale)
 
 
 def _read(path: Path) -> tuple[GeneratorRecord, ProgressiveGenerator]:
