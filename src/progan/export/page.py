@@ -117,7 +117,7 @@ def save_page(
     check_installed()
     grown, record = open_source(source, best=best, average=average, enlarge=enlarge)
     record = replace(record, precision=precision)
-    grown = GrownGenerator(grown.generator, grown.level, classes=grown.classes).enlarged(record.scale)  # of all classes
+    grown = GrownGenerator(grown.generator, grown.level, classes=grown.classes)  # of all classes, as trained
     engines = [_WASM] if single_file else [_WEBGPU, _WASM]
     version, files = runtime_files([engine[kind] for engine in engines for kind in ("script", "wasm")], package)
     model: bytes = onnx_model(grown, record).SerializeToString()
@@ -195,7 +195,7 @@ def _facts(grown: GrownGenerator, record: GeneratorRecord) -> dict[str, Any]:
     architecture = record.architecture
     directions = principal_directions(grown, min(_SLIDERS, math.prod(architecture.latent_shape)))
     classes = grown.classes
-    images = _small(grown.sample(_CELLS, batch_size=4))
+    images = _small(grown.enlarged(record.scale).sample(_CELLS, batch_size=4))
     sheet = png_bytes(image_grid(to_uint8(images), _COLUMNS))
     names = None if classes is None else classes.names or [f"class {label}" for label in range(len(classes))]
     return {
