@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from progan import ImageFolder, Recipe, Reconstruction, Trainer, presets
+from progan import Adam, ImageFolder, Recipe, Reconstruction, Trainer, presets
 from progan.networks.drawing import Drawing, drawing_of
 from progan.presets import few_images
 
@@ -35,8 +35,10 @@ def test_shaded_pictures_get_the_same_without_a_palette():
     flat, shaded = few_images(32, 640), few_images(32, 640, flat=False)
     assert (flat.architecture.palette, shaded.architecture.palette) == (12, 0)
     architecture = replace(flat.architecture, palette=0, palette_layers=0)
-    assert shaded == replace(flat, architecture=architecture, training=replace(flat.training, reconstruction=None))
+    training = replace(flat.training, reconstruction=None, adam=Adam())
+    assert shaded == replace(flat, architecture=architecture, training=training)
     assert (flat.architecture.palette_layers, flat.training.reconstruction) == (2, Reconstruction(3.0, 32))
+    assert flat.training.adam == Adam(generator_factor=2.0)
     with pytest.raises(TypeError, match="flat must be True or False, got 1"):
         few_images(64, 640, flat=1)
 

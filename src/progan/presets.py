@@ -29,6 +29,7 @@ _FEW_IMAGES = 150_000  # shown up to 64x64, and twice as many for each doubling 
 _FEW_SHARES = (0.7, 0.15, 0.1, 0.025)  # of them, from the top level down; the last is also for all lower levels
 _FEW_TAIL = 0.07  # share of them at a third of the learning rate, and at a tenth
 _FEW_RATE = 4e-3
+_FEW_GENERATOR = 2.0  # learning rate of the generator with a palette, in that
 _FEW_GAMMA = 5e-4  # per pixel, for images in [-1, 1]
 _FEW_PALETTE = 12  # colours of an image
 _FEW_PALETTE_LAYERS = 2  # between the latent and the colours
@@ -156,10 +157,10 @@ def few_images(
 
     The networks of `karras2018` with narrow low levels and a latent of 128 numbers, which also modulates the features
     of each level. For pictures with flat colours, the latent determines a palette of 12 that pixels are mixtures of,
-    and the generator also learns to draw real images from codes of them; for others, above 32x32, patches are scored
-    beside whole images. The relativistic loss with lazy R1 and R2 penalties; small batches; most of the time at the top
-    level; a light augmentation of all that the critic sees; and moving averages of three half-lives, of which the last
-    judgement chooses the best.
+    and the generator also learns to draw real images from codes of them, at twice the critic's learning rate; for
+    others, above 32x32, patches are scored beside whole images. The relativistic loss with lazy R1 and R2 penalties;
+    small batches; most of the time at the top level; a light augmentation of all that the critic sees; and moving
+    averages of three half-lives, of which the last judgement chooses the best.
 
     Args:
         resolution: Side of the images in pixels: 4 times a power of two.
@@ -220,6 +221,7 @@ def _few_recipe(
         objective=Relativistic(),
         regularizers=(R1(_FEW_GAMMA, every=16, per_pixel=True), R2(_FEW_GAMMA, every=16, per_pixel=True)),
         reconstruction=Reconstruction(weight=3.0, components=32) if palette else None,
+        adam=Adam(generator_factor=_FEW_GENERATOR if palette else 1.0),
         ema=Ema(0.5, batch=max(1000, total_images // 30), ramp_up=0.05, other_half_lives=(1 / 3, 3)),
         blend_real=True,
         augment_all=(Translate(0.125), Colour()),

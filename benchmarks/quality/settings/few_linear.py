@@ -1,9 +1,9 @@
-"""few_images with a palette that is linear in the latent, and without a reconstruction, as it was seventh."""
+"""few_equal with a palette that is linear in the latent, and without a reconstruction, as it was seventh."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import few_images
+import few_equal
 
 from progan import Recipe
 
@@ -22,4 +22,4 @@ def recipe(
     """
     linear = {"palette_layers": 0, **(architecture or {})}
     settings = {"reconstruction": None, **settings}
-    return few_images.recipe(resolution, images, n_images, architecture=linear, **settings)
+    return few_equal.recipe(resolution, images, n_images, architecture=linear, **settings)
