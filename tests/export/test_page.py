@@ -134,6 +134,7 @@ def test_pictures_that_are_drawn_larger(runtime, tmp_path):
     facts = facts_of(text)
     assert (page.image_size, facts["size"]) == ((24, 24), [24, 24])
     assert "Pictures of 24x24 pixels" in text
+    assert "--seed 5 --only 3 --enlarge 3 --out pictures" in text
     model = export.save_onnx(grown.enlarged(3), tmp_path / "icons.onnx").path
     assert (page.path / "model.onnx").read_bytes() == model.read_bytes()
     (tmp_path / "sheet.png").write_bytes(base64.b64decode(facts["sheet"]["uri"].split(",")[1]))

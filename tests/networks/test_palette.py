@@ -172,6 +172,18 @@ def test_supersampling_smooths_contours_and_leaves_flat_areas_flat():
     assert torch.equal(smooth[place.abs() > 2], (place > 0).float()[place.abs() > 2])
 
 
+@pytest.mark.parametrize("drawing", [Drawing(4.0, 2), Drawing(8.0, 2, 4), Drawing(2.0, 1, 3), Drawing(2.0, 3, 2)])
+def test_an_exported_program_draws_the_same_in_few_operations(drawing):
+    class Drawn(torch.nn.Module):
+        def forward(self, logits):
+            return drawn_weights(logits, drawing)
+
+    logits = seeded(2, 4, 6, 5)
+    program = torch.export.export(Drawn(), (logits,), strict=False)
+    assert torch.equal(program.module()(logits), drawn_weights(logits, drawing))
+    assert len(program.graph.nodes) < 1000, "each point has a sparsemax of its own"
+
+
 def test_generators_draw_larger(tmp_path):
     smooth = replace(SMALL, sharpness=2.0, supersampling=2)
     generator, z = generator_of(smooth), seeded(3, 7)

@@ -251,11 +251,12 @@ if (state.seed === 0 && state.label === null && state.before.length === 0) {
   const sheet = Object.assign(new Image(), { src: FACTS.sheet.uri });
   await sheet.decode();
   const [width, height] = [sheet.width / FACTS.sheet.columns, (sheet.height * FACTS.sheet.columns) / FACTS.cells];
-  cells.forEach((input, k) => {
+  for (const [k, input] of cells.entries()) {
     const [left, top] = [(k % FACTS.sheet.columns) * width, Math.floor(k / FACTS.sheet.columns) * height];
-    canvasOf(input).getContext("2d").drawImage(sheet, left, top, width, height, 0, 0, WIDTH, HEIGHT);
+    const part = await createImageBitmap(sheet, left, top, width, height); // enlarged from the sheet, it takes of others
+    canvasOf(input).getContext("2d").drawImage(part, 0, 0, WIDTH, HEIGHT);
     canvasOf(input).classList.remove("empty");
-  });
+  }
   showChosen();
 }
 if (canLoad) {

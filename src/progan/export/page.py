@@ -257,8 +257,9 @@ def _footer(record: GeneratorRecord, licences: str | None) -> str:
     """Return what stands below the page."""
     lines = [f"<p>Licence of the generator: {escaped(record.licence)}.</p>"] if record.licence else []
     lines += [f"<p>{escaped(record.note)}</p>"] if record.note else []
+    command = f"progan generate RUN --seed 5 --only 3{f' --enlarge {record.scale}' * (record.scale > 1)} --out pictures"
     lines.append(
-        "<p>Picture 3 of seed 5 is the one that <code>progan generate RUN --seed 5 --only 3 --out pictures</code> "
+        f"<p>Picture 3 of seed 5 is the one that <code>{command}</code> "
         "draws; the first one of the grid is picture 0. A picture changes the most along direction 1.</p>"
     )
     if licences is None:
