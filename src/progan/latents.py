@@ -110,9 +110,8 @@ def walk_weights(keys: Tensor, n: int) -> Tensor:
     times = torch.linspace(0, 1, _POINTS * count + 1, dtype=torch.float64)
     norms = gram.diagonal().sqrt()
     rows = max(1, _AT_ONCE // count)
-    parts = [
-        times[begin : begin + rows + 1] for begin in range(0, _POINTS * count, rows)
-    ]  # each ends as the next begins
+    begins = range(0, _POINTS * count, rows)
+    parts = [times[begin : begin + rows + 1] for begin in begins]  # each ends where the next one begins
     angles = torch.cat([_angles(_dirichlet(part, count), gram, 1e-6 * float(norms.max())) for part in parts])
     if float(angles.sum()) < 1e-6:
         raise ValueError("the key points of a walk are all alike; pass at least 2 different ones")
