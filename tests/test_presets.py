@@ -35,10 +35,11 @@ def test_shaded_pictures_get_the_same_without_a_palette():
     flat, shaded = few_images(32, 640), few_images(32, 640, flat=False)
     assert (flat.architecture.palette, shaded.architecture.palette) == (12, 0)
     architecture = replace(flat.architecture, palette=0, palette_layers=0)
-    training = replace(flat.training, reconstruction=None, adam=Adam())
-    assert shaded == replace(flat, architecture=architecture, training=training)
+    assert shaded == replace(flat, architecture=architecture, training=replace(flat.training, adam=Adam()))
     assert (flat.architecture.palette_layers, flat.training.reconstruction) == (2, Reconstruction(3.0, 32))
     assert flat.training.adam == Adam(generator_factor=2.0)
+    assert few_images(64, 640).training.reconstruction == Reconstruction(3.0, 32)
+    assert few_images(64, 640, flat=False).training.reconstruction is None
     with pytest.raises(TypeError, match="flat must be True or False, got 1"):
         few_images(64, 640, flat=1)
 

@@ -36,6 +36,7 @@ _FEW_PALETTE_LAYERS = 2  # between the latent and the colours
 _FEW_SHARPNESS = 4.0  # of contours when drawing, in that of the training
 _FEW_SUPERSAMPLING = 2  # points of a pixel, along each side, when drawing
 _FEW_SMALL = 3  # highest top level of small batches (one more with a palette), of no patch scores and no sharpening
+_FEW_RECONSTRUCTED = 3  # the same of a reconstruction, without a palette
 _FEW_LEAST = 50  # pictures below which nothing but copies is to be hoped for
 
 _KARRAS_LEVELS = 9  # 4x4 ... 1024x1024
@@ -157,10 +158,11 @@ def few_images(
 
     The networks of `karras2018` with narrow low levels and a latent of 128 numbers, which also modulates the features
     of each level. For pictures with flat colours, the latent determines a palette of 12 that pixels are mixtures of,
-    and the generator also learns to draw real images from codes of them, at twice the critic's learning rate; for
-    others, above 32x32, patches are scored beside whole images. The relativistic loss with lazy R1 and R2 penalties;
-    small batches; most of the time at the top level; a light augmentation of all that the critic sees; and moving
-    averages of three half-lives, of which the last judgement chooses the best.
+    and the generator learns at twice the critic's rate. The generator also learns to draw real images from codes of
+    them; for pictures without flat colours, above 32x32, patches are scored beside whole images instead. The
+    relativistic loss with lazy R1 and R2 penalties; small batches; most of the time at the top level; a light
+    augmentation of all that the critic sees; and moving averages of three half-lives, of which the last judgement
+    chooses the best.
 
     Args:
         resolution: Side of the images in pixels: 4 times a power of two.
@@ -217,10 +219,11 @@ def _few_recipe(
     widths: tuple[int, ...], n_images: int, total_images: int, palette: int, precision: Precision
 ) -> Recipe:
     """Return the recipe of `few_images` for a number of images to show."""
+    top = len(widths) - 1
     training = Training(
         objective=Relativistic(),
         regularizers=(R1(_FEW_GAMMA, every=16, per_pixel=True), R2(_FEW_GAMMA, every=16, per_pixel=True)),
-        reconstruction=Reconstruction(weight=3.0, components=32) if palette else None,
+        reconstruction=Reconstruction(weight=3.0, components=32) if palette or top <= _FEW_RECONSTRUCTED else None,
         adam=Adam(generator_factor=_FEW_GENERATOR if palette else 1.0),
         ema=Ema(0.5, batch=max(1000, total_images // 30), ramp_up=0.05, other_half_lives=(1 / 3, 3)),
         blend_real=True,
@@ -228,7 +231,6 @@ def _few_recipe(
         augment_strength=_few_strength(total_images / n_images),
         precision=precision,
     )
-    top = len(widths) - 1
     drawn_sharply = bool(palette) and top > _FEW_SMALL
     architecture = Architecture(
         channels=widths,

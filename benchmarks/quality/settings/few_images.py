@@ -44,12 +44,16 @@ def recipe(
 
 
 def shaded(**changed: Any) -> Callable[..., Recipe]:
-    """Return `recipe` without a palette and with settings of the networks that differ, unless it is passed others."""
+    """Return `recipe` without a palette and a reconstruction, and with settings of the networks that differ.
+
+    Where the recipe is passed settings, these win.
+    """
 
     def shaded_recipe(
         resolution: int, images: int, n_images: int, *, architecture: Mapping[str, Any] | None = None, **settings: Any
     ) -> Recipe:
         changes = {**changed, **(architecture or {})}
+        settings = {"reconstruction": None, **settings}
         return recipe(resolution, images, n_images, flat=False, architecture=changes, **settings)
 
     return shaded_recipe
