@@ -181,7 +181,7 @@ def test_an_exported_program_draws_the_same_in_few_operations(drawing):
     logits = seeded(2, 4, 6, 5)
     program = torch.export.export(Drawn(), (logits,), strict=False)
     assert torch.equal(program.module()(logits), drawn_weights(logits, drawing))
-    assert len(program.graph.nodes) < 1000, "each point has a sparsemax of its own"
+    assert len(program.graph.nodes) < 1500, "each point has a sparsemax of its own"
 
 
 def test_generators_draw_larger(tmp_path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from progan.ops.sparsemax import sparsemax
+from progan.ops.sparsemax import sparsemax, sparsemaxes
 
 if TYPE_CHECKING:
     from progan.networks.architecture import Architecture
@@ -56,32 +56,27 @@ def drawn_weights(logits: Tensor, drawing: Drawing = AS_TRAINED) -> Tensor:
         return sparsemax(logits)
     points = [(2 * index + 1) / (2 * n) - 0.5 for index in range(n)]
     pixels = [points[begin : begin + drawing.supersampling] for begin in range(0, n, drawing.supersampling)]
-    rows = []
-    for of_row in pixels:
-        moved = [_interpolated(logits, offset, 2) for offset in of_row]
-        if torch.compiler.is_compiling():  # by torch.export, too
-            rows.append(_mean_weights_at_once(moved, points))
-        else:
-            rows.append(torch.stack([_mean_weights(moved, of_column) for of_column in pixels], dim=-1))
+    rows = [_row_of_weights(logits, of_row, points) for of_row in pixels]
     weights = torch.stack(rows, dim=3)  # (B, K, h, scale, w, scale)
     return weights.flatten(4, 5).flatten(2, 3)
 
 
-def _mean_weights(moved: Sequence[Tensor], offsets: Sequence[float]) -> Tensor:
-    """Return the mean weights at the points of a pixel, whose rows are logits that are interpolated already."""
-    found = [sparsemax(_interpolated(logits, offset, 3)) for logits in moved for offset in offsets]
-    return sum(found[1:], start=found[0]) / len(found)
+def _row_of_weights(logits: Tensor, rows: Sequence[float], columns: Sequence[float]) -> Tensor:
+    """Return the mean weights of one of the rows of pixels that each row becomes: (B, K, h, w) -> (B, K, h, w, scale).
 
-
-def _mean_weights_at_once(moved: Sequence[Tensor], points: Sequence[float]) -> Tensor:
-    """Return the mean weights of a row of pixels, (B, K, h, w, scale): the same, with more memory in fewer operations.
-
-    An exported program has each of them once, and exporting hundreds of sparsemaxes would take minutes.
+    Args:
+        logits: What sparsemax is given.
+        rows: Offsets of the points along the height: as many as a pixel has.
+        columns: The same along the width, of all pixels of the row.
     """
-    n, rows = len(moved), torch.stack(tuple(moved), dim=2)
-    at_points = sparsemax(torch.stack([_interpolated(rows, offset, 4) for offset in points], dim=5))
-    found = [at_points[:, :, row, :, :, column::n] for row in range(n) for column in range(n)]
-    return sum(found[1:], start=found[0]) / len(found)
+    size, n = len(rows), len(columns)
+    moved = [_interpolated(logits, offset, 2) for offset in rows]
+    found = sparsemaxes(_interpolated(x, offset, 3) for x in moved for offset in columns)
+    of_pixels = (
+        [found[row + column + k] for row in range(0, len(found), n) for k in range(size)]
+        for column in range(0, n, size)
+    )
+    return torch.stack([sum(parts[1:], start=parts[0]) / len(parts) for parts in of_pixels], dim=-1)
 
 
 def _interpolated(x: Tensor, offset: float, dim: int) -> Tensor:
