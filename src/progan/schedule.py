@@ -30,7 +30,7 @@ class Stage:
         fade_images: Number of real images over which the newest level fades in.
         hold_images: Number of real images shown after the fade, at full weight.
         batch_size: Real images per step, over all ranks.
-        learning_rate: Learning rate of Adam; the generator's is multiplied by `Adam.generator_factor`.
+        learning_rate: Learning rate of Adam; the generator's is multiplied by ``Adam.generator_factor``.
 
     Raises:
         TypeError: If a count is not an int, or the learning rate is not a real number.
@@ -75,7 +75,7 @@ class Growth:
         stage: Index of the stage in the schedule.
         level: Index of the resolution.
         alpha: Weight of the newest level, in [0, 1) while it fades in; None once it is fully grown.
-        learning_rate: Learning rate of Adam; the generator's is multiplied by `Adam.generator_factor`.
+        learning_rate: Learning rate of Adam; the generator's is multiplied by ``Adam.generator_factor``.
         batch_size: Real images per step, over all ranks.
         step: Number of the step within its stage, from 0.
     """
