@@ -29,7 +29,7 @@ from progan import (
 )
 from progan.randomness import latents
 from progan.recipe_json import with_later_settings
-from progan.render import read_png
+from progan.render import enlarge, image_grid, read_png, to_uint8
 from progan.reports.pictures import Picture
 from progan.reports.reading import read_run
 from progan.reports.sections import closest as closest_section
@@ -311,6 +311,20 @@ def test_the_judgement_at_the_end_is_of_the_chosen_average(tmp_path):
     assert "Measured at 96 images, with the average ema_2." in measures_section(run)
     gallery = SimpleNamespace(closest=Picture("data:,", 16, 16, False))
     assert "the training image that is closest to it, with the average ema_2." in closest_section(gallery, run)
+
+
+def test_the_last_grid_is_of_the_average_that_was_chosen(tmp_path, monkeypatch):
+    values = iter([2.0, 3.0, 1.0])  # of the averages in order
+    monkeypatch.setattr(judge_module, "built_in_measures", lambda: {"feature_distance": lambda images: next(values)})
+    several(tmp_path, judge_every=96).fit(pixels())
+    assert recorded(tmp_path)["chosen"] == "ema_2"
+    z = latents(range(16), small_recipe().architecture.latent_shape, 3, "preview")
+    grids = {
+        name: image_grid(enlarge(to_uint8(load_generator(tmp_path, average=name).images(z)), 128), 4) for name in NAMES
+    }
+    last = read_png(tmp_path / "samples/000000096.png")
+    assert [torch.equal(last, grids[name]) for name in NAMES] == [False, False, True]
+    assert torch.equal(read_png(tmp_path / "progress.png")[:, -128:, :512], last[:, :128])
 
 
 def test_the_choice_is_part_of_the_time_of_judging(tmp_path, monkeypatch):

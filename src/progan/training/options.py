@@ -259,10 +259,10 @@ def build_callbacks(
     built_in += [*[FlipCheck()] * mirrors(training), PaletteCheck()]
     if options.run_dir is not None:
         built_in += [] if logs else [log]
-        if not any(isinstance(callback, Previews) for callback in own):
-            built_in.append(Previews(options.preview_every))
         if options.judge_every != 0 and not any(isinstance(callback, Judge) for callback in own):
             built_in.append(Judge(options.judge_every))
+        if not any(isinstance(callback, Previews) for callback in own):
+            built_in.append(Previews(options.preview_every))  # the last grid, of the average that the judge chose
     elif not logs and any(listens_to_rows(callback) for callback in own):
         built_in.append(LossRows(options.log_every))
     if options.recovery.collapse:
