@@ -120,7 +120,10 @@ class GrownGenerator(nn.Module):
         """
         check_int("scale", scale, 1)
         if scale > 1 and not self.generator.architecture.palette:
-            raise ValueError("the generator has no palette, so its images cannot be drawn larger; resize them instead")
+            raise ValueError(
+                "the generator has no palette, which only pictures with flat colours have, so its images cannot be "
+                "drawn larger; resize them instead"
+            )
         larger = copy.copy(self)
         larger.drawing = drawing_of(self.generator.architecture, scale * self.drawing.scale)
         return larger

@@ -171,7 +171,7 @@ def test_pictures_are_drawn_larger(run, monkeypatch, capsys):
     assert "frames of 256x256" in capsys.readouterr().out
     save_generator(GrownGenerator(presets.karras2018(8, channels=(4, 4)).build()[0], 1), "plain.safetensors")
     assert main(["generate", "plain.safetensors", "--enlarge", "2", "--out", "new"]) == 2
-    assert "--enlarge is for runs on pictures with flat colours, which this one is not" in capsys.readouterr().err
+    assert "so its images cannot be drawn larger; resize them instead" in capsys.readouterr().err
     assert not Path("new").exists()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from progan.cli.command import UsageError
 from progan.cli.options import at_least_1, which
 
 if TYPE_CHECKING:
@@ -39,8 +38,7 @@ def load(options: argparse.Namespace, *, enlarged: int = 1) -> GrownGenerator:
 
     Raises:
         CheckpointError: If there is none.
-        UsageError: If its pictures cannot be enlarged.
-        ValueError: If there is no such class, or the truncation is out of range.
+        ValueError: If there is no such class, its pictures cannot be enlarged, or the truncation is out of range.
     """
     from progan import TruncatedGenerator, load_generator
 
@@ -50,8 +48,6 @@ def load(options: argparse.Namespace, *, enlarged: int = 1) -> GrownGenerator:
         named = grown.classes is not None and label in (grown.classes.names or ())
         grown = grown.of_class(int(label) if label.isdecimal() and not named else label)
     if enlarged > 1:
-        if not grown.generator.architecture.palette:
-            raise UsageError("--enlarge is for runs on pictures with flat colours, which this one is not; leave it out")
         grown = grown.enlarged(enlarged)
     if options.truncation is not None:
         grown = TruncatedGenerator(grown, options.truncation)
