@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import OwnBlock, contents, small_recipe
+from conftest import OwnBlock, contents, same, small_recipe
 
 from progan import (
     CheckpointError,
@@ -71,10 +71,6 @@ def old(sources, tmp_path) -> Path:
 def state(trainer: Trainer, role: str) -> dict[str, torch.Tensor]:
     tensors = trainer.state_dict()["tensors"]
     return {name.removeprefix(f"{role}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{role}/")}
-
-
-def same(one, other) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def write(path: Path, tensors: dict[str, torch.Tensor]) -> Path:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import same
 
 from progan import R1, Contrast, HorizontalFlip, NonSaturating, Training, Translate
 from progan.randomness import normal, uniform
@@ -14,10 +15,6 @@ from progan.training.draws import AHEAD, Draws, DrawsAhead
 
 SHAPE = (5, 4, 4)
 TRAINING = Training(augment_real=(Contrast(), HorizontalFlip()), augment_all=Translate())
-
-
-def same(ours, theirs):
-    return ours.keys() == theirs.keys() and all(torch.equal(draw, theirs[name]) for name, draw in ours.items())
 
 
 def test_names_shapes_and_keys():

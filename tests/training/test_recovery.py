@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, contents, small_recipe
+from conftest import ROOT, contents, same, small_recipe
 from recovering import TWICE, brittle
 from running import make, pixels
 
@@ -38,8 +38,7 @@ def counts_of(run_dir: Path) -> list[int]:
 
 
 def same_state(one: Trainer, other: Trainer) -> bool:
-    tensors = other.state_dict()["tensors"]
-    return all(torch.equal(tensor, tensors[name]) for name, tensor in one.state_dict()["tensors"].items())
+    return same(one.state_dict()["tensors"], other.state_dict()["tensors"])
 
 
 # Settings and their record

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from conftest import small_recipe
+from conftest import same, small_recipe
 from torch.nn.utils import parametrize
 
 from progan import Callback, EmaGenerator, ProgressiveGenerator, Trainer, load_generator, presets
@@ -23,10 +23,6 @@ def without_warm_up():
 
 def weights(seed: int, recipe=None) -> dict[str, torch.Tensor]:
     return (recipe or without_warm_up()).build(seed=seed)[0].state_dict()
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def set_by_load(generator, state):
