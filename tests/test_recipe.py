@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from progan import Adam, Ema
 from progan.augment.geometric import HorizontalFlip, Translate
 from progan.augment.photometric import Contrast
-from progan.compatibility import check_fit
+from progan.compatibility import check_fit, check_ranks
 from progan.losses.logistic import NonSaturating
 from progan.losses.objectives import Wasserstein
 from progan.losses.regularizers import GradientPenalty
@@ -629,6 +629,43 @@ def test_stages_that_the_networks_cannot_follow_are_refused():
     ):
         Recipe(architecture, stages)
     Recipe(replace(architecture, minibatch_std_group=None), stages)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "processes", "batches"),
+    [
+        (few_images(64), 1, [4] * 7),
+        (few_images(64), 3, [12] * 7),
+        (few_images(64, flat=False), 2, [8] * 7),
+        (mel_icon(16), 4, [32] * 5),
+        (karras2018(1024), 4, [128, 128, 128, 64, 32, 16, 16, 16, 16]),
+        (karras2018(1024), 3, [132, 132, 132, 72, 36, 24, 12, 12, 12]),
+    ],
+)
+def test_several_processes_share_the_next_larger_batch_of_whole_groups(recipe, processes, batches):
+    shared = recipe.for_processes(processes)
+    assert [stage.batch_size for stage in shared.stages] == batches
+    assert shared == replace(
+        recipe, stages=tuple(replace(each, batch_size=n) for each, n in zip(recipe.stages, batches, strict=True))
+    )
+    check_ranks(shared.architecture, shared.schedule, processes)
+    assert shared.for_processes(processes) == shared
+
+
+def test_batches_that_no_processes_can_share_are_refused():
+    recipe = mel_icon(8)
+    whole = replace(recipe, architecture=replace(recipe.architecture, minibatch_std_group=None))
+    with pytest.raises(ValueError, match="which 2 processes cannot share evenly; give the architecture a"):
+        whole.for_processes(2)
+    consecutive = replace(recipe, architecture=replace(recipe.architecture, minibatch_std_consecutive=True))
+    with pytest.raises(ValueError, match=r"2 processes cannot share a batch in .* consecutive images"):
+        consecutive.for_processes(2)
+    assert whole.for_processes(1) == whole
+    assert consecutive.for_processes(1) == consecutive
+    with pytest.raises(TypeError, match="processes must be an int, got '2'"):
+        recipe.for_processes("2")
+    with pytest.raises(ValueError, match="processes must be at least 1, got 0"):
+        recipe.for_processes(0)
 
 
 def test_recipes_take_lists():

@@ -9,11 +9,10 @@
 Run the same command again to resume the run; if it is finished, the script says so. To share each batch among several
 GPUs:
 
-    torchrun --nproc-per-node 4 examples/mel_icon/train.py --batch-size 32
+    torchrun --nproc-per-node 4 examples/mel_icon/train.py
 """
 
 import argparse
-import contextlib
 import os
 import sys
 import warnings
@@ -30,7 +29,7 @@ from progan.cli.command import UsageError
 from progan.cli.finish import fit_and_finish
 from progan.cli.folder import choice_keywords
 from progan.cli.options import add_choice, at_least_1, positive, reading, reading_arguments, resolution, user_path
-from progan.cli.output import in_options, show, warnings_as_lines
+from progan.cli.output import in_options, printed_once, show, warnings_as_lines
 from progan.cli.training import (
     add_run_options,
     check_apart,
@@ -47,7 +46,7 @@ QUICK_RESOLUTION = 32  # pixels
 QUICK_IMAGES = 12_000  # real images shown in all
 
 LARGEST = 256  # pixels; the article has channels for 4, 8, 16, ... 256
-RANK = int(os.environ.get("RANK", "0"))  # rank under torchrun; only the first process prints
+RANK = os.environ.get("RANK", "0")  # of this process under torchrun
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,11 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.data is None and (given := "--skip-unreadable" * options.skip_unreadable or reading_arguments(options)):
         parser.error(f"{given.split()[0]} is about the files of a folder; pass it with --data")
     try:
-        with (
-            warnings_as_lines(),
-            Path(os.devnull).open("w") as nowhere,
-            contextlib.redirect_stdout(nowhere if RANK else sys.stdout),
-        ):
+        with warnings_as_lines(), printed_once():
             return train(options)
     except KeyboardInterrupt:
         show("\nStopped before the training began.", sys.stderr)  # `fit_and_finish` reports later ones
@@ -146,7 +141,7 @@ def train(options: argparse.Namespace) -> int:
 def read_folder(options: argparse.Namespace, size: int, run_dir: Path) -> ImageFolder:
     """Read the pictures; before a new run on a whole folder, print a report on them."""
     check_apart(run_dir, options.data)
-    if options.only is None and RANK == 0 and (options.overwrite or not run_dir.exists()):
+    if options.only is None and RANK == "0" and (options.overwrite or not run_dir.exists()):
         report = check(options.data, printed=False, **reading(options))
         show(f"{options.data}:\n{in_options(report.summary())}")
         if report.curation.dropped:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from progan.networks.architecture import Architecture
 from progan.networks.layers import fitting_group_size
-from progan.schedule import Schedule
+from progan.schedule import Schedule, Stage
 
 
 def check_fit(architecture: Architecture, schedule: Schedule) -> None:
@@ -76,9 +78,26 @@ def check_ranks(architecture: Architecture, schedule: Schedule, ranks: int) -> N
             remedy = (
                 "give the architecture a minibatch_std_group; None makes the whole batch one group"
                 if architecture.minibatch_std_group is None
-                else f"use a batch_size that is a multiple of {ranks * architecture.minibatch_std_group} in every stage"
+                else f"use a batch_size that is a multiple of {ranks * architecture.minibatch_std_group} in every "
+                f"stage, as recipe.for_processes({ranks}) does"
             )
             raise ValueError(
                 f"stage {index} has a batch of {stage.batch_size}: {many}, which {ranks} processes cannot share "
                 f"evenly; {remedy}, or start another number of processes"
             )
+
+
+def shared_stages(architecture: Architecture, schedule: Schedule, ranks: int) -> tuple[Stage, ...]:
+    """Return the stages with batches that processes can share: where they cannot, the next larger batch that they can.
+
+    Raises:
+        ValueError: If there is no such batch.
+    """
+    unit = ranks * (architecture.minibatch_std_group or 1)
+    stages = []
+    for stage in schedule.stages:
+        batch = stage.batch_size
+        groups = batch // fitting_group_size(batch, architecture.minibatch_std_group)
+        stages.append(replace(stage, batch_size=-(-batch // unit) * unit) if groups % ranks else stage)
+    check_ranks(architecture, Schedule(stages), ranks)
+    return tuple(stages)

@@ -11,7 +11,7 @@ from torch import nn
 
 from progan.arguments import check_flag, check_instance, check_int, check_weight
 from progan.augment.augmentation import Augmentation
-from progan.compatibility import check_fit
+from progan.compatibility import check_fit, shared_stages
 from progan.losses.critic import Objective, Regularizer, check_regularizer, reported_name
 from progan.losses.objectives import Wasserstein
 from progan.losses.regularizers import GradientPenalty
@@ -159,6 +159,28 @@ class Recipe:
             60000
         """
         return replace(self, stages=self.schedule.starting_at(level, fade=fade).stages)
+
+    def for_processes(self, processes: int) -> Recipe:
+        """Return the recipe with batches that several processes can share, in whole MiniBatchStd groups.
+
+        Batches that they can share stay; others become the next larger ones that they can. The number of real images
+        shown stays, so larger batches take fewer steps.
+
+        Args:
+            processes: Number of processes, such as GPUs.
+
+        Raises:
+            TypeError: If it is not an int.
+            ValueError: If it is below 1, or the networks compare all images of a batch, or consecutive ones
+                (``minibatch_std_group=None``, ``minibatch_std_consecutive=True``).
+
+        Example:
+            >>> from progan import presets
+            >>> [stage.batch_size for stage in presets.few_images(8, total_images=1000).for_processes(2).stages]
+            [8, 8, 8, 8]
+        """
+        check_int("processes", processes, 1)
+        return replace(self, stages=shared_stages(self.architecture, self.schedule, processes))
 
     @property
     def schedule(self) -> Schedule:

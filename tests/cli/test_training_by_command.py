@@ -6,6 +6,8 @@ import errno
 import json
 import re
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -19,12 +21,13 @@ from PIL import Image
 from progan import CheckpointError, GrownGenerator, ImageFolder, Trainer, load_generator, presets
 from progan.cli import finish, settings, training
 from progan.cli.folder import shape_of
-from progan.cli.program import main
+from progan.cli.output import printed_once, show
+from progan.cli.program import build_parser, main
 from progan.data.curation.survey import Facts
 from progan.export import save_generator
 from progan.render import read_png, write_png
 from progan.runs.record import RunRecord
-from progan.runtime import device
+from progan.runtime import connections, device
 
 LENGTH = ["--images", "352", "--device", "cpu", "--recover", "0"]
 
@@ -497,3 +500,70 @@ def test_a_film_that_cannot_be_made_is_said(run, monkeypatch):
     monkeypatch.setattr("progan.reports.time_lapse", time_lapse)
     with pytest.warns(UserWarning, match="no film of the training was made: no space left on the disk"):
         finish._finish(trainer, ImageFolder("icons", 8), run)
+
+
+# Several processes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torchrun and gloo as on Linux")
+def test_processes_share_larger_batches_and_print_once(tmp_path):
+    folder_of_pictures(tmp_path / "icons")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = ["-m", "progan", "train", "icons", "--images", "352", "--device", "cpu", "--precision", "fp32"]
+
+    def printed(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    shown = printed(*torchrun, *command)
+    for text in ("2 processes share batches of 8\n", "stage  resolution  batch", "sheet    runs/icons"):
+        assert shown.count(text) == 1
+    assert {stage.batch_size for stage in RunRecord.from_config(tmp_path / "runs/icons").recipe().stages} == {8}
+    assert "The run in runs/icons is finished" in printed(*command), "the same run for one process"
+
+
+def test_batches_are_those_passed_or_of_the_run_or_what_the_processes_can_share(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures(Path("icons"))
+    monkeypatch.setattr(connections, "world_size", lambda: 4)
+    parser = build_parser()
+
+    def batches(*arguments: str) -> set[int]:
+        options = parser.parse_args(["train", "icons", *LENGTH, *arguments])
+
+        def make(total_images):
+            return training.with_run_options(presets.few_images(8, 60, total_images=600), options)
+
+        return {
+            stage.batch_size for stage in training.recipe_of_length(make, options, Path("runs/icons"), "cpu").stages
+        }
+
+    assert batches() == {16}
+    assert batches("--batch-size", "32") == {32}
+    monkeypatch.setattr(connections, "world_size", lambda: 1)
+    assert batches() == {4}
+    assert main(["train", "icons", *LENGTH, "--batch-size", "8"]) == 0
+    assert batches() == {8}, "as in the run that is there"
+    assert batches("--batch-size", "4") == {4}
+    assert batches("--overwrite") == {4}
+    capsys.readouterr()
+    assert main(["train", "icons", *LENGTH, "--batch-size", "4"]) == 2
+    assert "batch_size" in capsys.readouterr().err
+
+
+def test_only_the_first_process_prints(monkeypatch, capsys):
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    for rank, printed in {"1": "", "0": "printed\n"}.items():
+        monkeypatch.setenv("RANK", rank)
+        with printed_once():
+            show("printed")
+        assert capsys.readouterr().out == printed
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("MASTER_ADDR")  # of another program
+    with printed_once():
+        show("printed")
+    assert capsys.readouterr().out == "printed\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import sys
@@ -114,6 +115,16 @@ def warnings_as_lines() -> Iterator[None]:
     """Print each warning within this context by `show_warning`."""
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
+        yield
+
+
+@contextlib.contextmanager
+def printed_once() -> Iterator[None]:
+    """Print nothing within this context, unless this is the first of the processes that torchrun started, or alone."""
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() or os.environ["RANK"] == "0":
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         yield
 
 

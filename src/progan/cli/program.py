@@ -37,7 +37,7 @@ from progan.cli import (
 from progan.cli.command import Command, UsageError
 from progan.cli.config import add_negations, read_config, with_config
 from progan.cli.options import user_path
-from progan.cli.output import in_options, show, warnings_as_lines
+from progan.cli.output import in_options, printed_once, show, warnings_as_lines
 from progan.runtime.signals import Terminated, exit_status, terminable
 
 COMMANDS: dict[str, Command] = {
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(f"progan: {error}", 2)
     except SystemExit as exit_:  # argparse has said why
         return exit_.code if isinstance(exit_.code, int) else 1
-    with warnings_as_lines():
+    with warnings_as_lines(), printed_once():
         warnings.simplefilter("default")
         return _run(COMMANDS[options.command], options)
 

@@ -119,6 +119,9 @@ def prepare(options: argparse.Namespace, *, notes: dict[str, Any] | None = None)
         f"         {recipe.schedule.total_images:,} real images will be shown, each {epochs:,.0f} times",
         f"run      {run_dir}" + (f", after {trainer.images_seen:,} images" if trainer.images_seen else ""),
     ]
+    if trainer.ranks > 1:
+        sizes = " and ".join(map(str, sorted({stage.batch_size for stage in recipe.stages})))
+        lines.append(f"         {trainer.ranks} processes share batches of {sizes}")
     decisions = {
         "data": str(options.data), "pictures": n, "size": [width, height], "channels": channels,
         "preset": options.preset, "device": str(device), "precision": options.precision, "colours": kind,

@@ -143,7 +143,7 @@ def recipe_of_length(
     """
     from progan import Trainer
 
-    recipe = make(None)
+    recipe = _with_shared_batches(make(None), options, run_dir)
     if options.start is not None:
         recipe = after_start(recipe, level_of_start(options.start, run_dir, overwrite=options.overwrite))
     if options.hours is None:
@@ -157,8 +157,25 @@ def recipe_of_length(
         micro_batch=options.micro_batch,
     )
     if options.preset == "few_images" and options.start is None:
-        return make(scaled.schedule.total_images)  # its settings depend on the number
+        # Its settings depend on the number.
+        return _with_shared_batches(make(scaled.schedule.total_images), options, run_dir)
     return scaled
+
+
+def _with_shared_batches(recipe: Recipe, options: argparse.Namespace, run_dir: Path) -> Recipe:
+    """Return a recipe with batches that the processes can share, unless they were passed.
+
+    Those of a run that is there are kept, so that it resumes with another number of processes too.
+    """
+    from progan.runtime.connections import world_size
+
+    if options.batch_size is not None:
+        return recipe
+    if (recorded := _recorded_recipe(options, run_dir)) is not None:
+        sizes = {stage.level: stage.batch_size for stage in recorded.stages}
+        stages = [replace(stage, batch_size=sizes.get(stage.level, stage.batch_size)) for stage in recipe.stages]
+        return replace(recipe, stages=tuple(stages))
+    return recipe.for_processes(world_size())
 
 
 def level_of_start(start: Path, run_dir: Path, *, overwrite: bool) -> int | None:
