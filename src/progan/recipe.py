@@ -171,8 +171,9 @@ class Recipe:
 
         Raises:
             TypeError: If it is not an int.
-            ValueError: If it is below 1, or the networks compare all images of a batch, or consecutive ones
-                (``minibatch_std_group=None``, ``minibatch_std_consecutive=True``).
+            ValueError: If it is below 1; the networks compare all images of a batch, or consecutive ones
+                (``minibatch_std_group=None``, ``minibatch_std_consecutive=True``); or a stage has fewer images than
+                such a batch.
 
         Example:
             >>> from progan import presets
