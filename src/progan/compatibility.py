@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from progan.arguments import check_int
 from progan.networks.architecture import Architecture
 from progan.networks.layers import fitting_group_size
 from progan.schedule import Schedule, Stage
@@ -91,8 +92,10 @@ def shared_stages(architecture: Architecture, schedule: Schedule, ranks: int) ->
     """Return the stages with batches that processes can share: where they cannot, the next larger batch that they can.
 
     Raises:
-        ValueError: If there is no such batch.
+        TypeError: If the number of processes is not an int.
+        ValueError: If it is below 1, or there is no such batch.
     """
+    check_int("processes", ranks, 1)
     unit = ranks * (architecture.minibatch_std_group or 1)
     stages = []
     for stage in schedule.stages:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
 
 from progan.arguments import check_flag, check_instance, check_int, check_weight
 from progan.augment.augmentation import Augmentation
@@ -85,8 +84,7 @@ class Training:
             object.__setattr__(self, name, several(getattr(self, name)))
         check_part("Training.objective", self.objective, "an Objective", ("critic", "generator"))
         for regularizer in self.regularizers:
-            attributes = "weight", "every", "__call__"
-            check_part("each of Training.regularizers", regularizer, "a Regularizer", attributes)
+            check_part("each of Training.regularizers", regularizer, "a Regularizer", ("weight", "every", "__call__"))
             check_regularizer(regularizer)
         check_once("Training.regularizers", list(map(reported_name, self.regularizers)))
         for role in ("augment_real", "augment_all"):
@@ -118,7 +116,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check that the parts fit."""
-        remedies = [(Sequence, "pass Architecture(...) first, then the stages"), (nn.Module, "pass its architecture")]
+        remedies = [
+            (Sequence, "pass Architecture(...) first, then the stages"),
+            (torch.nn.Module, "pass its architecture"),
+        ]
         check_instance("architecture", self.architecture, Architecture, remedies)
         check_instance("training", self.training, Training, [(Mapping, "pass Training(...) of it")])
         object.__setattr__(self, "stages", Schedule(self.stages).stages)
@@ -180,7 +181,6 @@ class Recipe:
             >>> [stage.batch_size for stage in presets.few_images(8, total_images=1000).for_processes(2).stages]
             [8, 8, 8, 8]
         """
-        check_int("processes", processes, 1)
         return replace(self, stages=shared_stages(self.architecture, self.schedule, processes))
 
     @property
