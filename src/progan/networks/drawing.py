@@ -49,8 +49,7 @@ def drawn_weights(logits: Tensor, drawing: Drawing = AS_TRAINED) -> Tensor:
         logits: What sparsemax is given in training.
         drawing: How they are drawn.
     """
-    if drawing.sharpness != 1:
-        logits = drawing.sharpness * logits
+    logits = logits if drawing.sharpness == 1 else drawing.sharpness * logits
     n = drawing.supersampling * drawing.scale
     if n == 1:
         return sparsemax(logits)
