@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
-from torch.nn import Module
 
 from progan.arguments import check_flag, check_instance, check_int, check_weight
 from progan.augment.augmentation import Augmentation
@@ -117,8 +116,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check that the parts fit."""
-        remedies = [(Sequence, "pass Architecture(...) first, then the stages"), (Module, "pass its architecture")]
-        check_instance("architecture", self.architecture, Architecture, remedies)
+        ways = [(Sequence, "pass Architecture(...) first, then the stages"), (torch.nn.Module, "pass its architecture")]
+        check_instance("architecture", self.architecture, Architecture, ways)
         check_instance("training", self.training, Training, [(Mapping, "pass Training(...) of it")])
         object.__setattr__(self, "stages", Schedule(self.stages).stages)
         check_fit(self.architecture, self.schedule)
