@@ -33,6 +33,14 @@ def test_under_autocast_it_takes_torchs_types(path):
     assert [each.grad.dtype for each in tensors] == [torch.float32] * 3
 
 
+@pytest.mark.parametrize("padding", ["zeros", "reflect"])
+@pytest.mark.parametrize("path", PATHS)
+def test_no_images_give_no_features_on_any_machine(path, padding):
+    x, weight, bias = inputs()
+    with force(convolution=path):
+        assert convolve(x[:0], weight, bias, 1, padding).shape == (0, 4, 6, 5)
+
+
 @pytest.mark.parametrize("layer", [EqualizedConv2d(3, 4, 3), EqualizedConv2d(3, 4, 1)], ids=["3x3", "1x1"])
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("of_weight", [torch.float32, torch.float64, torch.bfloat16])

@@ -63,7 +63,7 @@ def _patches_product(x: Tensor, weight: Tensor, bias: Tensor, margin: int, paddi
     size = weight.shape[2]
     patches = F.unfold(x, size).transpose(1, 2).flatten(0, 1)
     y = linear(patches, weight, bias)
-    return y.view(len(x), x.shape[2] - size + 1, x.shape[3] - size + 1, -1).permute(0, 3, 1, 2)
+    return y.view(len(x), x.shape[2] - size + 1, x.shape[3] - size + 1, len(weight)).permute(0, 3, 1, 2)
 
 
 def _by_triton(x: Tensor, weight: Tensor, bias: Tensor, margin: int, padding: Padding) -> Tensor:
