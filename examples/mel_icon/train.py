@@ -13,7 +13,6 @@ GPUs:
 """
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from progan.cli.command import UsageError
 from progan.cli.finish import fit_and_finish
 from progan.cli.folder import choice_keywords
 from progan.cli.options import add_choice, at_least_1, positive, reading, reading_arguments, resolution, user_path
-from progan.cli.output import in_options, printed_once, show, warnings_as_lines
+from progan.cli.output import in_options, is_first_process, printed_once, show, warnings_as_lines
 from progan.cli.training import (
     add_run_options,
     check_apart,
@@ -46,7 +45,6 @@ QUICK_RESOLUTION = 32  # pixels
 QUICK_IMAGES = 12_000  # real images shown in all
 
 LARGEST = 256  # pixels; the article has channels for 4, 8, 16, ... 256
-RANK = os.environ.get("RANK", "0")  # of this process under torchrun
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -141,7 +139,7 @@ def train(options: argparse.Namespace) -> int:
 def read_folder(options: argparse.Namespace, size: int, run_dir: Path) -> ImageFolder:
     """Read the pictures; before a new run on a whole folder, print a report on them."""
     check_apart(run_dir, options.data)
-    if options.only is None and RANK == "0" and (options.overwrite or not run_dir.exists()):
+    if options.only is None and is_first_process() and (options.overwrite or not run_dir.exists()):
         report = check(options.data, printed=False, **reading(options))
         show(f"{options.data}:\n{in_options(report.summary())}")
         if report.curation.dropped:

@@ -119,14 +119,14 @@ def warnings_as_lines() -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def printed_once() -> Iterator[None]:
-    """Print nothing within this context, unless this is the first of the processes that torchrun started, or alone."""
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() or os.environ["RANK"] == "0":
-        yield
-        return
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
+def is_first_process() -> bool:
+    """Return whether this is the first of the processes that torchrun started, or alone; without loading torch."""
+    return not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() or os.environ["RANK"] == "0"
+
+
+def printed_once() -> contextlib.AbstractContextManager[object]:
+    """Return a context in which only the first process prints."""
+    return contextlib.nullcontext() if is_first_process() else contextlib.redirect_stdout(io.StringIO())
 
 
 def warn(text: str) -> None:

@@ -143,7 +143,10 @@ def recipe_of_length(
     """
     from progan import Trainer
 
-    recipe = _with_shared_batches(make(None), options, run_dir)
+    def shared(total_images: int | None) -> Recipe:
+        return _with_shared_batches(make(total_images), options, run_dir)
+
+    recipe = shared(None)
     if options.start is not None:
         recipe = after_start(recipe, level_of_start(options.start, run_dir, overwrite=options.overwrite))
     if options.hours is None:
@@ -157,8 +160,7 @@ def recipe_of_length(
         micro_batch=options.micro_batch,
     )
     if options.preset == "few_images" and options.start is None:
-        # Its settings depend on the number.
-        return _with_shared_batches(make(scaled.schedule.total_images), options, run_dir)
+        return shared(scaled.schedule.total_images)  # its settings depend on the number
     return scaled
 
 
